@@ -1,0 +1,54 @@
+"""Checks of constructor arguments. Each raises a ValueError that names the argument, its value and what is allowed."""
+
+from collections.abc import Collection
+from difflib import SequenceMatcher
+from numbers import Integral, Real
+from typing import Any
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The doors print its text alone, without a stack trace, and exit with 1."""
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """' Did you mean X?' for the known name most like `name`, or nothing. Swapped letters count as none."""
+
+    def likeness(other: str) -> float:
+        pairs = ((name, other), ("".join(sorted(name)), "".join(sorted(other))))
+        return max(SequenceMatcher(None, a, b).ratio() for a, b in pairs)
+
+    found = max(known, key=likeness, default=None)
+    return f" Did you mean {found}?" if found and likeness(found) > 0.6 else ""
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value}: must be true or false")
+    return value
+
+
+def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
+    if value not in allowed:
+        raise ValueError(f"{name}={value}: must be one of {', '.join(allowed)}.{nearest(str(value), allowed)}")
+    return value
+
+
+def integer(name: str, value: Any, low: int, high: float = float("inf")) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
+        raise ValueError(f"{name}={value}: must be a whole number {_interval(low, high)}")
+    return int(value)
+
+
+def number(name: str, value: Any, low: float, high: float = float("inf"), *, above: bool = False) -> float:
+    """A finite real number in [low, high], or in (low, high] with `above`. False counts as 0: a toggle turned off."""
+    if value is False:
+        value = 0.0
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not low <= value <= high or abs(value) == float("inf") or (above and value == low):
+        raise ValueError(f"{name}={value}: must be a number {_interval(low, high, above)}")
+    return float(value)
+
+
+def _interval(low: float, high: float, above: bool = False) -> str:
+    least = f"above {low:g}" if above else f"of at least {low:g}"
+    return least if high == float("inf") else f"{least} and at most {high:g}"

@@ -1,0 +1,135 @@
+"""What is done to training pictures, on the device, for the whole batch at once with one draw per sample."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+from torchvision.transforms.functional import rgb_to_grayscale
+
+from alexnet.checks import flag, number
+from alexnet.data.loader import DRAWS
+
+
+class Augment:
+    """Crop, flip, rescale, colour jitter and colour noise. 0 or False turns each of them off.
+
+    Args:
+        crop: windows at random places (paper, section 4.1); in the centre if False.
+        flip: probability of a left-right mirror image (section 4.1).
+        vertical_flip: probability of an upside-down one.
+        rescale: least share of the picture's area that a window takes, scaled to the network's input; its shape
+            varies from 3:4 to 4:3, as in torchvision's RandomResizedCrop.
+        color_jitter: strength of brightness, contrast and saturation, each a factor from [1 - s, 1 + s].
+        brightness, contrast, saturation: the strength of one of them, in place of color_jitter.
+        hue: largest turn of the colour circle, up to 0.5. Grey pictures have no saturation or hue to change.
+        pca: standard deviation of a_i in the paper's colour noise (section 4.1), 0.1 there: to every pixel of a
+            picture, sum over i of p_i a_i l_i is added, where p_i and l_i are the eigenvectors and eigenvalues of the
+            covariance of the training set's channels in [0, 1].
+        pca_sqrt: the square root of l_i in its place, as the 2012 source has it.
+
+    The order is the one above. Each operation on one picture is torchvision's functional of the same name.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    def __init__(
+        self,
+        crop: bool = True,
+        flip: float = 0.0,
+        vertical_flip: float = 0.0,
+        rescale: float = 0.0,
+        color_jitter: float = 0.0,
+        brightness: float | None = None,
+        contrast: float | None = None,
+        saturation: float | None = None,
+        hue: float = 0.0,
+        pca: float = 0.0,
+        pca_sqrt: bool = False,
+    ) -> None:
+        self.crop = flag("crop", crop)
+        self.flip = number("flip", flip, 0, 1)
+        self.vertical_flip = number("vertical_flip", vertical_flip, 0, 1)
+        self.rescale = number("rescale", rescale, 0, 1)
+        jitter = number("color_jitter", color_jitter, 0, 1)
+        self.brightness = jitter if brightness is None else number("brightness", brightness, 0, 1)
+        self.contrast = jitter if contrast is None else number("contrast", contrast, 0, 1)
+        self.saturation = jitter if saturation is None else number("saturation", saturation, 0, 1)
+        self.hue = number("hue", hue, 0, 0.5)
+        self.pca = number("pca", pca, 0)
+        self.pca_sqrt = flag("pca_sqrt", pca_sqrt)
+
+    def __call__(self, images: Tensor, draws: Tensor, crop: int, eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) to float32 in [0, 1], which colour noise may leave: (N, C, crop, crop).
+
+        draws: uniform numbers (N, len(DRAWS)). eigenvalues (C,) and eigenvectors (C, C), one a column, for `pca`.
+        """
+        u = dict(zip(DRAWS, draws.to(images.device).T, strict=True))
+        if self.flip:
+            images = torch.where(_each(u["flip"] < self.flip), images.flip(-1), images)
+        if self.vertical_flip:
+            images = torch.where(_each(u["vertical_flip"] < self.vertical_flip), images.flip(-2), images)
+        x = images.float() / 255
+        if self.rescale:
+            x = resized_crop(x, *self._windows(u, images.shape[-1]), crop)
+        if self.brightness:
+            x = (x * _factor(u["brightness"], self.brightness)).clamp_(0, 1)
+        if self.contrast:
+            mean = _gray(x).mean((1, 2, 3), keepdim=True)
+            x = mean.lerp(x, _factor(u["contrast"], self.contrast)).clamp_(0, 1)
+        if self.saturation and x.shape[1] == 3:
+            x = _gray(x).lerp(x, _factor(u["saturation"], self.saturation)).clamp_(0, 1)
+        if self.hue and x.shape[1] == 3:
+            x = turn_hue(x, (2 * u["hue"] - 1) * self.hue)
+        if self.pca:
+            a = torch.special.ndtri(torch.stack([u[f"pca{i + 1}"] for i in range(len(eigenvalues))], 1)) * self.pca
+            size = eigenvalues.sqrt() if self.pca_sqrt else eigenvalues
+            x = x + ((a * size) @ eigenvectors.T)[:, :, None, None]
+        return x
+
+    def _windows(self, u: dict[str, Tensor], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """top, left, height and width of one window per sample in whole pixels, within size x size."""
+        area = size * size * (self.rescale + (1 - self.rescale) * u["area"])
+        ratio = (4 / 3) ** (2 * u["ratio"] - 1)
+        height, width = (side.round().clamp(1, size) for side in ((area / ratio).sqrt(), (area * ratio).sqrt()))
+        if not self.crop:
+            return ((size - height) / 2).floor(), ((size - width) / 2).floor(), height, width
+        return (u["top"] * (size - height + 1)).floor(), (u["left"] * (size - width + 1)).floor(), height, width
+
+
+def resized_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, side: int) -> Tensor:
+    """torchvision's resized_crop (bilinear, not antialiased), with another window for each sample."""
+    size = torch.tensor(x.shape[-2:], device=x.device)
+    steps = (torch.arange(side, device=x.device) + 0.5) / side
+
+    def positions(start: Tensor, length: Tensor, size: Tensor) -> Tensor:  # pixel centres, never outside the window
+        p = (steps * length[:, None] - 0.5).clamp(min=0).minimum(length[:, None] - 1) + start[:, None]
+        return (2 * p + 1) / size - 1  # to grid_sample's -1..1
+
+    rows, columns = positions(top, height, size[0]), positions(left, width, size[1])
+    grid = torch.stack((columns[:, None].expand(-1, side, -1), rows[:, :, None].expand(-1, -1, side)), -1)
+    return grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """torchvision's adjust_hue for RGB in [0, 1]: (N, 3, H, W), each sample turned by its own part of the circle."""
+    value, minimum = x.amax(1), x.amin(1)
+    chroma = value - minimum
+    r, g, b = (value[:, None] - x).div(chroma.clamp(min=1e-12)[:, None]).unbind(1)  # 0 in the largest channel
+    largest = x.argmax(1)
+    sixths = torch.where(largest == 0, b - g, torch.where(largest == 1, 2 + r - b, 4 + g - r))
+    hue = (sixths / 6 + turn[:, None, None]) % 1
+    # Channel n of HSV to RGB is value - chroma * clamp(min(k, 4 - k), 0, 1) with k = (n + 6 hue) mod 6.
+    k = (torch.tensor([5.0, 3.0, 1.0], device=x.device)[:, None, None] + 6 * hue[:, None]) % 6
+    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def _each(x: Tensor) -> Tensor:
+    return x[:, None, None, None]
+
+
+def _factor(u: Tensor, strength: float) -> Tensor:
+    return _each(1 - strength + 2 * strength * u)
+
+
+def _gray(x: Tensor) -> Tensor:
+    return rgb_to_grayscale(x) if x.shape[1] == 3 else x

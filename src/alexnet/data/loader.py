@@ -1,0 +1,71 @@
+"""From a split to batches: which samples, in which order, cut out of the stored pictures."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from alexnet.data.sources import Pictures
+from alexnet.rng import stream, uniform
+
+# One column of random numbers for each thing that is drawn for a sample, so that switching one off leaves the others.
+DRAWS = ("top", "left", "flip", "vertical_flip", "area", "ratio", "brightness", "contrast", "saturation", "hue")
+DRAWS += ("pca1", "pca2", "pca3")
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Crops(Dataset[Batch]):
+    """Windows of `crop` pixels cut out of the stored pictures, a whole batch at a time.
+
+    A sample is asked for as (epoch, index), so that a worker process needs to know nothing else. Gives images uint8
+    (N, C, crop, crop), labels int64 (N,) and the sample's random numbers float32 (N, len(DRAWS)).
+
+    Args:
+        random: windows at random places; in the centre otherwise.
+        whole: the stored pictures as they are; augmentation cuts the windows itself.
+    """
+
+    def __init__(self, pictures: Pictures, crop: int, seed: int, random: bool = False, whole: bool = False) -> None:
+        self.pictures, self.seed, self.random = pictures, seed, random
+        self.side = pictures.images.shape[-1] if whole else crop
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitems__(self, samples: list[tuple[int, int]]) -> Batch:
+        index = np.array([i for _, i in samples])
+        draws = uniform(self.seed, samples[0][0], index, len(DRAWS))  # a batch never spans two epochs
+        spare = self.pictures.images.shape[-1] - self.side
+        corners = (draws[:, :2] * (spare + 1)).astype(np.int64) if self.random else np.full((len(index), 2), spare // 2)
+        images = np.empty((len(index), self.pictures.images.shape[1], self.side, self.side), np.uint8)
+        for out, i, (top, left) in zip(images, index, corners, strict=True):
+            out[:] = self.pictures.images[i, :, top : top + self.side, left : left + self.side]
+        labels = torch.from_numpy(self.pictures.labels[index])
+        return torch.from_numpy(images), labels, torch.from_numpy(draws)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """(epoch, index) of every sample once: in order, or shuffled as a function of (seed, epoch) alone.
+
+    Each of `world_size` processes takes every world_size-th one, without padding: together they see each sample once.
+    Lightning calls set_epoch.
+    """
+
+    def __init__(self, size: int, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1) -> None:
+        self.size, self.seed, self.shuffle, self.rank, self.world_size = size, seed, shuffle, rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.size, self.world_size))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = torch.arange(self.size)
+        if self.shuffle:
+            order = torch.randperm(self.size, generator=stream(self.seed, f"order/{self.epoch}"))
+        yield from ((self.epoch, i) for i in order[self.rank :: self.world_size].tolist())

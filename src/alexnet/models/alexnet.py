@@ -1,0 +1,167 @@
+"""AlexNet (Krizhevsky, Sutskever and Hinton, NIPS 2012), with a toggle for every part that the paper argues for."""
+
+import math
+from collections import OrderedDict
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alexnet.checks import flag, integer, number, one_of
+from alexnet.models.init import init_weights
+from alexnet.models.lrn import LocalResponseNorm
+
+ACTIVATIONS = {"relu": partial(nn.ReLU, inplace=True), "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+class AlexNet(nn.Module):
+    """Five convolutions and three fully connected layers (paper, section 3.5 and figure 2).
+
+    Args:
+        num_classes: number of outputs.
+        in_channels: channels of the input; 3 in the paper.
+        image_size: height and width of the input, 227 in the slides (the paper's text prints 224, but its own
+            arithmetic needs 227).
+        lrn: local response normalisation after the first and the second convolution (section 3.3).
+        lrn_size, lrn_alpha, lrn_beta, lrn_k: its constants, in the paper's formula: alpha is not divided by the size.
+        dropout: probability of dropping a unit of fc6 and of fc7 (section 4.2); 0 or False turns it off.
+        groups: number of towers in conv2, conv4 and conv5 (section 3.2): 2 on the paper's two GPUs, 1 for one network
+            whose layers see everything.
+        activation: relu, tanh or sigmoid (section 3.1).
+        overlapping_pooling: max pooling over 3x3 windows with stride 2 (section 3.4); 2x2 with stride 2 if False,
+            which gives the same shapes.
+        width: multiplies the channels of every hidden layer.
+        init: kaiming: N(0, sqrt(2 / fan_in)) and no bias, whatever the activation. paper: N(0, 0.01), and biases of
+            1 in conv2, conv4, conv5, fc6 and fc7 (section 5), which needs many epochs before the loss moves.
+
+    Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
+
+    Raises:
+        ValueError: for a value that fits no layer; it names the layer and says what is allowed.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        image_size: int = 227,
+        *,
+        lrn: bool = True,
+        lrn_size: int = 5,
+        lrn_alpha: float = 1e-4,
+        lrn_beta: float = 0.75,
+        lrn_k: float = 2.0,
+        dropout: float = 0.5,
+        groups: int = 2,
+        activation: str = "relu",
+        overlapping_pooling: bool = True,
+        width: float = 1.0,
+        init: str = "kaiming",
+    ) -> None:
+        super().__init__()
+        integer("num_classes", num_classes, 1)
+        integer("in_channels", in_channels, 1)
+        self.input_shape = (in_channels, image_size, image_size)
+        p = number("dropout", dropout, 0, 0.99)
+        act = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
+        pool = partial(nn.MaxPool2d, 3 if flag("overlapping_pooling", overlapping_pooling) else 2, stride=2)
+        number("width", width, 0, above=True)
+        one_of("init", init, ("kaiming", "paper"))
+        integer("groups", groups, 1)
+        norm = partial(LocalResponseNorm, lrn_size, lrn_alpha, lrn_beta, lrn_k, divide_alpha=False)
+        try:
+            norm()
+        except ValueError as error:
+            raise ValueError(f"lrn_{error}") from None
+
+        c1, c2, c3, c4, c5, c6, c7 = (round(width * c) for c in (96, 256, 384, 384, 256, 4096, 4096))
+        for layer, channels in (("conv2", (c1, c2)), ("conv4", (c3, c4)), ("conv5", (c4, c5))):
+            if math.gcd(*channels) == 0 or math.gcd(*channels) % groups:
+                raise ValueError(
+                    f"groups={groups}: {layer} has {channels[0]} input and {channels[1]} output channels "
+                    f"(width={width:g}), and groups must divide both"
+                )
+
+        s = _side(image_size, pool().kernel_size)
+        with torch.device("meta"):  # shapes only: the weights are drawn once, below
+            self.features = _sequential(  #                               in_channels x 227 x 227
+                conv1=nn.Conv2d(in_channels, c1, 11, stride=4),  #                 96 x  55 x  55
+                act1=act(),
+                norm1=norm() if flag("lrn", lrn) else None,
+                pool1=pool(),  #                                                   96 x  27 x  27
+                conv2=nn.Conv2d(c1, c2, 5, padding=2, groups=groups),  #          256 x  27 x  27
+                act2=act(),
+                norm2=norm() if lrn else None,
+                pool2=pool(),  #                                                  256 x  13 x  13
+                conv3=nn.Conv2d(c2, c3, 3, padding=1),  #                         384 x  13 x  13
+                act3=act(),
+                conv4=nn.Conv2d(c3, c4, 3, padding=1, groups=groups),  #          384 x  13 x  13
+                act4=act(),
+                conv5=nn.Conv2d(c4, c5, 3, padding=1, groups=groups),  #          256 x  13 x  13
+                act5=act(),
+                pool5=pool(),  #                                                  256 x   6 x   6
+            )
+            self.classifier = _sequential(
+                flatten=nn.Flatten(),  #                                          9216
+                fc6=nn.Linear(c5 * s * s, c6),  #                                 4096
+                act6=act(),
+                drop6=nn.Dropout(p) if p else None,
+                fc7=nn.Linear(c6, c7),  #                                         4096
+                act7=act(),
+                drop7=nn.Dropout(p) if p else None,
+                fc8=nn.Linear(c7, num_classes),  #                                num_classes
+            )
+        self.to_empty(device=torch.get_default_device())
+        init_weights(self, _kaiming if init == "kaiming" else _paper)
+        # What the weights alone do not show: a network without LRN has the same keys and shapes as one with it.
+        self.variant: dict[str, Any] = {"activation": activation, "overlapping_pooling": overlapping_pooling, "lrn": lrn}
+        if lrn:
+            self.variant |= {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"input of shape {tuple(x.shape)}: this network was built for (N, {', '.join(map(str, self.input_shape))})"
+            )
+        return self.classifier(self.features(x))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return self.variant
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Called by load_state_dict: weights that were trained in another variant are refused, not misused."""
+        differs = [key for key in self.variant | state if self.variant.get(key) != state.get(key)]
+        if differs:
+            raise ValueError(
+                "these weights belong to another variant: "
+                + ", ".join(f"{key} is {state.get(key)} there and {self.variant.get(key)} here" for key in differs)
+            )
+
+
+def _sequential(**layers: nn.Module | None) -> nn.Sequential:
+    """nn.Sequential of the named layers; None leaves one out, and the names of the others stay as they are."""
+    return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
+
+
+def _side(image_size: int, pool: int) -> int:
+    """Side of pool5's output in pixels. Raises ValueError naming the first layer whose input is too small for it."""
+    side = integer("image_size", image_size, 1)
+    for layer, window, stride in (("conv1", 11, 4), ("pool1", pool, 2), ("pool2", pool, 2), ("pool5", pool, 2)):
+        if side < window:
+            least = 67 if pool == 3 else 39
+            raise ValueError(
+                f"image_size={image_size}: {layer} would get {side}x{side} pixels, fewer than its {window}x{window} "
+                f"window; at least {least} are needed"
+            )
+        side = (side - window) // stride + 1
+    return side
+
+
+def _kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
+    fan_in = layer.weight[0].numel()
+    return math.sqrt(2 / fan_in), 0.0
+
+
+def _paper(name: str, layer: nn.Module) -> tuple[float, float]:
+    return 0.01, float(name.split(".")[-1] in ("conv2", "conv4", "conv5", "fc6", "fc7"))

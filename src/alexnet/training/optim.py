@@ -1,0 +1,120 @@
+"""Optimisers and learning-rate schedules, as the configs in conf/optimizer and conf/scheduler name them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, ReduceLROnPlateau
+
+from alexnet.checks import flag, integer, number
+
+
+def sgd(
+    network: nn.Module,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    nesterov: bool = False,
+    bias_lr: float = 1.0,
+    bias_decay: bool = True,
+) -> SGD:
+    """Stochastic gradient descent. For a constant rate it is the paper's rule (section 5):
+    v = momentum v - weight_decay lr w - lr g; w = w + v.
+
+    bias_lr: the rate of biases, times lr; 2 in the 2012 source (epsB). bias_decay: whether biases decay; not there.
+    """
+    number("lr", lr, 0, above=True)
+    number("momentum", momentum, 0, 1)
+    if flag("nesterov", nesterov) and not momentum:
+        raise ValueError("nesterov=True: needs momentum above 0")
+    return SGD(_groups(network, lr, weight_decay, bias_lr, bias_decay), lr, momentum, nesterov=nesterov, fused=True)
+
+
+def adamw(
+    network: nn.Module,
+    lr: float = 1e-3,
+    betas: Sequence[float] = (0.9, 0.999),
+    weight_decay: float = 0.01,
+    bias_lr: float = 1.0,
+    bias_decay: bool = False,
+) -> AdamW:
+    """AdamW (Loshchilov and Hutter, ICLR 2019), torch's. bias_lr and bias_decay as in `sgd`."""
+    number("lr", lr, 0, above=True)
+    if len(betas) != 2 or not all(0 <= number("betas", b, 0, 1) < 1 for b in betas):
+        raise ValueError(f"betas={list(betas)}: must be two numbers of at least 0 and below 1")
+    return AdamW(_groups(network, lr, weight_decay, bias_lr, bias_decay), lr, (betas[0], betas[1]), fused=True)
+
+
+def _groups(
+    network: nn.Module, lr: float, weight_decay: float, bias_lr: float, bias_decay: bool
+) -> list[dict[str, Any]]:
+    number("weight_decay", weight_decay, 0)
+    number("bias_lr", bias_lr, 0)
+    flag("bias_decay", bias_decay)
+    parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    biases = [p for name, p in parameters if name.endswith("bias")]
+    weights = [p for name, p in parameters if not name.endswith("bias")]
+    return [
+        {"params": weights, "weight_decay": weight_decay},
+        {"params": biases, "weight_decay": weight_decay if bias_decay else 0.0, "lr": lr * bias_lr},
+    ]
+
+
+# Each schedule gives what Lightning's configure_optimizers takes as "lr_scheduler", or None.
+Schedule = dict[str, Any] | None
+
+
+def plateau(
+    optimizer: Optimizer, epochs: int, steps: int, monitor: str, mode: str,
+    factor: float = 0.1, patience: int = 5, reductions: int = 3,
+) -> Schedule:  # fmt: skip
+    """Times `factor` when `monitor` has not improved for more than `patience` epochs, `reductions` times at the most
+    (paper, section 5: divided by 10 when the validation error stopped improving, three times).
+    """
+    number("factor", factor, 0, 0.99, above=True)
+    integer("patience", patience, 0)
+    least = factor ** integer("reductions", reductions, 1)
+    scheduler = ReduceLROnPlateau(
+        optimizer,
+        "max" if mode == "max" else "min",
+        factor,
+        patience,
+        min_lr=[group["lr"] * least for group in optimizer.param_groups],
+    )
+    return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
+
+
+def step(
+    optimizer: Optimizer, epochs: int, steps: int, monitor: str, mode: str,
+    milestones: Sequence[int] = (30, 60, 80), factor: float = 0.1,
+) -> Schedule:  # fmt: skip
+    """Times `factor` after each of the epochs `milestones`."""
+    for milestone in milestones:
+        integer("milestones", milestone, 1)
+    number("factor", factor, 0, 1, above=True)
+    return {"scheduler": MultiStepLR(optimizer, list(milestones), factor), "interval": "epoch"}
+
+
+def cosine(
+    optimizer: Optimizer, epochs: int, steps: int, monitor: str, mode: str,
+    warmup_epochs: float = 1.0, final: float = 0.0,
+) -> Schedule:  # fmt: skip
+    """Every step: up linearly over `warmup_epochs`, then down along half a cosine to `final` times the rate."""
+    number("warmup_epochs", warmup_epochs, 0)
+    number("final", final, 0, 1)
+    warmup = warmup_epochs * steps / max(epochs, 1)
+
+    def scale(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = min((step - warmup) / max(steps - warmup, 1), 1.0)
+        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+
+    return {"scheduler": LambdaLR(optimizer, scale), "interval": "step"}
+
+
+def constant(optimizer: Optimizer, epochs: int, steps: int, monitor: str, mode: str) -> Schedule:
+    """The optimiser's rate from the first step to the last."""
+    return None

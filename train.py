@@ -1,0 +1,19 @@
+"""Trains a network: python train.py [GROUP=OPTION] [KEY=VALUE] ...; python train.py --help says more."""
+
+import hydra
+from omegaconf import DictConfig
+
+from alexnet.config import check, door
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float:
+    check(cfg)
+    from alexnet.training.run import train  # takes seconds: torch is imported only for a config that can be right
+
+    return train(cfg)
+
+
+if __name__ == "__main__":
+    with door():
+        main()
