@@ -1,0 +1,14 @@
+"""A research template around AlexNet. Importing it imports nothing: `alexnet.models` and `alexnet.data` stand alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load(path: str | Path) -> "nn.Module":
+    """The trained network of a run's folder or a checkpoint: see alexnet.training.checkpoint.load."""
+    from alexnet.training.checkpoint import load as load_checkpoint
+
+    return load_checkpoint(path)

@@ -4,7 +4,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -35,9 +36,10 @@ def door() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
         SweepFolder.remove_if_empty()
-        if full:
+        hydras = not isinstance(error, ValueError) or "Config group override must be" in str(error)  # for model=null
+        if full or not hydras:
             raise
         sys.exit(f"error: {error if isinstance(error, UserError) else explain(error)}")
 
@@ -54,7 +56,7 @@ def explain(error: Exception) -> str:
         parent = getattr(error.__cause__, "parent_node", None)
         if isinstance(parent, DictConfig):
             prefix = parent._get_full_key(None)
-            known = {f"{prefix}.{name}" if prefix else str(name) for name in parent}
+            known = {f"{prefix}.{name!s}" if prefix else str(name) for name in parent}
         return f"{key}: no such key.{nearest(key, known) or ' Known are ' + ', '.join(sorted(known))}"
     if "mismatched input" in text or "LexerNoViableAlt" in text or "missing EQUAL" in text:
         return f"{text.split(' See https')[0]}. Write KEY=VALUE, and quote what has commas, brackets or spaces"
@@ -70,7 +72,7 @@ def check(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     choices = hydra_config.runtime.choices
     declared = hydra.compose(hydra_config.job.config_name, [f"{group}={choices[group]}" for group in GROUPS])
-    for key in declared:
+    for key in map(str, declared):
         if key not in (*ROOT, *GROUPS):
             raise UserError(f"{key}: no such key, in {hydra_config.job.config_name}.yaml.{nearest(key, ROOT + GROUPS)}")
     _compare(cfg, declared, "")
@@ -83,10 +85,10 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
         if key not in declared:
             if target and (not target.startswith("alexnet.") or target != declared.get("_target_")):
                 continue  # its own class will judge: `build`
-            raise UserError(f"{full}: no such key.{nearest(full, [f'{path}{name}' for name in declared])}")
+            raise UserError(f"{full}: no such key.{nearest(full, [f'{path}{name!s}' for name in declared])}")
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
             continue
-        value, default = node[key], declared._get_node(key)._value() if key in declared else None
+        value, default = node[key], OmegaConf.to_container(declared)[key]  # type: ignore[call-overload, index]
         if isinstance(value, DictConfig):
             if isinstance(declared[key], DictConfig):
                 _compare(value, declared[key], f"{full}.")
@@ -118,9 +120,11 @@ def named(key: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         text = " ".join(str(cause).split())
         if isinstance(cause, ModuleNotFoundError):
-            package = (cause.name or text.split()[0].strip("'\"`")).split(".")[0]
-            raise UserError(f"{key} needs the package {package}, which is not installed: pip install {package}") from error
-        raise UserError(f"{key}.{text}" if re.match(r"\w+(=|, | is missing)", text) else f"{key}: {text}") from error
+            quoted = re.search(r"'([\w-]+)", text)  # No module named 'x.y', Requirement 'x>=1.0' not met
+            package = quoted[1] if quoted else text
+            raise UserError(f"{key} needs a package that is not installed: pip install {package}") from error
+        names_argument = re.match(r"\w+(=| is missing)", text)
+        raise UserError(f"{key}{'.' if names_argument else ': '}{text}" if key else text) from error
 
 
 def new_folder(cfg: DictConfig) -> Path:
@@ -131,15 +135,19 @@ def new_folder(cfg: DictConfig) -> Path:
     hydra_config = HydraConfig.get()
     if cfg.folder is not None:
         path = Path(cfg.folder)
-    elif "num" in hydra_config.job and not OmegaConf.is_missing(hydra_config.job, "num"):
+    elif in_sweep():
         name = f"{hydra_config.job.num}_{hydra_config.job.override_dirname}".replace("/", "-")
         path = Path(hydra_config.sweep.dir) / name[:120]
     else:
-        path = _dated(cfg.outputs, hydra_config)
+        path = _dated(cfg.outputs, hydra_config.runtime.choices)
     path = _make(path, again=cfg.folder is None)
     with open_dict(cfg):
         cfg.folder = str(path)
     return path
+
+
+def in_sweep() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 class SweepFolder(Callback):
@@ -148,7 +156,7 @@ class SweepFolder(Callback):
     made: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        path = _make(_dated(config.outputs, config.hydra))
+        path = _make(_dated(config.outputs, config.hydra.runtime.choices))
         SweepFolder.made = path
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(path)
@@ -158,12 +166,11 @@ class SweepFolder(Callback):
     def remove_if_empty(cls) -> None:
         if cls.made and all(p.name == "multirun.yaml" for p in cls.made.iterdir()):
             (cls.made / "multirun.yaml").unlink(missing_ok=True)
-            cls.made.rmdir()
+            os.removedirs(cls.made)
 
 
-def _dated(outputs: str, hydra_config: DictConfig) -> Path:
-    choices = hydra_config.runtime.choices
-    name = choices.get("experiment") or f"{choices.data}-{choices.model}"
+def _dated(outputs: str, choices: Mapping[str, Any]) -> Path:
+    name = choices.get("experiment") or f"{choices['data']}-{choices['model']}"
     return Path(outputs) / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
@@ -179,4 +186,4 @@ def _make(path: Path, again: bool = True) -> Path:
                 raise UserError(f"folder={path}: exists already; name a new one, or leave it empty") from None
             number += 1
         except OSError as error:
-            raise UserError(f"outputs: cannot make {candidate}: {error.strerror}. Choose another with outputs=FOLDER") from None
+            raise UserError(f"outputs: cannot make {candidate}: {error.strerror}. Choose outputs=FOLDER") from None

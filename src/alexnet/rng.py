@@ -25,7 +25,7 @@ def uniform(seed: int, epoch: int, index: ArrayLike, n: int) -> NDArray[np.float
     that starts anew for every sample of a batch at less than its cost.
     """
     with np.errstate(over="ignore"):
-        key = _mix(_mix(np.uint64(seed) + GOLDEN) + np.uint64(epoch) * GOLDEN)
+        key = _mix(_mix(np.full(1, seed, np.uint64) + GOLDEN) + np.uint64(epoch) * GOLDEN)
         rows = _mix(key + np.asarray(index, np.uint64) * GOLDEN)
         bits = _mix(rows[:, None] + np.arange(1, n + 1, dtype=np.uint64) * GOLDEN)
     return ((bits >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) / np.float32(2**23)

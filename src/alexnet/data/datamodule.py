@@ -69,7 +69,7 @@ class PictureData(LightningDataModule):
         self.augment = augment or Augment()
         self.channels = integer("channels", channels, 1, 3)
         if source == "digits" and (channels, num_classes) != (1, 10):
-            raise ValueError(f"channels={channels}, num_classes={num_classes}: the digits have 1 channel and 10 classes")
+            raise ValueError(f"channels={channels}: the digits have 1 channel, and num_classes=10")
         if source == "folder":
             self.root = Path(_given("root", root)).expanduser()
             if channels != 3:
@@ -92,8 +92,9 @@ class PictureData(LightningDataModule):
         else:
             self.splits, self.classes = sources.folder(self.root, self.size)
         mean, covariance = _moments(self.splits["train"].images)
-        self.mean, self.std = mean, covariance.diagonal().sqrt().clamp(min=1 / 255)  # one flat colour has no spread
-        self.eigenvalues, self.eigenvectors = torch.linalg.eigh(covariance)
+        self.mean, self.std = mean, covariance.diagonal().clamp(min=255**-2).sqrt()  # one flat colour has no spread
+        eigenvalues, self.eigenvectors = torch.linalg.eigh(covariance)
+        self.eigenvalues = eigenvalues.clamp(min=0)  # which rounding may have made less than none
 
     def fingerprint(self) -> str:
         """SHA-256 of every stored picture and label, in the order of the splits."""
@@ -101,8 +102,8 @@ class PictureData(LightningDataModule):
         for name in sorted(self.splits):
             split = self.splits[name]
             digest.update(f"{name} {split.images.shape}".encode())
-            digest.update(np.ascontiguousarray(split.images))
-            digest.update(split.labels)
+            digest.update(np.ascontiguousarray(split.images).data)
+            digest.update(split.labels.data)
         return digest.hexdigest()
 
     def has(self, split: str) -> bool:
@@ -133,9 +134,10 @@ class PictureData(LightningDataModule):
         pictures: Pictures = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         if self.batch_size % world_size:
-            raise ValueError(f"batch_size={self.batch_size}: must be a multiple of the {world_size} devices that share it")
+            raise ValueError(f"batch_size={self.batch_size}: {world_size} devices must share it evenly")
+        random, whole = training and self.augment.crop, training and self.augment.rescale > 0
         return DataLoader(
-            Crops(pictures, self.crop, self.seed, training and self.augment.crop, training and self.augment.rescale > 0),
+            Crops(pictures, self.crop, self.seed, random, whole),
             batch_size=self.batch_size // world_size,
             sampler=EpochSampler(len(pictures), self.seed, training, rank, world_size),
             collate_fn=_as_it_is,
@@ -162,7 +164,7 @@ class PictureData(LightningDataModule):
         return x.contiguous(memory_format=torch.channels_last)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -174,7 +176,8 @@ def _given(name: str, value: str | None) -> str:
 
 def _moments(images: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mean (C,) and covariance (C, C) of the channels of uint8 images (N, C, H, W), scaled to [0, 1], in float64."""
-    n, total, outer = 0, torch.zeros(images.shape[1], dtype=torch.float64), 0.0
+    c = images.shape[1]
+    n, total, outer = 0, torch.zeros(c, dtype=torch.float64), torch.zeros(c, c, dtype=torch.float64)
     for start in range(0, len(images), 64):
         x = torch.from_numpy(images[start : start + 64]).movedim(1, 0).flatten(1).double() / 255
         n, total, outer = n + x.shape[1], total + x.sum(1), outer + x @ x.T

@@ -11,8 +11,10 @@ from alexnet.data.sources import Pictures
 from alexnet.rng import stream, uniform
 
 # One column of random numbers for each thing that is drawn for a sample, so that switching one off leaves the others.
-DRAWS = ("top", "left", "flip", "vertical_flip", "area", "ratio", "brightness", "contrast", "saturation", "hue")
-DRAWS += ("pca1", "pca2", "pca3")
+DRAWS = (
+    *("top", "left", "flip", "vertical_flip", "area", "ratio"),
+    *("brightness", "contrast", "saturation", "hue", "pca1", "pca2", "pca3"),
+)
 
 Batch = tuple[Tensor, Tensor, Tensor]
 

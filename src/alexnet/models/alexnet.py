@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,11 @@ from alexnet.checks import flag, integer, number, one_of
 from alexnet.models.init import init_weights
 from alexnet.models.lrn import LocalResponseNorm
 
-ACTIVATIONS = {"relu": partial(nn.ReLU, inplace=True), "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
 
 
 class AlexNet(nn.Module):
@@ -83,7 +88,7 @@ class AlexNet(nn.Module):
                     f"(width={width:g}), and groups must divide both"
                 )
 
-        s = _side(image_size, pool().kernel_size)
+        s = _side(image_size, 3 if overlapping_pooling else 2)
         with torch.device("meta"):  # shapes only: the weights are drawn once, below
             self.features = _sequential(  #                               in_channels x 227 x 227
                 conv1=nn.Conv2d(in_channels, c1, 11, stride=4),  #                 96 x  55 x  55
@@ -115,15 +120,14 @@ class AlexNet(nn.Module):
         self.to_empty(device=torch.get_default_device())
         init_weights(self, _kaiming if init == "kaiming" else _paper)
         # What the weights alone do not show: a network without LRN has the same keys and shapes as one with it.
-        self.variant: dict[str, Any] = {"activation": activation, "overlapping_pooling": overlapping_pooling, "lrn": lrn}
-        if lrn:
-            self.variant |= {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
+        constants = {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
+        self.variant = {"activation": activation, "overlapping_pooling": overlapping_pooling, "lrn": lrn}
+        self.variant |= constants if lrn else {}
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.input_shape:
-            raise ValueError(
-                f"input of shape {tuple(x.shape)}: this network was built for (N, {', '.join(map(str, self.input_shape))})"
-            )
+            built_for = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
         return self.classifier(self.features(x))
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -159,7 +163,8 @@ def _side(image_size: int, pool: int) -> int:
 
 
 def _kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
-    fan_in = layer.weight[0].numel()
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    fan_in = math.prod(layer.weight.shape[1:])
     return math.sqrt(2 / fan_in), 0.0
 
 

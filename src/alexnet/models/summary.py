@@ -1,5 +1,6 @@
 """A network layer by layer: shapes, parameters, and arithmetic to stand beside its accuracy."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,9 @@ def summarize(network: nn.Module, example: Tensor) -> list[Row]:
 
     def note(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         parameters = sum(p.numel() for p in layer.parameters())
-        computes = isinstance(layer, nn.Conv2d | nn.Linear)
-        flops = 2 * output.numel() * layer.weight[0].numel() if computes else 0  # type: ignore[operator, union-attr]
+        flops = 0
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            flops = 2 * output.numel() * math.prod(layer.weight.shape[1:])
         rows.append(Row(names[layer], type(layer).__name__, tuple(output.shape[1:]), parameters, flops))
 
     hooks = [layer.register_forward_hook(note) for layer in names]

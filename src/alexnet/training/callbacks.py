@@ -62,8 +62,8 @@ class ProgressBar(RichProgressBar):
             self.disable()
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        shown = super().get_metrics(trainer, pl_module)
-        return {"loss": shown["train/loss_step"]} | {"images/s": f"{self.speed.rate:.0f}"} if "train/loss_step" in shown else {}
+        loss = super().get_metrics(trainer, pl_module).get("train/loss_step", "")
+        return {"loss": loss, "images/s": f"{self.speed.rate:.0f}"}
 
 
 class StopAtNaN(Callback):
@@ -106,5 +106,5 @@ class StopAtNaN(Callback):
         kept = getattr(trainer.checkpoint_callback, "best_model_path", "")
         raise UserError(
             f"the {which} loss is {loss} at step {step} (epoch {trainer.current_epoch + 1}), learning rate {rate:g}: "
-            f"lower optimizer.lr.\n" + (f"Last good checkpoint: {kept}" if kept else "No checkpoint was written before.")
+            f"lower optimizer.lr.\n{f'Last good checkpoint: {kept}' if kept else 'No checkpoint was written before.'}"
         )

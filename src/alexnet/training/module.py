@@ -70,17 +70,28 @@ class ImageClassifier(LightningModule):
         logits = self.network(images).float()
         loss = cross_entropy(logits, labels)
         accuracy.update(logits.detach(), labels)
-        epoch = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
-        self.log(f"{stage}/loss", loss.detach(), sync_dist=True, **epoch)  # the mean over samples, not over batches
-        self.log_dict(accuracy, **epoch)  # type: ignore[arg-type]
+        n = len(labels)  # the epoch's loss is the mean over samples, not over batches
+        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
+        self.log_dict(accuracy, on_step=False, on_epoch=True, batch_size=n)
         return loss
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Lightning's own refuses fused optimisers whatever the precision; only float16 scales its gradients."""
+        if not gradient_clip_val or self.trainer.precision == "16-mixed":
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.network.parameters(), gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Plain values only: torch.load(weights_only=True) then reads the file without running anything from it."""
         checkpoint |= self.record
         checkpoint["metrics"] = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network)
         epochs, steps = self.trainer.max_epochs or 1, int(self.trainer.estimated_stepping_batches)
         schedule = self.scheduler(optimizer, epochs, steps, self.monitor, self.mode)

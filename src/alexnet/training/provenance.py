@@ -52,6 +52,7 @@ def git_diff() -> str | None:
 def _git(*arguments: str) -> str | None:
     """What git prints; None without git, or outside a repository."""
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30).stdout.rstrip()
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30)
+        return done.stdout.rstrip()
     except (OSError, subprocess.SubprocessError):
         return None

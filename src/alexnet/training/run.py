@@ -7,8 +7,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -18,7 +19,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMon
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from alexnet.checks import flag, integer, one_of
-from alexnet.config import build, named, new_folder
+from alexnet.config import build, in_sweep, named, new_folder
 from alexnet.data import PictureData
 from alexnet.models.summary import summarize, table
 from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN
@@ -39,7 +40,8 @@ def train(cfg: DictConfig) -> float:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Experiment logs directory|.*does not have many workers|.*LeafSpec")
     # Everything that the config describes is built before a picture is read or a folder made.
-    seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
+    with named(""):
+        seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
     data: PictureData = build(cfg, "data", augment=build(cfg, "augment"))
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
     network = build(cfg, "model")
@@ -60,12 +62,12 @@ def train(cfg: DictConfig) -> float:
     try:
         loggers = [build(cfg, f"logger.{name}") for name in cfg.logger or ()]
     except BaseException:
-        folder.rmdir()
+        os.removedirs(folder)
         raise
     with _messages(folder / "train.log"):
         if not validates:
             log.info("no validation pictures: train/loss says which epoch is best")
-        config = OmegaConf.to_container(cfg, resolve=True)
+        config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
         _write_origin(folder, cfg, data)
 
         layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
@@ -79,10 +81,9 @@ def train(cfg: DictConfig) -> float:
         module = ImageClassifier(
             network, optimizer, scheduler, data.num_classes, cfg.monitor, cfg.mode, cfg.seed, record=record
         )
-        best = ModelCheckpoint(
-            folder / "checkpoints", "best", cfg.monitor, mode=cfg.mode, save_weights_only=True, enable_version_counter=False
-        )
-        last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
+        keep = partial(ModelCheckpoint, folder / "checkpoints", enable_version_counter=False)
+        best = keep(filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True)
+        last = keep(filename="last")
         speed = Speed()
         callbacks: list[Callback] = [speed, ProgressBar(speed), StopAtNaN(), best, last]
         if loggers:
@@ -95,7 +96,7 @@ def train(cfg: DictConfig) -> float:
         metrics = _by_split(trainer.callback_metrics)
         chosen = read(best.best_model_path) if best.best_model_path else None
         if chosen:
-            metrics["val"] = _by_split(chosen["metrics"])["val"]
+            metrics |= {k: v for k, v in _by_split(chosen["metrics"]).items() if k == "val"}
         if data.has("test"):
             trainer.test(module, datamodule=data, ckpt_path=best.best_model_path or None, verbose=False)
             metrics["test"] = _by_split(trainer.callback_metrics)["test"]
@@ -119,9 +120,11 @@ def train(cfg: DictConfig) -> float:
 
 def _check_monitor(cfg: DictConfig, num_classes: int) -> None:
     figures = ("loss", "top1", "top5") if num_classes > 5 else ("loss", "top1")
-    with named("the run"):
+    with named(""):
         one_of("monitor", cfg.monitor, [f"{split}/{figure}" for split in ("val", "train") for figure in figures])
-        one_of("mode", cfg.mode, ("min",) if cfg.monitor.endswith("loss") else ("max",))
+        better = "min" if cfg.monitor.endswith("loss") else "max"
+        if cfg.mode != better:
+            raise ValueError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")
         if cfg.early_stopping is not None:
             integer("early_stopping", cfg.early_stopping, 0)
         flag("compile", cfg.compile)
@@ -144,7 +147,7 @@ def _settle_trainer(cfg: DictConfig) -> torch.device:
 def _can_compile(device: torch.device) -> bool:
     compilers = [os.environ.get("CXX", "g++"), "clang++"]
     if device.type == "cpu" and not any(map(shutil.which, compilers)):
-        log.warning("compile=true needs a C++ compiler on the CPU, and neither g++ nor clang++ is here: going on without")
+        log.warning("compile=true needs g++ or clang++ on the CPU, and finds neither: going on without")
         return False
     return True
 
@@ -192,7 +195,8 @@ def _log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[
     """What a study varies, beside the final figures: TensorBoard's HPARAMS tab."""
     groups = ("model", "data", "augment", "optimizer", "scheduler")
     settings = {f"{g}.{k}": v for g in groups for k, v in config[g].items() if not k.startswith("_")}
-    settings = {"seed": config["seed"]} | {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+    plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+    settings = {"seed": config["seed"]} | plain
     figures = {f"final/{split}_{k}": v for split in ("train", "val", "test") for k, v in result.get(split, {}).items()}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -208,7 +212,7 @@ def _report(folder: Path, result: dict[str, Any], outputs: str) -> None:
         best = f", of epoch {result['best_epoch']} (best {result['monitor']})" if result["best_epoch"] else ""
         log.info("test top-1 accuracy %.4f%s", result["test"]["top1"], best)
     log.info("run    %s", folder)
-    if "num" not in HydraConfig.get().job or OmegaConf.is_missing(HydraConfig.get().job, "num"):
+    if not in_sweep():
         python = Path(sys.executable)
         python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
         log.info("next   %s --logdir %s", python.with_name("tensorboard"), outputs)

@@ -1,0 +1,50 @@
+# make help lists what can be done. PYTHON and VENV choose the interpreter and the environment, ARGS adds to a command:
+#   make train ARGS="model.lrn=false seed=2"
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+OUTPUTS ?= outputs
+BIN := $(VENV)/bin
+
+# Written when everything is installed, and not before: a failed install is begun again.
+DONE := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train smoke test lint format tensorboard clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(DONE) ## make $(VENV) and install everything into it, at the versions of constraints.txt
+
+$(DONE): setup.cfg constraints.txt
+	@rm -f $@
+	@$(PYTHON) -c 'import sys; sys.exit("error: $(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(DONE) ## train AlexNet on the embedded digits, a few minutes on two cores
+	$(BIN)/python train.py $(ARGS)
+
+smoke: $(DONE) ## the same path in seconds
+	$(BIN)/python train.py experiment=smoke $(ARGS)
+
+test: $(DONE) ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DONE) ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(DONE) ## put the style right
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+tensorboard: $(DONE) ## look at every run, in the browser
+	$(BIN)/tensorboard --logdir $(OUTPUTS)
+
+clean: ## remove the environment and caches; outputs stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
+	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,75 @@
+"""What several tests share: the programs as a user starts them, a run inside this process, and small pictures."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def program(*command: str, code: int | None = 0, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command line in the repository's root; `code` is the exit code that it must end with."""
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert code is None or done.returncode == code, (
+        f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    )
+    return done
+
+
+def train_py(*arguments: str, code: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:
+    return program(sys.executable, "train.py", *arguments, code=code, **env)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one `python train.py experiment=smoke`, which several tests read."""
+    outputs = tmp_path_factory.mktemp("smoke")
+    train_py("experiment=smoke", f"outputs={outputs}")
+    (folder,) = (outputs / "smoke").iterdir()
+    return folder
+
+
+@pytest.fixture
+def config() -> Iterator[Callable[..., DictConfig]]:
+    """Composes the config of `python train.py OVERRIDES...` as Hydra hands it to the program."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+
+        def composed(*overrides: str) -> DictConfig:
+            cfg = compose("train", list(overrides), return_hydra_config=True)
+            with open_dict(cfg):
+                cfg.hydra.job.config_name = "train"
+                cfg.hydra.mode = "RUN"
+            HydraConfig.instance().set_config(cfg)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            return cfg
+
+        yield composed
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with training/ and validation/ of two classes, one blue and one red, in several formats and sizes."""
+    draw = np.random.default_rng(0)
+    for split, count in (("training", 8), ("validation", 3)):
+        for name, colour in (("n0", (40, 40, 200)), ("n1", (200, 40, 40))):
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                height, width = draw.integers(40, 120, 2)
+                noise = draw.integers(-30, 30, (height, width, 3))
+                image = Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8))
+                image.save(folder / f"{i}.{('jpg', 'png', 'bmp')[i % 3]}")
+    return tmp_path / "pictures"

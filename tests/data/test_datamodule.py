@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from alexnet.data import Augment, PictureData
+
+
+def fake(**arguments: Any) -> PictureData:
+    data = PictureData(**({"source": "fake", "num_classes": 4, "size": 20, "crop": 16, "batch_size": 100} | arguments))
+    data.setup()
+    return data
+
+
+def test_statistics_and_components_are_those_of_the_training_pictures() -> None:
+    data = fake()
+    pixels = data.splits["train"].images.transpose(1, 0, 2, 3).reshape(3, -1).astype(float) / 255
+    assert data.mean.tolist() == pytest.approx(pixels.mean(1), abs=1e-6)
+    assert data.std.tolist() == pytest.approx(pixels.std(1), abs=1e-6)
+    covariance = data.eigenvectors @ torch.diag(data.eigenvalues) @ data.eigenvectors.T
+    assert np.allclose(covariance, np.cov(pixels, bias=True), atol=1e-6)
+
+
+def test_ready_batches_are_normalised() -> None:
+    data = fake()
+    images, labels, _ = next(iter(data.test_dataloader()))
+    x = data.ready(images)
+    expected = (images.double() / 255 - data.mean[:, None, None]) / data.std[:, None, None]
+    torch.testing.assert_close(x.double(), expected, atol=1e-5, rtol=0)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert labels.dtype == torch.int64
+
+
+def test_the_last_batch_is_smaller_and_nothing_is_lost() -> None:
+    data = fake(batch_size=100, augment=Augment(rescale=0.5))
+    sizes = [len(labels) for _, labels, _ in data.train_dataloader()]
+    assert sizes == [100, 100, 100, 100, 100, 12]
+    images, _, draws = next(iter(data.train_dataloader()))
+    assert images.shape[-1] == 20, "rescaling cuts its windows out of the whole stored picture"
+    assert data.ready(images, draws).shape == (100, 3, 16, 16)
+
+
+def test_fingerprint_changes_with_a_pixel_and_with_a_label() -> None:
+    first, second = fake(), fake()
+    assert first.fingerprint() == second.fingerprint()
+    second.splits["val"].images[3, 0, 1, 1] ^= 1
+    changed = second.fingerprint()
+    assert changed != first.fingerprint()
+    second.splits["val"].labels[3] += 1
+    assert second.fingerprint() not in (changed, first.fingerprint())
+
+
+def test_flat_colours_do_not_divide_by_nothing(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (20, 20), (7, 7, 7)).save(tmp_path / name / f"{i}.png")
+    data = PictureData("folder", str(tmp_path), size=16, crop=16)
+    data.setup()
+    images, _, draws = next(iter(data.train_dataloader()))
+    assert data.ready(images, draws).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": "cifar"}, "source=cifar: must be one of"),
+        ({"crop": 21}, "crop=21: must be at most size=20"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"workers": -1}, "workers=-1"),
+        ({"seed": -1}, "seed=-1"),
+        ({"num_classes": 1}, "num_classes=1"),
+        ({"num_classes": None}, "num_classes=None"),
+        ({"source": "digits"}, "channels=3: the digits"),
+        ({"source": "folder"}, "root is missing"),
+        ({"source": "folder", "root": "/no/such"}, "root=/no/such: no such folder"),
+    ],
+)
+def test_values_that_do_not_suit(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fake(**arguments)
+
+
+def test_a_folder_counts_its_classes(pictures: Path) -> None:
+    assert PictureData("folder", str(pictures)).num_classes == 2
+    with pytest.raises(ValueError, match="num_classes=3: .* has 2 class folders"):
+        PictureData("folder", str(pictures), num_classes=3)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from alexnet.data.datamodule import _as_it_is
+from alexnet.data.loader import DRAWS, Crops, EpochSampler
+from alexnet.data.sources import Pictures
+
+
+def pictures(n: int = 23, size: int = 12) -> Pictures:
+    draw = np.random.default_rng(0)
+    return Pictures(draw.integers(0, 256, (n, 2, size, size), dtype=np.uint8), np.arange(n))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_the_ranks_together_see_every_sample_once(world_size: int) -> None:
+    for epoch in range(3):
+        seen = []
+        for rank in range(world_size):
+            sampler = EpochSampler(23, 4, True, rank, world_size)
+            sampler.set_epoch(epoch)
+            samples = list(sampler)
+            assert len(samples) == len(sampler)
+            assert {e for e, _ in samples} == {epoch}
+            seen += [i for _, i in samples]
+        assert sorted(seen) == list(range(23))
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[tuple[int, int]]:
+        sampler = EpochSampler(50, seed, True)
+        sampler.set_epoch(epoch)
+        return [i for _, i in sampler]
+
+    assert order(1, 2) == order(1, 2)
+    assert len({tuple(order(s, e)) for s in range(3) for e in range(3)}) == 9
+    assert [i for _, i in EpochSampler(5, 1, False)] == [0, 1, 2, 3, 4]
+
+
+def test_crops_are_windows_of_the_pictures() -> None:
+    stored = pictures()
+    images, labels, draws = Crops(stored, 9, seed=3, random=True).__getitems__([(5, i) for i in (7, 0, 22, 7)])
+    assert images.dtype == torch.uint8
+    assert labels.tolist() == [7, 0, 22, 7]
+    assert draws.shape == (4, len(DRAWS))
+    assert torch.equal(images[0], images[3])
+    for image, i, (top, left) in zip(images, labels, (draws[:, :2] * 4).long(), strict=True):
+        assert np.array_equal(image, stored.images[i, :, top : top + 9, left : left + 9])
+    centre, *_ = Crops(stored, 8, seed=3).__getitems__([(0, 1)])
+    assert np.array_equal(centre[0], stored.images[1, :, 2:10, 2:10])
+    whole, *_ = Crops(stored, 8, seed=3, random=True, whole=True).__getitems__([(0, 1)])
+    assert np.array_equal(whole[0], stored.images[1])
+
+
+def test_every_corner_of_the_picture_is_reached() -> None:
+    dataset = Crops(pictures(1, 5), 4, seed=0, random=True)
+    corners = {dataset.__getitems__([(epoch, 0)])[0].numpy().tobytes() for epoch in range(60)}
+    assert len(corners) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
+    def batches(workers: int) -> list[tuple[torch.Tensor, ...]]:
+        sampler = EpochSampler(23, 4, True)
+        loader = DataLoader(
+            Crops(pictures(), 9, 4, True),
+            batch_size=4,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            persistent_workers=workers > 0,
+        )
+        result = []
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            result += list(loader)
+        return result
+
+    plain, other = batches(0), batches(workers)
+    assert len(plain) == 12
+    assert all(torch.equal(a, b) for x, y in zip(plain, other, strict=True) for a, b in zip(x, y, strict=True))
+    assert not torch.equal(plain[0][0], plain[6][0]), "another epoch, other pictures"

@@ -1,0 +1,171 @@
+import copy
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from alexnet.models import AlexNet
+
+SMALL: dict[str, Any] = {"num_classes": 7, "in_channels": 2, "image_size": 67, "width": 1 / 16}
+
+
+def build(seed: int = 0, **arguments: Any) -> AlexNet:
+    torch.manual_seed(seed)
+    return AlexNet(**(SMALL | arguments))
+
+
+@pytest.mark.parametrize(("groups", "parameters"), [(2, 60_965_224), (1, 62_378_344)])
+def test_parameter_count_of_the_paper(groups: int, parameters: int) -> None:
+    assert sum(p.numel() for p in AlexNet(groups=groups).parameters()) == parameters
+
+
+@pytest.mark.parametrize("overlapping_pooling", [True, False])
+def test_shapes_of_the_slides(overlapping_pooling: bool) -> None:
+    expected = {
+        "conv1": (96, 55, 55), "norm1": (96, 55, 55), "pool1": (96, 27, 27),
+        "conv2": (256, 27, 27), "norm2": (256, 27, 27), "pool2": (256, 13, 13),
+        "conv3": (384, 13, 13), "conv4": (384, 13, 13), "conv5": (256, 13, 13), "pool5": (256, 6, 6),
+        "flatten": (9216,), "fc6": (4096,), "fc7": (4096,), "fc8": (1000,),
+    }  # fmt: skip
+    network, seen = AlexNet(overlapping_pooling=overlapping_pooling), {}
+    for name, layer in [*network.features.named_children(), *network.classifier.named_children()]:
+        layer.register_forward_hook(lambda _, __, output, name=name: seen.update({name: tuple(output.shape[1:])}))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 227, 227))
+    assert {name: seen[name] for name in expected} == expected
+
+
+def test_equals_a_network_written_out_by_hand() -> None:
+    """The default network against torch's own layers in the paper's order, in float64."""
+    network = build(groups=2).double().eval()
+    f, c = network.features, network.classifier
+    lrn = nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0)  # torch divides alpha by 5; the paper's 1e-4 is not divided
+    x = torch.randn(3, 2, 67, 67, dtype=torch.float64)
+    h = nn.functional.max_pool2d(lrn(f.conv1(x).relu()), 3, 2)
+    h = nn.functional.max_pool2d(lrn(f.conv2(h).relu()), 3, 2)
+    h = f.conv5(f.conv4(f.conv3(h).relu()).relu()).relu()
+    h = nn.functional.max_pool2d(h, 3, 2).flatten(1)
+    torch.testing.assert_close(network(x), c.fc8(c.fc7(c.fc6(h).relu()).relu()))
+
+
+VARIANTS = [
+    {"lrn": False}, {"lrn_size": 3}, {"lrn_alpha": 1e-2}, {"lrn_beta": 0.5}, {"lrn_k": 1.0}, {"dropout": 0},
+    {"groups": 1}, {"activation": "tanh"}, {"activation": "sigmoid"}, {"overlapping_pooling": False}, {"init": "paper"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_every_toggle_changes_the_output(variant: dict[str, Any]) -> None:
+    x = torch.randn(4, 2, 67, 67, generator=torch.Generator().manual_seed(3)) * 30
+    outputs = []
+    for network in (build(), build(**variant)):
+        torch.manual_seed(1)
+        outputs.append(network(x))
+    assert not torch.allclose(*outputs)
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:-1], ids=str)  # another initialisation is meant to change the weights
+def test_a_toggle_changes_no_other_layers_weights(variant: dict[str, Any]) -> None:
+    plain, other = (dict(build(5, **v).named_parameters()) for v in ({}, variant))
+    assert plain.keys() == other.keys()
+    shared = [name for name in plain if plain[name].shape == other[name].shape]
+    different = {name for name in plain if name not in shared}
+    assert different == ({f"features.conv{i}.weight" for i in (2, 4, 5)} if "groups" in variant else set())
+    assert all(torch.equal(plain[name], other[name]) for name in shared)
+    torch.manual_seed(5)
+    build(5, **variant)
+    after = torch.rand(3)
+    build(5)
+    assert torch.equal(after, torch.rand(3)), "what is drawn after the network must not depend on its toggles"
+
+
+def test_another_seed_and_a_second_network_differ() -> None:
+    torch.manual_seed(0)
+    first, second = AlexNet(**SMALL), AlexNet(**SMALL)
+    assert not torch.equal(first.features.conv1.weight, second.features.conv1.weight)
+    assert not torch.equal(first.features.conv1.weight, build(1).features.conv1.weight)
+    assert torch.equal(first.features.conv1.weight, build(0).features.conv1.weight)
+
+
+@pytest.mark.parametrize("init", ["kaiming", "paper"])
+def test_initial_weights(init: str) -> None:
+    network = AlexNet(num_classes=100, width=0.5, init=init)
+    ones = {"conv2", "conv4", "conv5", "fc6", "fc7"}  # paper, section 5
+    for name, layer in [*network.features.named_children(), *network.classifier.named_children()]:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            n, fan_in = layer.weight.numel(), layer.weight[0].numel()
+            std = 0.01 if init == "paper" else (2 / fan_in) ** 0.5
+            assert layer.weight.std().item() == pytest.approx(std, rel=5 / (2 * n) ** 0.5)
+            assert layer.weight.mean().item() == pytest.approx(0, abs=5 * std / n**0.5)
+            assert (layer.bias == float(init == "paper" and name in ones)).all()
+
+
+def test_dropout_false_and_zero_are_off() -> None:
+    for off in (0, 0.0, False):
+        network = build(dropout=off)
+        assert not [m for m in network.modules() if isinstance(m, nn.Dropout)]
+    assert [m.p for m in build(dropout=0.3).modules() if isinstance(m, nn.Dropout)] == [0.3, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"groups": 3}, "groups=3: conv2"),
+        ({"groups": 0}, "groups=0"),
+        ({"width": 0.001}, "groups=2: conv2 has 0"),
+        ({"width": -1}, "width=-1"),
+        ({"image_size": 66}, "image_size=66: pool5 would get 2x2 .* at least 67"),
+        ({"image_size": 38, "overlapping_pooling": False}, "image_size=38: pool5 .* at least 39"),
+        ({"image_size": 8}, "image_size=8: conv1 would get 8x8 .* 11x11"),
+        ({"image_size": 227.5}, "image_size=227.5"),
+        ({"activation": "gelu"}, "activation=gelu: must be one of relu, tanh, sigmoid"),
+        ({"init": "zero"}, "init=zero: must be one of kaiming, paper"),
+        ({"dropout": 1}, "dropout=1"),
+        ({"dropout": True}, "dropout=True"),
+        ({"dropout": "0.5"}, "dropout=0.5"),
+        ({"lrn": 1}, "lrn=1: must be true or false"),
+        ({"lrn_size": 0}, "lrn_size=0"),
+        ({"lrn_k": 0}, "lrn_k=0"),
+        ({"overlapping_pooling": "yes"}, "overlapping_pooling=yes"),
+        ({"num_classes": 0}, "num_classes=0"),
+        ({"in_channels": 0}, "in_channels=0"),
+    ],
+)
+def test_values_that_fit_no_layer(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
+
+
+@pytest.mark.parametrize(("overlapping_pooling", "least"), [(True, 67), (False, 39)])
+def test_the_smallest_input_works(overlapping_pooling: bool, least: int) -> None:
+    network = build(image_size=least, overlapping_pooling=overlapping_pooling)
+    assert network(torch.zeros(2, 2, least, least)).shape == (2, 7)
+
+
+def test_an_input_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 2, 64, 64\).*\(N, 2, 67, 67\)"):
+        build()(torch.zeros(1, 2, 64, 64))
+
+
+def test_weights_of_another_variant_are_refused() -> None:
+    """A network without LRN has the same keys and shapes as one with it: loading would give a wrong number."""
+    for variant in ({"lrn": False}, {"activation": "tanh"}, {"overlapping_pooling": False}, {"lrn_k": 1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(variant))} is"):
+            build().load_state_dict(build(**variant).state_dict())
+    build(dropout=0).load_state_dict(build(dropout=0.5).state_dict())  # the same function in eval mode
+
+
+def test_copies_and_moves_like_any_module() -> None:
+    network = copy.deepcopy(build()).to(memory_format=torch.channels_last).bfloat16()
+    assert network(torch.zeros(1, 2, 67, 67).bfloat16()).dtype == torch.bfloat16
+
+
+def test_needs_neither_lightning_nor_hydra() -> None:
+    code = (
+        "import sys; from alexnet.models import AlexNet; from alexnet.models.lrn import LocalResponseNorm;"
+        "bad = {'pytorch_lightning', 'hydra', 'omegaconf', 'torchmetrics'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

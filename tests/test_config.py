@@ -1,0 +1,134 @@
+"""Every option of conf/ composes and builds; whatever is mistyped is named, in a file as on the command line."""
+
+import inspect
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from alexnet.checks import UserError, nearest
+from alexnet.config import GROUPS, _make, build, check
+from tests.conftest import ROOT
+
+Config = Callable[..., DictConfig]
+OPTIONS = [(path.parent.name, path.stem) for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
+OURS = [option for option in OPTIONS if option[0] in GROUPS]
+NEEDS = {("logger", "wandb"): "wandb", ("logger", "mlflow"): "mlflow"}
+
+
+def test_every_group_is_known() -> None:
+    assert {group for group, _ in OPTIONS} == {*GROUPS, "experiment"}
+
+
+@pytest.mark.parametrize(("group", "option"), OURS, ids="=".join)
+def test_every_option_is_built(group: str, option: str, config: Config, pictures: Path, tmp_path: Path) -> None:
+    root = [f"data.root={pictures}"] if (group, option) == ("data", "folder") else []
+    cfg = config(f"{group}={option}", f"folder={tmp_path / 'run'}", "model.width=0.0625", *root)
+    check(cfg)
+    if group == "trainer":
+        build(cfg, "trainer", logger=False, precision="32-true")
+    elif group == "logger":
+        for name in cfg.logger:
+            try:
+                build(cfg, f"logger.{name}")
+            except UserError as error:
+                package = NEEDS[group, option]
+                assert f"pip install {package}" in str(error)  # noqa: PT017
+                assert subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode
+    elif group == "scheduler":
+        network = torch.nn.Linear(2, 2)
+        build(cfg, "scheduler")(build(cfg, "optimizer")(network), 3, 30, cfg.monitor, cfg.mode)
+    elif group == "optimizer":
+        build(cfg, "optimizer")(torch.nn.Linear(2, 2))
+    else:
+        cfg.data.num_classes = cfg.data.num_classes or 2
+        build(cfg, group)
+    assert not (tmp_path / "run").exists(), "building things writes nothing"
+
+
+@pytest.mark.parametrize(("group", "option"), OURS, ids="=".join)
+def test_a_config_lists_every_argument_of_its_class(group: str, option: str, config: Config) -> None:
+    """What is not listed could not be set on the command line without a plus sign."""
+    node = config(f"{group}={option}")[group]
+    if "alexnet." not in node.get("_target_", ""):
+        pytest.skip("another project's class, with more arguments than are of use here")
+    arguments = set(inspect.signature(get_object(node._target_)).parameters)
+    given_by_the_program = {"augment", "network", "optimizer", "epochs", "steps", "monitor", "mode"}
+    assert {key for key in node if key not in ("_target_", "_partial_")} == arguments - given_by_the_program
+
+
+def test_every_file_says_what_it_is_for() -> None:
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+        assert lines[0].startswith("# "), path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: {lrm: false}", "model.lrm: no such key. Did you mean model.lrn?"),
+        ("trainier: {max_epochs: 2}", "trainier: no such key. Did you mean trainer?"),
+        ("sead: 3", "sead: no such key. Did you mean seed?"),
+        ("augment: {flipp: 0}", "augment.flipp: no such key. Did you mean augment.flip?"),
+        ("optimizer: {lrate: 1}", "optimizer.lrate: no such key"),
+        ("early_stoping: 3", "early_stoping: no such key. Did you mean early_stopping?"),
+        ("model: {lrn: perhaps}", "model.lrn=perhaps: must be true or false"),
+        ("trainer: {max_epochs: many}", "trainer.max_epochs=many: must be a number, such as 6"),
+    ],
+)
+def test_mistakes_in_a_preset_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    preset = tmp_path / "conf" / "experiment" / "mine.yaml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text(f"# @package _global_\n{text}\n")
+    done = subprocess.run(
+        [sys.executable, "train.py", "--config-dir", str(tmp_path / "conf"), "experiment=mine", f"outputs={tmp_path}/o"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"error: {message}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_preset_may_set_what_only_lightnings_class_knows(config: Config) -> None:
+    check(config("+trainer.max_steps=7"))
+    with pytest.raises(UserError, match=r"trainer.max_stepps: Trainer has no such argument. Did you mean max_steps?"):
+        build(config("+trainer.max_stepps=7"), "trainer")
+
+
+def test_a_typing_mistake_in_a_groups_own_file(config: Config) -> None:
+    cfg = config("+model.lnr=false")
+    with pytest.raises(UserError, match="model.lnr: AlexNet has no such argument. Did you mean lrn?"):
+        build(cfg, "model")
+
+
+def test_root_keys_of_the_main_file_are_all_read() -> None:
+    keys = set(yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())) - {"defaults", "hydra"}
+    source = (ROOT / "src" / "alexnet" / "training" / "run.py").read_text() + inspect.getsource(
+        sys.modules["alexnet.config"]
+    )
+    assert all(f"cfg.{key}" in source for key in keys)
+
+
+def test_two_runs_in_the_same_second_do_not_share_a_folder(tmp_path: Path) -> None:
+    made: list[Path] = []
+    threads = [threading.Thread(target=lambda: made.append(_make(tmp_path / "same"))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 20
+    assert all(path.is_dir() for path in made)
+
+
+def test_nearest() -> None:
+    assert nearest("lrm", ["lrn", "lrn_k", "dropout"]) == " Did you mean lrn?"
+    assert nearest("modle", ["mode", "model"]) == " Did you mean model?"
+    assert nearest("xyz", ["mode", "model"]) == ""

@@ -1,0 +1,190 @@
+"""train.py as a user types it."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from alexnet import load
+from alexnet.models import AlexNet
+from tests.conftest import train_py
+
+
+def test_help_shows_how_to_use_it() -> None:
+    text = train_py("--help").stdout
+    assert "python train.py model.lrn=false" in text
+    assert "optimizer: adamw, krizhevsky, sgd" in text
+    assert "dropout: 0.5" in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["model.lrm=1"], ["model=alexnt"], ["+sead=1"]])
+def test_answers_before_torch_is_imported(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    done = train_py(*arguments, code=None, PYTHONPATH=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert "torch was imported" not in done.stderr + done.stdout
+    assert done.returncode == (0 if arguments[0].startswith("--") else 1)
+
+
+MISTAKES = {
+    "model.lrm=false": "model.lrm: no such key. Did you mean model.lrn?",
+    "modle=alexnet": "modle: no such key. Did you mean model?",
+    "+model.lrm=false": "model.lrm: no such key. Did you mean model.lrn?",
+    "optimiser.lr=1": "optimiser.lr: no such key. Did you mean optimizer?",
+    "model=alexnt": "model=alexnt: must be one of alexnet. Did you mean alexnet?",
+    "model=null": "Config group override must be",
+    "model.lrn": "Error parsing override 'model.lrn'",
+    "model.dropout=1.5": "model.dropout=1.5: must be a number of at least 0 and at most 0.99",
+    "model.lrn=perhaps": "model.lrn=perhaps: must be true or false",
+    "model.groups=3": "model.groups=3: conv2 has 96 input and 256 output channels",
+    "data.crop=60": "model.image_size=60: pool5 would get 2x2 pixels",
+    "data.crop=300": "data.crop=300: must be at most size=256",
+    "data=folder": "data.root is missing: pass data.root=FOLDER",
+    "optimizer.lr=-1": "optimizer.lr=-1: must be a number above 0",
+    "optimizer.lr=fast": "optimizer.lr=fast: must be a number, such as 0.01",
+    "scheduler.patience=-1": "scheduler.patience=-1: must be a whole number of at least 0",
+    "seed=-1": "seed=-1: must be a whole number",
+    "monitor=val/top2": "monitor=val/top2: must be one of val/loss",
+    "mode=min": "mode=min: the best val/top1 is the maximum, so mode=max",
+    "early_stopping=-1": "early_stopping=-1: must be a whole number of at least 0",
+    "compile=3": "compile=3: must be true or false",
+    "trainer.precision=8": "trainer: Precision",
+    "trainer.max_epochs=many": "trainer.max_epochs=many: must be a number, such as 6",
+    "trainer.accelerator=abacus": "trainer: ",
+    "+trainer.max_stepps=3": "trainer.max_stepps: Trainer has no such argument. Did you mean max_steps?",
+    "logger=telegraph": "logger=telegraph: must be one of csv,",
+}  # fmt: skip
+
+
+def refused(*arguments: str, outputs: Path) -> str:
+    """Runs what must not run: one or two lines, exit code 1, and nothing left behind. Gives what it said."""
+    done = train_py(*arguments, f"outputs={outputs}", code=1)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Error executing job")]
+    assert said
+    assert len(said) <= 2, done.stderr
+    assert said[0].startswith("error: ")
+    assert not outputs.exists()
+    return said[0]
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_mistakes(argument: str, tmp_path: Path) -> None:
+    assert MISTAKES[argument] in refused(argument, outputs=tmp_path / "o")
+
+
+def test_more_mistakes(tmp_path: Path) -> None:
+    outputs = tmp_path / "o"
+    assert "no such folder" in refused("data=folder", f"data.root={tmp_path}/none", outputs=outputs)
+    (tmp_path / "there").mkdir()
+    assert "exists already" in refused(f"folder={tmp_path}/there", outputs=outputs)
+    assert "model.lrm: no such key" in refused("-m", "model.lrm=true,false", outputs=outputs)
+    if not shutil.which("wandb"):
+        assert "logger.wandb needs a package that is not installed: pip install wandb" in refused(
+            "logger=wandb", outputs=outputs
+        )
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = train_py("experiment=smoke", f"outputs={blocked}", code=1)
+    assert re.search(r"error: outputs: cannot make .*Choose outputs=FOLDER", done.stderr)
+    assert blocked.read_text() == ""
+
+
+def test_the_folder_of_a_run_tells_everything(smoke: Path) -> None:
+    names = {path.name for path in smoke.iterdir()}
+    assert names >= {
+        "config.yaml",
+        "overrides.yaml",
+        "run.json",
+        "metrics.json",
+        "metrics.csv",
+        "train.log",
+        "checkpoints",
+    }
+    config = yaml.safe_load((smoke / "config.yaml").read_text())
+    assert config["model"]["num_classes"] == 10, "interpolations are resolved"
+    assert config["model"]["width"] == 0.125
+    assert "experiment=smoke" in yaml.safe_load((smoke / "overrides.yaml").read_text())
+    run = json.loads((smoke / "run.json").read_text())
+    assert run["seed"] == 1
+    assert run["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert re.fullmatch("[0-9a-f]{64}", run["data"]["fingerprint"])
+    assert run["data"]["pictures"] == {"train": 1259, "val": 269, "test": 269}
+    assert {"git_commit", "git_dirty", "command", "started", "machine", "python"} <= run.keys()
+    metrics = json.loads((smoke / "metrics.json").read_text())
+    assert all({"loss", "top1", "top5"} == metrics[split].keys() for split in ("train", "val", "test"))
+    assert metrics["parameters"] == sum(p.numel() for p in AlexNet(10, 1, width=0.125).parameters())
+    assert metrics["flops_per_image"] > 0
+    assert metrics["images_per_second"] == pytest.approx(2 * 4 * 32 / metrics["seconds"], rel=0.02)
+    assert "epoch 2/2" in (smoke / "train.log").read_text()
+
+
+def test_tensorboard_and_csv_hold_the_curves(smoke: Path) -> None:
+    events = EventAccumulator(str(smoke)).Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert scalars >= {"train/loss", "train/top1", "val/loss", "val/top1", "test/top1", "images_per_second"}
+    assert any(name.startswith("lr-") for name in scalars)
+    metrics = json.loads((smoke / "metrics.json").read_text())
+    assert events.Scalars("train/loss")[-1].value == pytest.approx(metrics["train"]["loss"])
+    assert events.Scalars("final/test_top1")[-1].value == pytest.approx(metrics["test"]["top1"])
+    assert "_hparams_/session_start_info" in events.summary_metadata, "the HPARAMS tab"
+    assert b"model.lrn" in events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    with (smoke / "metrics.csv").open() as file:
+        assert {"train/loss", "val/top1"} <= set(next(csv.reader(file)))
+
+
+def test_checkpoints_hold_plain_values_and_rebuild_the_network(smoke: Path) -> None:
+    for name in ("best", "last"):
+        path = smoke / "checkpoints" / f"{name}.ckpt"
+        checkpoint = torch.load(path, weights_only=True)
+        assert checkpoint["config"]["model"]["width"] == 0.125
+        assert checkpoint["data"]["classes"] == list("0123456789")
+        network = load(path)
+        assert not network.training
+        weights = {k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items()}
+        assert all(torch.equal(v, weights[k]) for k, v in network.state_dict().items() if isinstance(v, torch.Tensor))
+    assert load(smoke)(torch.zeros(1, 1, 227, 227)).shape == (1, 10)
+
+
+def test_an_ablated_checkpoint_does_not_pass_for_the_whole_network(tmp_path: Path) -> None:
+    train_py("experiment=smoke", "model.lrn=false", "trainer.max_epochs=1", f"folder={tmp_path}/run", "logger=none")
+    state = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    weights = {k.removeprefix("network."): v for k, v in state.items()}
+    assert not [m for m in load(tmp_path / "run").modules() if type(m).__name__ == "LocalResponseNorm"]
+    with pytest.raises(ValueError, match="lrn is False there and True here"):
+        AlexNet(10, 1, width=0.125).load_state_dict(weights)
+    AlexNet(10, 1, width=0.125, lrn=False).load_state_dict(weights)
+
+
+def test_a_sweep_is_one_folder_with_a_folder_for_each_job(tmp_path: Path) -> None:
+    tiny = ("experiment=smoke", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
+    done = train_py("-m", "model.lrn=true,false", "seed=1,2", *tiny, f"outputs={tmp_path}")
+    (sweep,) = (tmp_path / "smoke").iterdir()
+    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
+    assert len(jobs) == 4
+    configs = [yaml.safe_load((job / "config.yaml").read_text()) for job in jobs]
+    assert [(c["model"]["lrn"], c["seed"]) for c in configs] == [(True, 1), (True, 2), (False, 1), (False, 2)]
+    assert all((job / "metrics.json").is_file() for job in jobs)
+    assert done.stdout.count("test top-1 accuracy") == 4
+
+
+def test_two_sweeps_at_once_keep_apart(tmp_path: Path) -> None:
+    tiny = ("experiment=smoke", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda seed: train_py("-m", f"seed={seed}", *tiny, f"outputs={tmp_path}"), (3, 4)))
+    found = sorted((tmp_path / "smoke").glob("*/*/metrics.json"))
+    assert [json.loads(path.read_text())["seed"] for path in found] in ([3, 4], [4, 3])
+    assert len({path.parent.parent for path in found}) == 2
+
+
+def test_smoke_is_quick(tmp_path: Path) -> None:
+    begin = time.perf_counter()
+    train_py("experiment=smoke", f"outputs={tmp_path}")
+    assert time.perf_counter() - begin < 120, "40 s is what is promised for an idle machine"

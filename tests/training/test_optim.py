@@ -1,0 +1,103 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from alexnet.training import optim
+
+
+def test_krizhevskys_rule_by_hand() -> None:
+    """v = 0.9 v - 0.0005 lr w - lr g; w = w + v, in float64, with biases at twice the rate and without decay."""
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2).double()
+    optimizer = optim.sgd(layer, lr=0.01, momentum=0.9, weight_decay=5e-4, bias_lr=2, bias_decay=False)
+    w, b = layer.weight.detach().clone(), layer.bias.detach().clone()
+    vw, vb = torch.zeros_like(w), torch.zeros_like(b)
+    for _ in range(5):
+        layer.weight.grad, layer.bias.grad = torch.randn_like(w), torch.randn_like(b)
+        optimizer.step()
+        vw = 0.9 * vw - 0.0005 * 0.01 * w - 0.01 * layer.weight.grad
+        vb = 0.9 * vb - 0.02 * layer.bias.grad
+        w, b = w + vw, b + vb
+        torch.testing.assert_close(layer.weight.detach(), w)
+        torch.testing.assert_close(layer.bias.detach(), b)
+
+
+def test_plain_groups_and_frozen_parameters() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[0].weight.requires_grad_(False)
+    for make in (optim.sgd, optim.adamw):
+        weights, biases = make(network, lr=0.1, weight_decay=0.3, bias_decay=True).param_groups
+        assert [len(weights["params"]), len(biases["params"])] == [1, 2]
+        assert weights["weight_decay"] == biases["weight_decay"] == 0.3
+        assert weights["lr"] == biases["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"lr": 0}, "lr=0"), ({"lr": float("inf")}, "lr=inf"), ({"momentum": 2}, "momentum=2"),
+     ({"weight_decay": -1}, "weight_decay=-1"), ({"bias_lr": "x"}, "bias_lr=x"), ({"bias_decay": 0}, "bias_decay=0"),
+     ({"nesterov": True, "momentum": 0}, "nesterov=True")],
+)  # fmt: skip
+def test_sgd_values_out_of_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        optim.sgd(nn.Linear(1, 1), **arguments)
+
+
+@pytest.mark.parametrize("betas", [[0.9], [0.9, 1.0], [-0.1, 0.9]])
+def test_adamw_betas_out_of_range(betas: list[float]) -> None:
+    with pytest.raises(ValueError, match="betas="):
+        optim.adamw(nn.Linear(1, 1), betas=betas)
+
+
+def rates(schedule: Any, optimizer: torch.optim.Optimizer, metrics: list[float] | int) -> list[list[float]]:
+    result = []
+    for metric in metrics if isinstance(metrics, list) else range(metrics):
+        result.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        plateau = isinstance(schedule["scheduler"], torch.optim.lr_scheduler.ReduceLROnPlateau)
+        schedule["scheduler"].step(*([metric] if plateau else []))
+    return result
+
+
+def test_plateau_divides_by_ten_three_times_at_the_most() -> None:
+    optimizer = optim.sgd(nn.Linear(1, 1), lr=0.01, bias_lr=2)
+    schedule = optim.plateau(optimizer, 9, 9, "val/top1", "max", patience=1)
+    assert schedule["monitor"] == "val/top1"
+    seen = rates(schedule, optimizer, [0.1, 0.2, 0.2, 0.2, 0.3, *[0.3] * 12])
+    weights = [w for w, _ in seen]
+    assert weights[:6] == pytest.approx([0.01, 0.01, 0.01, 0.01, 0.001, 0.001])
+    assert weights[-1] == pytest.approx(1e-5)
+    assert all(b == pytest.approx(2 * w) for w, b in seen), "biases stay at twice the rate"
+
+
+def test_step() -> None:
+    optimizer = optim.sgd(nn.Linear(1, 1), lr=1.0)
+    schedule = optim.step(optimizer, 9, 9, "m", "max", milestones=[2, 4], factor=0.5)
+    assert [w for w, _ in rates(schedule, optimizer, 6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_cosine_with_warm_up_by_hand() -> None:
+    optimizer = optim.sgd(nn.Linear(1, 1), lr=1.0)
+    schedule = optim.cosine(optimizer, epochs=10, steps=100, monitor="m", mode="max", warmup_epochs=1, final=0.1)
+    assert schedule["interval"] == "step"
+    seen = [w for w, _ in rates(schedule, optimizer, 101)]
+    for step, rate in enumerate(seen):
+        down = 0.1 + 0.9 * (1 + math.cos(math.pi * (step - 10) / 90)) / 2
+        assert rate == pytest.approx((step + 1) / 11 if step < 10 else down)
+
+
+def test_constant_and_bad_schedules() -> None:
+    optimizer = optim.sgd(nn.Linear(1, 1))
+    assert optim.constant(optimizer, 1, 1, "m", "max") is None
+    for make, arguments, message in (
+        (optim.plateau, {"factor": 1}, "factor=1"),
+        (optim.plateau, {"patience": -1}, "patience=-1"),
+        (optim.step, {"milestones": [0]}, "milestones=0"),
+        (optim.cosine, {"final": 2}, "final=2"),
+        (optim.cosine, {"warmup_epochs": -1}, "warmup_epochs=-1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(optimizer, 1, 1, "m", "max", **arguments)

@@ -1,0 +1,193 @@
+"""Training inside this process: what comes out of a run, whatever went in."""
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from alexnet.checks import UserError
+from alexnet.training.run import train
+
+Config = Callable[..., DictConfig]
+TINY = ("data=fake", "data.size=80", "data.crop=67", "model.width=0.0625", "trainer.max_epochs=1", "logger=none")
+TINY += ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+
+
+@pytest.fixture
+def run(config: Config, tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
+    """Trains for TINY and the given overrides: the run's folder and its metrics.json."""
+
+    def go(*overrides: str) -> tuple[Path, dict[str, Any]]:
+        cfg = config(*TINY, f"outputs={tmp_path / 'outputs'}", *overrides)
+        value = train(cfg)
+        folder = Path(cfg.folder)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        split, figure = cfg.monitor.split("/")
+        assert value == pytest.approx(metrics[split][figure]), "the sweeper gets the monitored figure"
+        return folder, metrics
+
+    return go
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer=sgd", "scheduler=constant"),
+        ("optimizer=adamw", "scheduler=cosine", "augment=light"),
+        ("scheduler=step", "augment=none", "data.num_classes=3"),
+        ("monitor=val/loss", "mode=min", "early_stopping=0", "trainer.max_epochs=3"),
+        ("monitor=train/top1", "data.channels=1", "trainer.precision=32-true"),
+        ("trainer.limit_train_batches=1.0", "data.batch_size=511", "augment.rescale=0.5"),
+        ("data.workers=1", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1"),
+        ("experiment=smoke", "model.width=0.0625", "trainer.max_epochs=1"),
+    ],
+    ids=" ".join,
+)
+def test_every_choice_ends_in_figures(run: Callable, overrides: tuple[str, ...]) -> None:
+    folder, metrics = run(*overrides)
+    for split in ("train", "val", "test"):
+        assert math.isfinite(metrics[split]["loss"])
+        assert 0 <= metrics[split]["top1"] <= 1
+        assert ("top5" in metrics[split]) == ("data.num_classes=3" not in overrides)
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_same_seed_same_result_whatever_the_workers_and_another_seed_another(run: Callable) -> None:
+    base = ("augment=light", "trainer.limit_train_batches=4")
+    (first, m1), (second, m2), (third, m3) = (
+        run(*base, f"seed={seed}", f"data.workers={workers}") for seed, workers in ((0, 0), (0, 2), (1, 0))
+    )
+    assert equal(weights(first), weights(second))
+    assert [m1[s] for s in ("train", "val", "test")] == [m2[s] for s in ("train", "val", "test")]
+    assert not equal(weights(first), weights(third))
+    assert m1["seed"] == 0, "seed=0 is a seed"
+    assert m1["train"] != m3["train"]
+
+
+def test_arms_of_an_ablation_start_from_the_same_weights_and_see_the_same_pictures(run: Callable) -> None:
+    """With a learning rate of almost nothing the shared weights stay as they were drawn."""
+    still = ("optimizer.lr=1e-30", "trainer.limit_train_batches=1")
+    plain, _ = run(*still)
+    for toggle in ("model.lrn=false", "model.dropout=0", "model.activation=tanh", "augment=light", "scheduler=cosine"):
+        other, _ = run(*still, toggle)
+        for key, value in weights(plain).items():
+            torch.testing.assert_close(weights(other)[key], value, atol=1e-20, rtol=0, msg=f"{toggle}: {key}")
+
+
+def test_without_validation_pictures_the_training_loss_decides(run: Callable, capsys: pytest.CaptureFixture) -> None:
+    for scheduler in ("plateau", "cosine"):
+        folder, metrics = run("trainer.limit_val_batches=0", f"scheduler={scheduler}")
+        assert "val" not in metrics
+        assert metrics["monitor"] == "train/loss"
+        assert (folder / "checkpoints" / "best.ckpt").is_file()
+        assert "no validation pictures" in capsys.readouterr().out
+
+
+def test_one_class_in_a_batch_and_a_folder_of_pictures(run: Callable, pictures: Path) -> None:
+    folder, metrics = run("data=folder", f"data.root={pictures}", "data.batch_size=1", "data.size=80", "data.crop=67")
+    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["data"]["classes"] == ["n0", "n1"]
+    assert checkpoint["config"]["data"]["num_classes"] == 2
+    assert checkpoint["config"]["model"]["num_classes"] == 2
+    assert "top5" not in metrics["test"]
+
+
+def test_the_figures_are_those_of_the_best_checkpoint(run: Callable) -> None:
+    """Recomputed here from the pictures and the checkpoint, in float64 and without Lightning."""
+    from alexnet import load
+    from alexnet.data import PictureData
+
+    folder, metrics = run(
+        "trainer.max_epochs=3", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0",
+        "trainer.limit_train_batches=6", "trainer.precision=32-true", "data.batch_size=50",
+    )  # fmt: skip
+    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["epoch"] + 1 == metrics["best_epoch"]
+    network = load(folder).double()
+    data = PictureData("fake", num_classes=10, size=80, crop=67)
+    data.setup()
+    for split in ("val", "test"):
+        pictures = data.splits[split]
+        images = torch.from_numpy(pictures.images)[:, :, 6:73, 6:73].double() / 255
+        mean, std = (torch.tensor(checkpoint["data"][k], dtype=torch.float64)[:, None, None] for k in ("mean", "std"))
+        labels = torch.from_numpy(pictures.labels)
+        with torch.no_grad():
+            logits = network((images - mean) / std)
+        loss = -logits.log_softmax(1)[range(len(labels)), labels].mean()
+        ranked = logits.argsort(1, descending=True)
+        assert metrics[split]["loss"] == pytest.approx(loss.item(), abs=1e-5)
+        assert metrics[split]["top1"] == pytest.approx((ranked[:, 0] == labels).double().mean().item())
+        assert metrics[split]["top5"] == pytest.approx((ranked[:, :5] == labels[:, None]).any(1).double().mean().item())
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(config: Config, tmp_path: Path) -> None:
+    good = config(*TINY, f"outputs={tmp_path}", "trainer.max_epochs=2", "scheduler=step", "scheduler.milestones=[1]",
+                  "scheduler.factor=1", "folder=" + str(tmp_path / "run"), "trainer.limit_train_batches=3")  # fmt: skip
+    from alexnet.data import augment
+
+    calls = 0
+    original = augment.Augment.__call__
+
+    def poisoned(self: Any, images: torch.Tensor, *rest: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return original(self, images, *rest) * (float("nan") if calls == 5 else 1.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(augment.Augment, "__call__", poisoned)
+        with pytest.raises(UserError, match=r"training loss is nan at step 5 \(epoch 2\), learning rate 0.01") as error:
+            train(good)
+    kept = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    assert str(kept) in str(error.value)
+    for name in ("best", "last"):
+        assert all(value.isfinite().all() for value in weights(tmp_path / "run", name).values())
+    assert "loss is nan" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_a_rate_that_is_too_high_is_said(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"loss is (nan|inf) at step \d+ .*learning rate 1e\+20: lower optimizer.lr"):
+        train(config(*TINY, f"outputs={tmp_path}", "optimizer.lr=1e20", "trainer.limit_train_batches=8"))
+
+
+def test_runs_leave_the_log_handlers_as_few_as_they_found_them(run: Callable) -> None:
+    for _ in range(3):
+        run()
+    assert len(logging.getLogger("alexnet").handlers) <= 1
+
+
+def test_compiled_checkpoints_have_the_same_keys(run: Callable) -> None:
+    plain, _ = run("trainer.limit_train_batches=1")
+    compiled, _ = run("trainer.limit_train_batches=1", "compile=true")
+    assert weights(plain).keys() == weights(compiled).keys()
+    for key, value in weights(plain).items():
+        torch.testing.assert_close(weights(compiled)[key], value, atol=2e-2, rtol=0.05)
+
+
+def test_compile_without_a_compiler_goes_on(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    run("compile=true")
+    assert "finds neither: going on without" in capsys.readouterr().out
+
+
+def test_the_default_network_leaves_the_plateau(config: Config, tmp_path: Path) -> None:
+    """Full width, LRN, dropout 0.5: within 60 steps of 32 digits the loss is far below ln(10) = 2.303."""
+    cfg = config(f"outputs={tmp_path}", "trainer.max_epochs=2", "trainer.limit_train_batches=30", "logger=none",
+                 "monitor=val/loss", "mode=min", "trainer.limit_test_batches=1")  # fmt: skip
+    assert train(cfg) < math.log(10) - 0.3
