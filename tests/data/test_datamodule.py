@@ -86,5 +86,5 @@ def test_values_that_do_not_suit(arguments: dict[str, Any], message: str) -> Non
 
 def test_a_folder_counts_its_classes(pictures: Path) -> None:
     assert PictureData("folder", str(pictures)).num_classes == 2
-    with pytest.raises(ValueError, match="num_classes=3: .* has 2 class folders"):
+    with pytest.raises(ValueError, match=r"num_classes=3: .* has 2 class folders"):
         PictureData("folder", str(pictures), num_classes=3)

@@ -93,7 +93,7 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network)
-        epochs, steps = self.trainer.max_epochs or 1, int(self.trainer.estimated_stepping_batches)
+        epochs, steps = self.trainer.max_epochs or 1, self.trainer.estimated_stepping_batches
         schedule = self.scheduler(optimizer, epochs, steps, self.monitor, self.mode)
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule else {})
 

@@ -67,7 +67,7 @@ Schedule = dict[str, Any] | None
 
 
 def plateau(
-    optimizer: Optimizer, epochs: int, steps: int, monitor: str, mode: str,
+    optimizer: Optimizer, epochs: int, steps: float, monitor: str, mode: str,
     factor: float = 0.1, patience: int = 5, reductions: int = 3,
 ) -> Schedule:  # fmt: skip
     """Times `factor` when `monitor` has not improved for more than `patience` epochs, `reductions` times at the most
@@ -87,7 +87,7 @@ def plateau(
 
 
 def step(
-    optimizer: Optimizer, epochs: int, steps: int, monitor: str, mode: str,
+    optimizer: Optimizer, epochs: int, steps: float, monitor: str, mode: str,
     milestones: Sequence[int] = (30, 60, 80), factor: float = 0.1,
 ) -> Schedule:  # fmt: skip
     """Times `factor` after each of the epochs `milestones`."""
@@ -98,7 +98,7 @@ def step(
 
 
 def cosine(
-    optimizer: Optimizer, epochs: int, steps: int, monitor: str, mode: str,
+    optimizer: Optimizer, epochs: int, steps: float, monitor: str, mode: str,
     warmup_epochs: float = 1.0, final: float = 0.0,
 ) -> Schedule:  # fmt: skip
     """Every step: up linearly over `warmup_epochs`, then down along half a cosine to `final` times the rate."""
@@ -115,6 +115,6 @@ def cosine(
     return {"scheduler": LambdaLR(optimizer, scale), "interval": "step"}
 
 
-def constant(optimizer: Optimizer, epochs: int, steps: int, monitor: str, mode: str) -> Schedule:
+def constant(optimizer: Optimizer, epochs: int, steps: float, monitor: str, mode: str) -> Schedule:
     """The optimiser's rate from the first step to the last."""
     return None
