@@ -50,7 +50,7 @@ MISTAKES = {
     "data=folder": "data.root is missing: pass data.root=FOLDER",
     "optimizer.lr=-1": "optimizer.lr=-1: must be a number above 0",
     "optimizer.lr=fast": "optimizer.lr=fast: must be a number, such as 0.01",
-    "scheduler.patience=-1": "scheduler.patience=-1: must be a whole number of at least 0",
+    "scheduler.final=2": "scheduler.final=2: must be a number of at least 0 and at most 1",
     "seed=-1": "seed=-1: must be a whole number",
     "monitor=val/top2": "monitor=val/top2: must be one of val/loss",
     "mode=min": "mode=min: the best val/top1 is the maximum, so mode=max",
