@@ -1,12 +1,17 @@
 """Every command of the README runs, made small."""
 
+import json
 import re
 import shlex
-import shutil
+import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import ROOT, program, train_py
 
@@ -40,12 +45,26 @@ def test_make_lines(line: str) -> None:
     assert program(*shlex.split(line), "--dry-run").stdout
 
 
-def test_the_tensorboard_line() -> None:
-    tensorboard = Path(sys.executable).with_name("tensorboard")
-    assert (
-        "--logdir"
-        in program(str(tensorboard) if tensorboard.exists() else shutil.which("tensorboard"), "--help").stdout
-    )
+def test_the_tensorboard_line(smoke: Path) -> None:
+    (line,) = [line for line in LINES if line.startswith("tensorboard")]
+    arguments = shlex.split(line.replace("outputs", str(smoke.parent.parent)))[1:]
+    command = [sys.executable, "-m", "tensorboard.main", *arguments, "--port=0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        address = next(found[0] for text in server.stderr if (found := re.search(r"http://localhost:\d+/", text)))
+        tags: dict[str, Any] = {}
+        for _ in range(100):
+            with urllib.request.urlopen(f"{address}data/plugin/scalars/tags") as answer:
+                tags = json.load(answer)
+            if any("val/top1" in run for run in tags.values()):
+                break
+            time.sleep(0.2)
+        (run,) = tags.values()
+        assert "val/top1" in run
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_links_and_files_are_there() -> None:
@@ -53,5 +72,8 @@ def test_links_and_files_are_there() -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_python_block() -> None:
-    assert all(compile(block, "README", "exec") for block in re.findall(r"```python\n(.*?)```", README, re.S))
+def test_python_block(smoke: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    names: dict[str, Any] = {}
+    exec(re.sub(r'"outputs/[^"]*"', repr(str(smoke)), block), names)
+    assert names["network"](torch.zeros(1, 1, 227, 227)).shape == (1, 10)

@@ -5,6 +5,9 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from alexnet import load
 from alexnet.models import AlexNet
-from tests.conftest import train_py
+from tests.conftest import ROOT, train_py
 
 
 def test_help_shows_how_to_use_it() -> None:
@@ -42,6 +45,9 @@ MISTAKES = {
     "model=alexnt": "model=alexnt: must be one of alexnet. Did you mean alexnet?",
     "model=null": "Config group override must be",
     "model.lrn": "Error parsing override 'model.lrn'",
+    "model.num_classes=3": "model.num_classes=3: the data have 10; leave it to them",
+    "model.in_channels=3": "model: input of shape (1, 1, 227, 227): this network was built for (N, 3, 227, 227)",
+    "model.activation=[relu]": "model.activation=['relu']: must be one value, such as relu",
     "model.dropout=1.5": "model.dropout=1.5: must be a number of at least 0 and at most 0.99",
     "model.lrn=perhaps": "model.lrn=perhaps: must be true or false",
     "model.groups=3": "model.groups=3: conv2 has 96 input and 256 output channels",
@@ -56,7 +62,17 @@ MISTAKES = {
     "mode=min": "mode=min: the best val/top1 is the maximum, so mode=max",
     "early_stopping=-1": "early_stopping=-1: must be a whole number of at least 0",
     "compile=3": "compile=3: must be true or false",
-    "trainer.precision=8": "trainer: Precision",
+    "trainer.precision=64-true": "trainer.precision=64-true: must be one of auto, 32-true, bf16-mixed, 16-mixed.",
+    "trainer.max_epochs=null": "trainer.max_epochs=None: must be a whole number of at least -1",
+    "trainer.max_epochs=-1": "scheduler: a cosine needs an end",
+    "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches=0: must be a whole number of at least 1",
+    "trainer.gradient_clip_val=-1": "trainer.gradient_clip_val=-1: must be a number of at least 0",
+    "+trainer.enable_checkpointing=false": "trainer.enable_checkpointing=False: the run sets this itself",
+    "trainer.limit_val_batches=0.001": "trainer: ",
+    "data.seed=99999999999999999999": "data.seed=99999999999999999999: must be a whole number",
+    "outputs=null": "outputs=None: must be the path of a folder",
+    "folder=''": "folder=: must be the path of a folder",
+    "scheduler=step scheduler.milestones=5": "scheduler.milestones=5: must be",
     "trainer.max_epochs=many": "trainer.max_epochs=many: must be a number, such as 6",
     "trainer.accelerator=abacus": "trainer: ",
     "+trainer.max_stepps=3": "trainer.max_stepps: Trainer has no such argument. Did you mean max_steps?",
@@ -66,7 +82,8 @@ MISTAKES = {
 
 def refused(*arguments: str, outputs: Path) -> str:
     """Runs what must not run: one or two lines, exit code 1, and nothing left behind. Gives what it said."""
-    done = train_py(*arguments, f"outputs={outputs}", code=1)
+    where = [] if any(argument.startswith("outputs=") for argument in arguments) else [f"outputs={outputs}"]
+    done = train_py(*arguments, *where, code=1)
     said = [line for line in done.stderr.splitlines() if not line.startswith("Error executing job")]
     assert said
     assert len(said) <= 2, done.stderr
@@ -77,7 +94,7 @@ def refused(*arguments: str, outputs: Path) -> str:
 
 @pytest.mark.parametrize("argument", MISTAKES)
 def test_mistakes(argument: str, tmp_path: Path) -> None:
-    assert MISTAKES[argument] in refused(argument, outputs=tmp_path / "o")
+    assert MISTAKES[argument] in refused(*argument.split(), outputs=tmp_path / "o")
 
 
 def test_more_mistakes(tmp_path: Path) -> None:
@@ -86,6 +103,12 @@ def test_more_mistakes(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     assert "exists already" in refused(f"folder={tmp_path}/there", outputs=outputs)
     assert "model.lrm: no such key" in refused("-m", "model.lrm=true,false", outputs=outputs)
+    assert "cannot hold all the runs of a sweep" in refused("-m", "seed=1,2", f"folder={tmp_path}/x", outputs=outputs)
+    assert "cannot make /proc/none" in refused("-m", "seed=1,2", outputs=Path("/proc/none"))
+    preset = tmp_path / "conf" / "experiment" / "mine.yaml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text("# @package _global_\nmodel: {lrn: [\n")
+    assert "mine.yaml" in refused("--config-dir", f"{tmp_path}/conf", "experiment=mine", outputs=outputs)
     if not shutil.which("wandb"):
         assert "logger.wandb needs a package that is not installed: pip install wandb" in refused(
             "logger=wandb", outputs=outputs
@@ -182,6 +205,22 @@ def test_two_sweeps_at_once_keep_apart(tmp_path: Path) -> None:
     found = sorted((tmp_path / "smoke").glob("*/*/metrics.json"))
     assert [json.loads(path.read_text())["seed"] for path in found] in ([3, 4], [4, 3])
     assert len({path.parent.parent for path in found}) == 2
+
+
+def test_ctrl_c_says_what_is_left_and_ends_as_shells_expect(tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", "experiment=smoke", "trainer.max_epochs=500", f"outputs={tmp_path}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted in epoch" in said
+    assert "Traceback" not in said
+    (folder,) = (tmp_path / "smoke").iterdir()
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_smoke_is_quick(tmp_path: Path) -> None:

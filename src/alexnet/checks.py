@@ -28,7 +28,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name}={value}: must be one of {', '.join(allowed)}.{nearest(str(value), allowed)}")
     return value
 

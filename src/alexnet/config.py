@@ -3,12 +3,13 @@
 import inspect
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,11 +17,13 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from alexnet.checks import UserError, nearest
 
+FREE = ("trainer.devices",)  # a number, a list or auto
 PRESETS = ("experiment",)  # groups that only change what the other groups declare
 ROOT = ("seed", "monitor", "mode", "early_stopping", "compile", "outputs", "folder")  # what the code reads
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "trainer", "logger")
@@ -36,7 +39,10 @@ def door() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
+    except KeyboardInterrupt as interrupt:
+        print(interrupt or "interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         SweepFolder.remove_if_empty()
         hydras = not isinstance(error, ValueError) or "Config group override must be" in str(error)  # for model=null
         if full or not hydras:
@@ -76,6 +82,13 @@ def check(cfg: DictConfig) -> None:
         if key not in (*ROOT, *GROUPS):
             raise UserError(f"{key}: no such key, in {hydra_config.job.config_name}.yaml.{nearest(key, ROOT + GROUPS)}")
     _compare(cfg, declared, "")
+    _check_paths(cfg)
+
+
+def _check_paths(cfg: DictConfig) -> None:
+    for key in ("outputs", "folder"):
+        if not ((isinstance(cfg[key], str) and cfg[key]) or (key == "folder" and cfg[key] is None)):
+            raise UserError(f"{key}={cfg[key]}: must be the path of a folder")
 
 
 def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
@@ -89,9 +102,16 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
             continue
         value, default = node[key], OmegaConf.to_container(declared)[key]  # type: ignore[call-overload, index]
-        if isinstance(value, DictConfig):
-            if isinstance(declared[key], DictConfig):
-                _compare(value, declared[key], f"{full}.")
+        if isinstance(default, dict) != isinstance(value, DictConfig) and default is not None:
+            raise UserError(
+                f"{full}={value}: must be {'a group of keys' if isinstance(default, dict) else 'one value'}"
+            )
+        if full in FREE:
+            continue
+        if isinstance(value, DictConfig) and isinstance(declared[key], DictConfig):
+            _compare(value, declared[key], f"{full}.")
+        elif isinstance(value, ListConfig) and isinstance(default, bool | int | float | str):
+            raise UserError(f"{full}={value}: must be one value, such as {default}")
         elif isinstance(default, bool) and not isinstance(value, bool):
             raise UserError(f"{full}={value}: must be true or false")
         elif isinstance(default, int | float) and isinstance(value, str):
@@ -127,8 +147,9 @@ def named(key: str) -> Iterator[None]:
         raise UserError(f"{key}{'.' if names_argument else ': '}{text}" if key else text) from error
 
 
-def new_folder(cfg: DictConfig) -> Path:
-    """Makes the run's folder, which no other run shares, and notes it in the config.
+def new_folder(cfg: DictConfig) -> list[Path]:
+    """Makes the run's folder, which no other run shares, and notes it in the config. Gives it, and what had to be made
+    above it, for `discard`.
 
     outputs/<experiment or data-model>/<date_time>, or <number>_<overrides> inside a sweep's folder.
     """
@@ -137,13 +158,23 @@ def new_folder(cfg: DictConfig) -> Path:
         path = Path(cfg.folder)
     elif in_sweep():
         name = f"{hydra_config.job.num}_{hydra_config.job.override_dirname}".replace("/", "-")
-        path = Path(hydra_config.sweep.dir) / name[:120]
+        path = Path(hydra_config.sweep.dir) / name.encode()[:200].decode(
+            errors="ignore"
+        )  # file systems allow 255 bytes
     else:
         path = _dated(cfg.outputs, hydra_config.runtime.choices)
-    path = _make(path, again=cfg.folder is None)
+    made = _make(path, again=cfg.folder is None)
     with open_dict(cfg):
-        cfg.folder = str(path)
-    return path
+        cfg.folder = str(made[0])
+    return made
+
+
+def discard(made: list[Path]) -> None:
+    """Takes back what `new_folder` made."""
+    shutil.rmtree(made[0])
+    for path in made[1:]:
+        if not list(path.iterdir()):  # another run may have come meanwhile
+            path.rmdir()
 
 
 def in_sweep() -> bool:
@@ -153,34 +184,41 @@ def in_sweep() -> bool:
 class SweepFolder(Callback):
     """Gives every sweep a folder of its own, and takes it away if no run came to be."""
 
-    made: Path | None = None
+    made: ClassVar[list[Path]] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        path = _make(_dated(config.outputs, config.hydra.runtime.choices))
-        SweepFolder.made = path
+        try:
+            _check_paths(config)
+            if config.folder is not None:
+                raise UserError(f"folder={config.folder}: cannot hold all the runs of a sweep; leave it out")
+            SweepFolder.made = _make(_dated(Path(config.outputs).absolute(), config.hydra.runtime.choices))
+        except UserError as error:  # Hydra turns an Exception of a callback into a warning, and goes on
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        path = str(SweepFolder.made[0])
         with read_write(config), open_dict(config):
-            config.hydra.sweep.dir = str(path)
+            config.hydra.sweep.dir = path
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{path}'")  # the jobs compose their config anew
 
     @classmethod
     def remove_if_empty(cls) -> None:
-        if cls.made and all(p.name == "multirun.yaml" for p in cls.made.iterdir()):
-            (cls.made / "multirun.yaml").unlink(missing_ok=True)
-            os.removedirs(cls.made)
+        if cls.made and all(p.name == "multirun.yaml" for p in cls.made[0].iterdir()):
+            discard(cls.made)
 
 
-def _dated(outputs: str, choices: Mapping[str, Any]) -> Path:
+def _dated(outputs: str | Path, choices: Mapping[str, Any]) -> Path:
     name = choices.get("experiment") or f"{choices['data']}-{choices['model']}"
     return Path(outputs) / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
-def _make(path: Path, again: bool = True) -> Path:
-    number = 1
+def _make(path: Path, again: bool = True) -> list[Path]:
+    """Makes `path`, or path_2 and so on while it exists. Gives it and what had to be made above it, upwards."""
+    number, above = 1, [parent for parent in path.parents if not parent.exists()]
     while True:
         candidate = path if number == 1 else path.with_name(f"{path.name}_{number}")
         try:
             candidate.mkdir(parents=True)
-            return candidate
+            return [candidate, *above]
         except FileExistsError:
             if not again:
                 raise UserError(f"folder={path}: exists already; name a new one, or leave it empty") from None

@@ -115,7 +115,9 @@ def test_dropout_false_and_zero_are_off() -> None:
     [
         ({"groups": 3}, "groups=3: conv2"),
         ({"groups": 0}, "groups=0"),
-        ({"width": 0.001}, "groups=2: conv2 has 0"),
+        ({"width": 0.001}, "width=0.001: leaves conv1 0"),
+        ({"width": 0.003, "groups": 1}, "width=0.003: leaves conv1 0"),
+        ({"activation": ["relu"]}, "activation="),
         ({"width": -1}, "width=-1"),
         ({"image_size": 66}, "image_size=66: pool5 would get 2x2 .* at least 67"),
         ({"image_size": 38, "overlapping_pooling": False}, "image_size=38: pool5 .* at least 39"),

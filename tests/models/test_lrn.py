@@ -72,6 +72,14 @@ def test_bfloat16_is_as_exact_as_its_output() -> None:
     torch.testing.assert_close((b.double() / exact).mean().item(), 1.0, atol=2e-4, rtol=0)
 
 
+def test_float16_does_not_overflow() -> None:
+    a = torch.tensor([300.0, -1000.0, 2.0]).half().view(1, 3, 1, 1).requires_grad_()
+    b = LocalResponseNorm(3, 0.1, 0.75, 2.0)(a)
+    b.backward(torch.ones_like(b))
+    torch.testing.assert_close(b, nn.LocalResponseNorm(3, 0.1, 0.75, 2.0)(a.float()).half(), atol=1e-3, rtol=2e-3)
+    assert a.grad.isfinite().all()
+
+
 def test_autocast_does_not_lower_the_precision_of_float32() -> None:
     a = torch.randn(2, 8, 5, 5)
     with torch.autocast("cpu", torch.bfloat16):

@@ -46,8 +46,8 @@ def test_sgd_values_out_of_range(arguments: dict[str, Any], message: str) -> Non
         optim.sgd(nn.Linear(1, 1), **arguments)
 
 
-@pytest.mark.parametrize("betas", [[0.9], [0.9, 1.0], [-0.1, 0.9]])
-def test_adamw_betas_out_of_range(betas: list[float]) -> None:
+@pytest.mark.parametrize("betas", [[0.9], [0.9, 1.0], [-0.1, 0.9], 0.9, None])
+def test_adamw_betas_out_of_range(betas: Any) -> None:
     with pytest.raises(ValueError, match="betas="):
         optim.adamw(nn.Linear(1, 1), betas=betas)
 
@@ -81,12 +81,17 @@ def test_step() -> None:
 
 def test_cosine_with_warm_up_by_hand() -> None:
     optimizer = optim.sgd(nn.Linear(1, 1), lr=1.0)
-    schedule = optim.cosine(optimizer, epochs=10, steps=100, monitor="m", mode="max", warmup_epochs=1, final=0.1)
+    schedule = optim.cosine(optimizer, epoch=10, steps=100, monitor="m", mode="max", warmup_epochs=1, final=0.1)
     assert schedule["interval"] == "step"
     seen = [w for w, _ in rates(schedule, optimizer, 101)]
     for step, rate in enumerate(seen):
         down = 0.1 + 0.9 * (1 + math.cos(math.pi * (step - 10) / 90)) / 2
         assert rate == pytest.approx((step + 1) / 11 if step < 10 else down)
+
+
+def test_cosine_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="a cosine needs an end"):
+        optim.cosine(optim.sgd(nn.Linear(1, 1)), 10, math.inf, "m", "max")
 
 
 def test_constant_and_bad_schedules() -> None:
@@ -98,6 +103,8 @@ def test_constant_and_bad_schedules() -> None:
         (optim.step, {"milestones": [0]}, "milestones=0"),
         (optim.cosine, {"final": 2}, "final=2"),
         (optim.cosine, {"warmup_epochs": -1}, "warmup_epochs=-1"),
+        (optim.step, {"milestones": 5}, "milestones=5"),
+        (optim.step, {"milestones": None}, "milestones=None"),
     ):
         with pytest.raises(ValueError, match=message):
             make(optimizer, 1, 1, "m", "max", **arguments)

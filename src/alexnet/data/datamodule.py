@@ -65,7 +65,7 @@ class PictureData(LightningDataModule):
             raise ValueError(f"crop={crop}: must be at most size={size}, the side of the stored pictures")
         self.batch_size = integer("batch_size", batch_size, 1)
         self.workers = integer("workers", workers, 0, 8 * (os.cpu_count() or 1))
-        self.seed = integer("seed", seed, 0)
+        self.seed = integer("seed", seed, 0, 2**32 - 1)
         self.augment = augment or Augment()
         self.channels = integer("channels", channels, 1, 3)
         if source == "digits" and (channels, num_classes) != (1, 10):

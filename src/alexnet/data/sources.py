@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from rich.progress import track
 from torch.nn.functional import interpolate
 
@@ -109,7 +110,7 @@ def folder(root: Path, size: int) -> tuple[Splits, list[str]]:
         for i, (path, _) in enumerate(track(members, f"reading {folders[name]}", disable=not members)):
             try:
                 images[i] = _decode(path, size)
-            except OSError as error:  # PIL's UnidentifiedImageError is one
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 broken.append(f"{path}: {error}")
         splits[name] = Pictures(images, np.array([label for _, label in members], np.int64))
     if broken:
@@ -134,8 +135,6 @@ def _files(folder: Path, classes: list[str]) -> Iterator[tuple[Path, int]]:
 
 
 def _decode(path: Path, size: int) -> NDArray[np.uint8]:
-    from PIL import Image, ImageOps
-
     with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)  # scales the shorter side, cuts the centre

@@ -81,8 +81,10 @@ class AlexNet(nn.Module):
             raise ValueError(f"lrn_{error}") from None
 
         c1, c2, c3, c4, c5, c6, c7 = (round(width * c) for c in (96, 256, 384, 384, 256, 4096, 4096))
+        if min(c1, c2, c3, c4, c5, c6, c7) < 1:
+            raise ValueError(f"width={width:g}: leaves conv1 {c1} of its 96 channels; at least 0.01 is needed")
         for layer, channels in (("conv2", (c1, c2)), ("conv4", (c3, c4)), ("conv5", (c4, c5))):
-            if math.gcd(*channels) == 0 or math.gcd(*channels) % groups:
+            if math.gcd(*channels) % groups:
                 raise ValueError(
                     f"groups={groups}: {layer} has {channels[0]} input and {channels[1]} output channels "
                     f"(width={width:g}), and groups must divide both"

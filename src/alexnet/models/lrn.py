@@ -22,8 +22,8 @@ class LocalResponseNorm(nn.Module):
             The paper and the slides print the formula without that division.
 
     Input and output: (N, C, H, W) or any (N, C, ...), floating point. With `divide_alpha` it equals
-    torch.nn.LocalResponseNorm, whose defaults it shares; in half precision the sum is kept in that precision
-    and everything after it is computed in float32.
+    torch.nn.LocalResponseNorm, whose defaults it shares. In bfloat16 the sum is kept in that precision, and everything
+    after it is computed in float32; in float16 the sum is float32 too, since squares overflow there above 256.
 
     Raises:
         ValueError: for a constant out of range.
@@ -79,14 +79,14 @@ class _LRN(torch.autograd.Function):
         for a, g, out in zip(_pieces(rows), _pieces(grad_rows), _pieces(grad_x), strict=True):
             scale, d = _scale(a, band, alpha, beta, k)
             scale = scale.mul_(g)
-            inner = (scale * a).div_(d).to(a.dtype) @ band.T
+            inner = (scale * a).div_(d).to(band.dtype) @ band.T
             out.copy_(scale.addcmul_(inner.to(d.dtype), a.to(d.dtype), value=-2 * alpha * beta))
         return _unrows(grad_x, x), None, None, None, None
 
 
 def _scale(a: Tensor, band: Tensor, alpha: float, beta: float, k: float) -> tuple[Tensor, Tensor]:
     """d^-beta and d for rows of channels, in float32 at least."""
-    d = (a.square() @ band).to(torch.promote_types(a.dtype, torch.float32)).mul_(alpha).add_(k)
+    d = (a.to(band.dtype).square() @ band).to(torch.promote_types(a.dtype, torch.float32)).mul_(alpha).add_(k)
     if beta == 0.75:  # two roots cost a fifth of a power
         r = d.rsqrt()
         return r.sqrt().mul_(r), d
@@ -97,7 +97,8 @@ def _band(x: Tensor, size: int) -> Tensor:
     """(C, C) of ones where channel j (row) lies in the window of channel c (column), as torch places an even one."""
     c = torch.arange(x.shape[1], device=x.device)
     distance = c[:, None] - c[None, :]
-    return ((distance >= -(size // 2)) & (distance <= (size - 1) // 2)).to(x.dtype)
+    dtype = torch.float32 if x.dtype == torch.float16 else x.dtype
+    return ((distance >= -(size // 2)) & (distance <= (size - 1) // 2)).to(dtype)
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from alexnet.checks import UserError
@@ -19,31 +20,32 @@ class Speed(Callback):
     """Images per second of the training steps, and one line per epoch with the time that is left."""
 
     def __init__(self) -> None:
-        self.images = self.total_images = 0
-        self.seconds = self.total_seconds = 0.0
+        self.images, self.seconds = 0, 0.0  # of all steps so far
+        self.epoch_images, self.epoch_seconds = 0, 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.begin = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.images, self.start = 0, time.perf_counter()
+        self.epoch_images, self.epoch_seconds, self.last = 0, 0.0, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.images += len(batch[1]) * trainer.world_size
-        self.seconds = time.perf_counter() - self.start
-        if batch_idx + 1 == trainer.num_training_batches:  # the device may still be at work on what was asked of it
-            torch.accelerator.synchronize() if torch.accelerator.is_available() else None
-            self.seconds = time.perf_counter() - self.start
-            self.total_images, self.total_seconds = self.total_images + self.images, self.total_seconds + self.seconds
+        if batch_idx + 1 == trainer.num_training_batches and torch.accelerator.is_available():
+            torch.accelerator.synchronize()  # it may still be at work on what was asked of it
+        now, images = time.perf_counter(), len(batch[1]) * trainer.world_size
+        self.images, self.seconds = self.images + images, self.seconds + now - self.last
+        self.epoch_images, self.epoch_seconds = self.epoch_images + images, self.epoch_seconds + now - self.last
+        self.last = now
 
     @property
     def rate(self) -> float:
-        return self.images / self.seconds if self.seconds else 0.0
+        """Of this epoch."""
+        return self.epoch_images / self.epoch_seconds if self.epoch_seconds else 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.log("images_per_second", self.rate)
+        pl_module.log("images_per_second", self.rate, rank_zero_only=True)
         metrics, epoch, epochs = trainer.callback_metrics, trainer.current_epoch + 1, trainer.max_epochs
         parts = [f"{stage} loss {metrics[f'{stage}/loss']:.4f} top-1 {metrics[f'{stage}/top1']:.4f}"
                  for stage in ("train", "val") if f"{stage}/loss" in metrics]  # fmt: skip
@@ -69,37 +71,38 @@ class ProgressBar(RichProgressBar):
 class StopAtNaN(Callback):
     """Stops when the loss is NaN or infinite, before a checkpoint of such weights replaces a good one.
 
-    The check of each step stays on the device; it is read every `every` steps on an accelerator, every step on the CPU.
+    What each step finds stays on the device; it is read every `every` steps on an accelerator, every step on the CPU.
     """
 
     def __init__(self, every: int = 50) -> None:
         self.every = every
-        self.first: Tensor | None = None  # the first bad step, or -1
+        self.first: Tensor | None = None  # (step, loss) of the first bad step; a step of -1 while there is none
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss, step = outputs["loss"].detach(), trainer.global_step
+        loss, step = outputs["loss"].detach().double(), trainer.global_step
         if self.first is None:
-            self.first = torch.full((), -1, device=loss.device)
-        self.first = torch.where((self.first < 0) & ~loss.isfinite(), step, self.first)
+            self.first = torch.full((2,), -1.0, device=loss.device, dtype=torch.float64)
+        found = torch.stack((torch.full_like(loss, step), loss))
+        self.first = torch.where((self.first[0] < 0) & ~loss.isfinite(), found, self.first)
         if loss.device.type == "cpu" or step % self.every == 0:
-            self._raise_if_bad(trainer)
+            self._stop_if_bad(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._raise_if_bad(trainer)
+        self._stop_if_bad(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._raise_if_bad(trainer)
+        self._stop_if_bad(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = trainer.callback_metrics.get("val/loss")
-        if not trainer.sanity_checking and loss is not None and not loss.isfinite():
+        if trainer.state.fn == TrainerFn.FITTING and loss is not None and not loss.isfinite():
             self._stop(trainer, "validation", trainer.global_step, float(loss))
 
-    def _raise_if_bad(self, trainer: Trainer) -> None:
-        if self.first is not None and self.first >= 0:
-            self._stop(trainer, "training", int(self.first), float("nan"))
+    def _stop_if_bad(self, trainer: Trainer) -> None:
+        if self.first is not None and self.first[0] >= 0:
+            self._stop(trainer, "training", int(self.first[0]), float(self.first[1]))
 
     def _stop(self, trainer: Trainer, which: str, step: int, loss: float) -> None:
         rate = trainer.optimizers[0].param_groups[0]["lr"]

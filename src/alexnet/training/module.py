@@ -1,5 +1,6 @@
 """The LightningModule: what one step of training, validation and testing is."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,10 +23,11 @@ class ImageClassifier(LightningModule):
     Args:
         network: (N, ...) images to (N, num_classes) logits.
         optimizer: makes the optimiser from the network.
-        scheduler: makes Lightning's lr_scheduler dict from (optimizer, epochs, steps, monitor, mode), or None.
+        scheduler: makes Lightning's lr_scheduler dict, or None, from (optimizer, steps of an epoch, steps of the run,
+            monitor, mode).
         num_classes: number of classes.
         monitor, mode: the metric that says which epoch is best, and whether `max` or `min` is better.
-        seed: of the dropout masks, which are a function of (seed, step, rank).
+        seed: of the dropout masks, which are a function of (seed, epoch, batch, rank).
         record: plain values that every checkpoint shall hold, the run's config among them.
     """
 
@@ -52,7 +54,7 @@ class ImageClassifier(LightningModule):
         return self.network(images)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(stream(self.seed, f"step/{self.global_step}/{self.global_rank}").initial_seed())
+        torch.manual_seed(stream(self.seed, f"step/{self.current_epoch}/{batch_idx}/{self.global_rank}").initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._score("train", batch, self.train_accuracy)
@@ -93,8 +95,11 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network)
-        epochs, steps = self.trainer.max_epochs or 1, self.trainer.estimated_stepping_batches
-        schedule = self.scheduler(optimizer, epochs, steps, self.monitor, self.mode)
+        steps = self.trainer.estimated_stepping_batches
+        epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        schedule = self.scheduler(optimizer, epoch, steps, self.monitor, self.mode)
+        if schedule and "monitor" in schedule:  # it has a value only after a validation
+            schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule else {})
 
 

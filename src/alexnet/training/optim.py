@@ -42,8 +42,8 @@ def adamw(
 ) -> AdamW:
     """AdamW (Loshchilov and Hutter, ICLR 2019), torch's. bias_lr and bias_decay as in `sgd`."""
     number("lr", lr, 0, above=True)
-    if len(betas) != 2 or not all(0 <= number("betas", b, 0, 1) < 1 for b in betas):
-        raise ValueError(f"betas={list(betas)}: must be two numbers of at least 0 and below 1")
+    if not isinstance(betas, list | tuple) or len(betas) != 2 or not all(number("betas", b, 0, 1) < 1 for b in betas):
+        raise ValueError(f"betas={betas}: must be two numbers of at least 0 and below 1")
     return AdamW(_groups(network, lr, weight_decay, bias_lr, bias_decay), lr, (betas[0], betas[1]), fused=True)
 
 
@@ -62,12 +62,13 @@ def _groups(
     ]
 
 
-# Each schedule gives what Lightning's configure_optimizers takes as "lr_scheduler", or None.
+# Each schedule gives what Lightning's configure_optimizers takes as "lr_scheduler", or None. It is told how many steps
+# an `epoch` has and how many `steps` the whole run (infinite if nothing ends it).
 Schedule = dict[str, Any] | None
 
 
 def plateau(
-    optimizer: Optimizer, epochs: int, steps: float, monitor: str, mode: str,
+    optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str,
     factor: float = 0.1, patience: int = 5, reductions: int = 3,
 ) -> Schedule:  # fmt: skip
     """Times `factor` when `monitor` has not improved for more than `patience` epochs, `reductions` times at the most
@@ -87,10 +88,12 @@ def plateau(
 
 
 def step(
-    optimizer: Optimizer, epochs: int, steps: float, monitor: str, mode: str,
+    optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str,
     milestones: Sequence[int] = (30, 60, 80), factor: float = 0.1,
 ) -> Schedule:  # fmt: skip
     """Times `factor` after each of the epochs `milestones`."""
+    if not isinstance(milestones, list | tuple):
+        raise ValueError(f"milestones={milestones}: must be a list of epochs, such as [30,60,80]")
     for milestone in milestones:
         integer("milestones", milestone, 1)
     number("factor", factor, 0, 1, above=True)
@@ -98,13 +101,15 @@ def step(
 
 
 def cosine(
-    optimizer: Optimizer, epochs: int, steps: float, monitor: str, mode: str,
+    optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str,
     warmup_epochs: float = 1.0, final: float = 0.0,
 ) -> Schedule:  # fmt: skip
     """Every step: up linearly over `warmup_epochs`, then down along half a cosine to `final` times the rate."""
     number("warmup_epochs", warmup_epochs, 0)
     number("final", final, 0, 1)
-    warmup = warmup_epochs * steps / max(epochs, 1)
+    if math.isinf(steps):
+        raise ValueError("a cosine needs an end: set trainer.max_epochs, or choose scheduler=plateau")
+    warmup = warmup_epochs * epoch
 
     def scale(step: int) -> float:
         if step < warmup:
@@ -115,6 +120,6 @@ def cosine(
     return {"scheduler": LambdaLR(optimizer, scale), "interval": "step"}
 
 
-def constant(optimizer: Optimizer, epochs: int, steps: float, monitor: str, mode: str) -> Schedule:
+def constant(optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str) -> Schedule:
     """The optimiser's rate from the first step to the last."""
     return None

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+HERE = Path(__file__).parent
+
 
 def write(path: Path, text: str) -> None:
     """Writes beside and renames, so that nobody ever reads half a file."""
@@ -31,7 +33,7 @@ def origin() -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain")),
+        "git_dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
         "python": platform.python_version(),
         "machine": {
             "platform": platform.platform(),
@@ -50,9 +52,9 @@ def git_diff() -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints; None without git, or outside a repository."""
+    """What git says of the folder this code lies in; None without git, or outside a repository."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30)
+        done = subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True, check=True, timeout=30)
         return done.stdout.rstrip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -16,10 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import nn
 
-from alexnet.checks import flag, integer, one_of
-from alexnet.config import build, in_sweep, named, new_folder
+from alexnet.checks import UserError, flag, integer, number, one_of
+from alexnet.config import build, discard, in_sweep, named, new_folder
 from alexnet.data import PictureData
 from alexnet.models.summary import summarize, table
 from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN
@@ -30,8 +32,13 @@ from alexnet.training.provenance import git_diff, origin, write, write_json
 log = logging.getLogger("alexnet")
 
 
+# Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
+OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "overfit_batches")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
 def train(cfg: DictConfig) -> float:
-    """Trains, tests the best epoch, and leaves a folder that tells everything. Gives the monitored metric's best.
+    """Trains, tests the best epoch, and leaves a folder that tells everything. Gives the best of `monitor`.
 
     Raises:
         UserError: for a value that does not suit; no folder is left for what is known before training.
@@ -39,44 +46,44 @@ def train(cfg: DictConfig) -> float:
     for name in ("pytorch_lightning", "lightning_fabric"):  # the run says itself what matters of it
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Experiment logs directory|.*does not have many workers|.*LeafSpec")
+
     # Everything that the config describes is built before a picture is read or a folder made.
     with named(""):
         seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
     data: PictureData = build(cfg, "data", augment=build(cfg, "augment"))
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
-    network = build(cfg, "model")
+    network: nn.Module = build(cfg, "model")
+    with named("model"):
+        layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
+        if layers[-1].shape != (data.num_classes,):
+            raise ValueError(f"num_classes={layers[-1].shape[0]}: the data have {data.num_classes}; leave it to them")
+    device, endless = _settle_trainer(cfg)
     optimizer, scheduler = build(cfg, "optimizer"), build(cfg, "scheduler")
     with named("optimizer"):
         trial = optimizer(network)
     with named("scheduler"):
-        scheduler(trial, 1, 1, cfg.monitor, cfg.mode)
+        scheduler(trial, 1, float("inf") if endless else 1, cfg.monitor, cfg.mode)
     _check_monitor(cfg, data.num_classes)
-    device = _settle_trainer(cfg)
+    _loggers(cfg, folder=cfg.outputs)
 
     data.setup()
     validates = data.has("val") and cfg.trainer.limit_val_batches != 0
     if cfg.monitor.startswith("val") and not validates:
         cfg.monitor, cfg.mode = "train/loss", "min"
 
-    folder = new_folder(cfg)
-    try:
-        loggers = [build(cfg, f"logger.{name}") for name in cfg.logger or ()]
-    except BaseException:
-        os.removedirs(folder)
-        raise
+    made = new_folder(cfg)
+    folder = made[0]
     with _messages(folder / "train.log"):
         if not validates:
-            log.info("no validation pictures: train/loss says which epoch is best")
+            log.info("no validation pictures: %s says which epoch is best", cfg.monitor)
         config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
         _write_origin(folder, cfg, data)
-
-        layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
         log.info("%s", table(layers))
         log.info("precision %s on %s", cfg.trainer.precision, device.type)
+
         network.to(memory_format=torch.channels_last)
         if cfg.compile and _can_compile(device):
             network.compile()
-
         record = {"config": config, "data": data.describe()}
         module = ImageClassifier(
             network, optimizer, scheduler, data.num_classes, cfg.monitor, cfg.mode, cfg.seed, record=record
@@ -86,36 +93,54 @@ def train(cfg: DictConfig) -> float:
         last = keep(filename="last")
         speed = Speed()
         callbacks: list[Callback] = [speed, ProgressBar(speed), StopAtNaN(), best, last]
+        loggers = _loggers(cfg, folder=str(folder))
         if loggers:
             callbacks.append(LearningRateMonitor())
         if cfg.early_stopping is not None:
             callbacks.append(EarlyStopping(cfg.monitor, mode=cfg.mode, patience=cfg.early_stopping, check_finite=False))
         trainer: Trainer = build(cfg, "trainer", logger=loggers, callbacks=callbacks, default_root_dir=str(folder))
 
-        trainer.fit(module, datamodule=data)
+        try:
+            trainer.fit(module, datamodule=data)
+        except (MisconfigurationException, ValueError) as error:
+            if speed.images:
+                raise
+            discard(made)  # Lightning found the trainer's values not to suit each other or the data
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt(
+                f"interrupted in epoch {trainer.current_epoch + 1}; what is done is in {folder}"
+            ) from error
         metrics = _by_split(trainer.callback_metrics)
-        chosen = read(best.best_model_path) if best.best_model_path else None
-        if chosen:
-            metrics |= {k: v for k, v in _by_split(chosen["metrics"]).items() if k == "val"}
-        if data.has("test"):
-            trainer.test(module, datamodule=data, ckpt_path=best.best_model_path or None, verbose=False)
-            metrics["test"] = _by_split(trainer.callback_metrics)["test"]
+        if best.best_model_path:
+            chosen = read(best.best_model_path)
+            epoch, figures = chosen["epoch"] + 1, chosen["metrics"]
+        else:  # the run ended before its first validation
+            if validates:
+                trainer.validate(module, datamodule=data, verbose=False)
+            best.best_model_path = str(folder / "checkpoints" / "best.ckpt")
+            trainer.save_checkpoint(best.best_model_path, weights_only=True)
+            epoch, figures = trainer.current_epoch, trainer.callback_metrics
+        metrics |= {split: values for split, values in _by_split(figures).items() if split == "val"}
+        if data.has("test") and cfg.trainer.limit_test_batches != 0:
+            trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
+            metrics |= _by_split(trainer.callback_metrics)
         result = {
             **metrics,
             "monitor": cfg.monitor,
-            "best_epoch": chosen["epoch"] + 1 if chosen else None,
+            "best_epoch": epoch,
             "epochs": trainer.current_epoch,
             "parameters": sum(layer.parameters for layer in layers),
             "flops_per_image": sum(layer.flops for layer in layers),
-            "seconds": round(speed.total_seconds, 2),
-            "images_per_second": round(speed.total_images / speed.total_seconds, 2) if speed.total_seconds else None,
+            "seconds": round(speed.seconds, 2),
+            "images_per_second": round(speed.images / speed.seconds, 2) if speed.seconds else None,
             "seed": cfg.seed,
         }
         write_json(folder / "metrics.json", result)
         _log_hyperparameters(trainer, config, result)
         _report(folder, result, cfg.outputs)
-    value = best.best_model_score
-    return float("nan") if value is None else value.item()
+    split, figure = cfg.monitor.split("/")
+    return metrics.get(split, {}).get(figure, float("nan"))
 
 
 def _check_monitor(cfg: DictConfig, num_classes: int) -> None:
@@ -130,18 +155,35 @@ def _check_monitor(cfg: DictConfig, num_classes: int) -> None:
         flag("compile", cfg.compile)
 
 
-def _settle_trainer(cfg: DictConfig) -> torch.device:
-    """Tries the trainer's values on a trainer without loggers, and puts a precision in the place of `auto`."""
-    auto = cfg.trainer.precision == "auto"
+def _settle_trainer(cfg: DictConfig) -> tuple[torch.device, bool]:
+    """Tries the trainer's values, and puts a precision in the place of `auto`. Gives the device it will run on, and
+    whether the run has no end.
+    """
+    with named("trainer"):
+        for name in OWN:
+            if name in cfg.trainer:
+                raise ValueError(f"{name}={cfg.trainer[name]}: the run sets this itself; leave it out")
+        integer("max_epochs", cfg.trainer.max_epochs, -1)
+        integer("accumulate_grad_batches", cfg.trainer.accumulate_grad_batches, 1)
+        number("gradient_clip_val", cfg.trainer.gradient_clip_val or 0, 0)
+        auto = one_of("precision", cfg.trainer.precision, PRECISIONS) == "auto"
     cfg.trainer.precision = "32-true" if auto else cfg.trainer.precision
-    device: torch.device = build(cfg, "trainer", logger=False, enable_checkpointing=False).strategy.root_device
+    trainer: Trainer = build(cfg, "trainer", logger=False, enable_checkpointing=False)
+    device = trainer.strategy.root_device
     if auto and (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if device.type == "cuda"
         else device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     ):
         cfg.trainer.precision = "bf16-mixed"
-    return device
+    return device, trainer.max_epochs == -1 and trainer.max_steps == -1
+
+
+def _loggers(cfg: DictConfig, folder: str) -> list[Logger]:
+    """The loggers, writing into `folder`. Building them writes nothing."""
+    cfg = cfg.copy()
+    cfg.folder = folder
+    return [build(cfg, f"logger.{name}") for name in cfg.logger or ()]
 
 
 def _can_compile(device: torch.device) -> bool:
