@@ -32,6 +32,12 @@ def train_py(*arguments: str, code: int | None = 0, **env: str) -> subprocess.Co
     return program(sys.executable, "train.py", *arguments, code=code, **env)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's own cache."""
+    os.environ["ALEXNET_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one `python train.py experiment=smoke`, which several tests read."""

@@ -18,8 +18,13 @@ def batch(seed: int, n: int = 12, channels: int = 3, size: int = 24) -> tuple[Te
     return images, torch.from_numpy(uniform(seed, 0, range(n), len(DRAWS)))
 
 
-def augmented(augment: Augment, images: Tensor, draws: Tensor, crop: int | None = None) -> Tensor:
-    return augment(images, draws, crop or images.shape[-1], EIGENVALUES, EIGENVECTORS)
+def augmented(augment: Augment, images: Tensor, draws: Tensor) -> Tensor:
+    """In [0, 1], colour noise included."""
+    before = images.clone()
+    x = augment(images, draws, images.shape[-1])
+    assert torch.equal(images, before), "what was given is left as it was"
+    x = x / 255 if x.dtype == torch.uint8 else x
+    return x + augment.noise(draws, EIGENVALUES, EIGENVECTORS)[:, : x.shape[1], None, None]
 
 
 def column(draws: Tensor, name: str) -> Tensor:
@@ -120,9 +125,10 @@ def test_each_draw_has_its_own_column() -> None:
 def test_everything_at_once_on_one_channel() -> None:
     images, draws = batch(0, channels=1)
     augment = Augment(True, 0.5, 0.5, 0.4, 0.3, hue=0.2, pca=0.1)
-    result = augment(images, draws, 17, EIGENVALUES[:1], torch.ones(1, 1))
+    result = augment(images, draws, 17)
     assert result.shape == (12, 1, 17, 17)
     assert result.isfinite().all()
+    assert augment.noise(draws, EIGENVALUES[:1], torch.ones(1, 1)).shape == (12, 1)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,17 @@ from torch.utils.data import DataLoader
 
 from alexnet.data.datamodule import _as_it_is
 from alexnet.data.loader import DRAWS, Crops, EpochSampler
-from alexnet.data.sources import Pictures
+from alexnet.data.packed import Pictures
 
 
 def pictures(n: int = 23, size: int = 12) -> Pictures:
     draw = np.random.default_rng(0)
-    return Pictures(draw.integers(0, 256, (n, 2, size, size), dtype=np.uint8), np.arange(n))
+    rows = draw.permutation(n + 5)[:n]
+    return Pictures(draw.integers(0, 256, (n + 5, size, size, 2), dtype=np.uint8), rows, np.arange(n))
+
+
+def picture(stored: Pictures, i: int) -> np.ndarray:
+    return stored.images[stored.rows[i]].transpose(2, 0, 1)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
@@ -42,15 +47,16 @@ def test_crops_are_windows_of_the_pictures() -> None:
     stored = pictures()
     images, labels, draws = Crops(stored, 9, seed=3, random=True).__getitems__([(5, i) for i in (7, 0, 22, 7)])
     assert images.dtype == torch.uint8
+    assert images.is_contiguous(memory_format=torch.channels_last)
     assert labels.tolist() == [7, 0, 22, 7]
     assert draws.shape == (4, len(DRAWS))
     assert torch.equal(images[0], images[3])
     for image, i, (top, left) in zip(images, labels, (draws[:, :2] * 4).long(), strict=True):
-        assert np.array_equal(image, stored.images[i, :, top : top + 9, left : left + 9])
+        assert np.array_equal(image, picture(stored, i)[:, top : top + 9, left : left + 9])
     centre, *_ = Crops(stored, 8, seed=3).__getitems__([(0, 1)])
-    assert np.array_equal(centre[0], stored.images[1, :, 2:10, 2:10])
+    assert np.array_equal(centre[0], picture(stored, 1)[:, 2:10, 2:10])
     whole, *_ = Crops(stored, 8, seed=3, random=True, whole=True).__getitems__([(0, 1)])
-    assert np.array_equal(whole[0], stored.images[1])
+    assert np.array_equal(whole[0], picture(stored, 1))
 
 
 def test_every_corner_of_the_picture_is_reached() -> None:

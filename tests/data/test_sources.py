@@ -1,13 +1,32 @@
+import os
+import pickle
+import urllib.error
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from alexnet.checks import UserError
-from alexnet.data.sources import digits, fake, find_folders, folder, stratified
+from alexnet.data.packed import pack_in_memory
+from alexnet.data.sources import (
+    DOWNLOADS,
+    Source,
+    decode,
+    digits,
+    downloaded,
+    fake,
+    find_classes,
+    find_folders,
+    fit,
+    folder,
+    list_files,
+    stratified,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -23,89 +42,175 @@ def test_stratified_split(seed: int) -> None:
     assert all(np.array_equal(parts[name], again[name]) for name in parts)
 
 
-def test_digits_are_all_there_once_and_scaled_up() -> None:
-    splits, classes = digits(16)
-    assert {name: len(p) for name, p in splits.items()} == {"train": 1259, "val": 269, "test": 269}
-    assert classes == list("0123456789")
+def packed(source: Source, size: int, channels: int = 3) -> dict[str, np.ndarray]:
+    """Every split as (N, size, size, channels)."""
+    return {name: p.images[p.rows] for name, p in pack_in_memory(source, size, channels).splits.items()}
+
+
+def test_digits_are_all_there_once() -> None:
+    source = digits()
+    assert {name: len(s.labels) for name, s in source.splits.items()} == {"train": 1259, "val": 269, "test": 269}
     raw = load_digits()
-    small = np.concatenate([p.images for p in splits.values()])[:, 0].astype(float)
-    means = small.reshape(-1, 8, 2, 8, 2).mean((2, 4)) * 16 / 255  # what bilinear scaling keeps, but for the edges
-    key = lambda images, labels: sorted(zip(labels, images.mean((1, 2)).round(1), strict=True))  # noqa: E731
-    found = key(means, np.concatenate([p.labels for p in splits.values()]))
-    expected = key(raw.images, raw.target)
-    assert all(a == b and abs(x - y) < 0.3 for (a, x), (b, y) in zip(found, expected, strict=True))
-    for p in splits.values():
-        assert min(Counter(p.labels.tolist()).values()) > 0.08 * len(p)
+    stored = np.concatenate(list(packed(source, 8, 1).values()))[..., 0]
+    labels = np.concatenate([s.labels for s in source.splits.values()])
+    key = lambda images, labels: sorted((int(c), x.round().astype(int).tobytes()) for x, c in zip(images, labels))  # noqa: B905, E731
+    assert key(stored.astype(float), labels) == key(raw.images * (255 / 16), raw.target)
+    for split in source.splits.values():
+        assert min(Counter(split.labels.tolist()).values()) > 0.08 * len(split.labels)
 
 
 def test_fake_pictures_can_be_told_apart() -> None:
-    splits, classes = fake(32, 3, 4)
-    train, test = splits["train"], splits["test"]
-    assert train.images.shape == (512, 3, 32, 32)
-    assert len(classes) == 4
-    means = np.stack([train.images[train.labels == c].mean(0) for c in range(4)])
-    guess = ((test.images[:, None] - means) ** 2).mean((2, 3, 4)).argmin(1)
-    assert (guess == test.labels).mean() > 0.9
+    source = fake(32, 3, 4)
+    images = packed(source, 32)
+    train, labels = images["train"].astype(float), source.splits["train"].labels
+    means = np.stack([train[labels == c].mean(0) for c in range(4)])
+    guess = ((images["test"][:, None] - means) ** 2).mean((2, 3, 4)).argmin(1)
+    assert (guess == source.splits["test"].labels).mean() > 0.9
 
 
 def test_folder_with_the_slides_names(pictures: Path) -> None:
-    splits, classes = folder(pictures, 32)
-    assert classes == ["n0", "n1"]
-    assert sum(len(splits[s]) for s in ("train", "test")) == 16, "test/ is missing, and is taken from training/"
-    assert len(splits["test"]) == 2
-    assert splits["val"].labels.tolist() == [0, 0, 0, 1, 1, 1]
-    blue = splits["train"].images[splits["train"].labels == 0].mean((0, 2, 3))
+    source = folder(pictures)
+    assert source.classes == ["n0", "n1"]
+    assert sum(len(source.splits[s].labels) for s in ("train", "test")) == 16, "test/ is taken from training/"
+    assert len(source.splits["test"].labels) == 2
+    assert source.splits["val"].labels.tolist() == [0, 0, 0, 1, 1, 1]
+    blue = packed(source, 32)["train"][source.splits["train"].labels == 0].mean((0, 1, 2))
     assert blue == pytest.approx([40, 40, 200], abs=15)
 
 
-def test_folder_decodes_whatever_pil_reads_as_rgb(tmp_path: Path) -> None:
-    for i, mode in enumerate(("L", "P", "RGBA", "CMYK", "LA", "1")):
-        (tmp_path / "a").mkdir(exist_ok=True)
-        image = Image.new("RGB", (50, 40), (255, 255, 255)).convert(mode)
-        image.save(tmp_path / "a" / f"{i}.{'jpg' if mode == 'CMYK' else 'png'}")
-    splits, _ = folder(tmp_path, 16)
-    assert all((p.images > 250).all() for p in splits.values() if len(p))
+def save(path: Path, image: Image.Image, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
 
 
-def test_folder_honours_the_camera_that_was_turned(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    image = Image.new("RGB", (40, 40))
-    image.paste((255, 0, 0), (0, 0, 40, 20))  # red above
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "LA", "1", "RGB"])
+@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "webp", "tif"])
+def test_every_kind_of_picture_is_read_as_rgb(mode: str, kind: str, tmp_path: Path) -> None:
+    image = Image.new("RGB", (50, 40), (255, 255, 255)).convert(mode)
+    try:
+        path = save(tmp_path / f"x.{kind}", image)
+    except (OSError, ValueError, KeyError):
+        pytest.skip(f"PIL writes no {mode} {kind}")
+    picture = decode(path)
+    assert picture.shape == (3, 40, 50)
+    assert picture.dtype == torch.uint8
+    assert picture.float().min() > 240
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_the_camera_that_was_turned(kind: str, tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 60))
+    image.paste((255, 0, 0), (0, 0, 40, 30))  # red above
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise: what is above comes to the right
-    image.save(tmp_path / "a" / "x.png", exif=exif)
-    stored = folder(tmp_path, 10)[0]["train"].images[0]
-    assert stored[0, :, 8].min() > 200
-    assert stored[0, :, 1].max() < 50
+    picture = decode(save(tmp_path / f"x.{kind}", image, exif=exif))
+    assert picture.shape == (3, 40, 60)
+    assert picture[0, :, 50].min() > 200
+    assert picture[0, :, 10].max() < 50
 
 
-def test_shorter_side_then_centre(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    image = Image.new("RGB", (120, 40))
-    image.paste((0, 255, 0), (40, 0, 80, 40))
-    image.save(tmp_path / "a" / "x.png")
-    stored = folder(tmp_path, 20)[0]["train"].images[0]
-    assert stored[1, :, 1:-1].min() > 200, "the middle third is what a centre crop of 3:1 keeps"
+def test_jpegs_are_what_pil_makes_of_them(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    smooth = Image.fromarray(draw.integers(0, 256, (6, 9, 3), dtype=np.uint8)).resize(
+        (90, 60), Image.Resampling.BICUBIC
+    )
+    path = save(tmp_path / "x.jpg", smooth, quality=95)
+    assert np.abs(decode(path).permute(1, 2, 0).numpy().astype(int) - np.asarray(Image.open(path))).max() <= 3
+
+
+@pytest.mark.parametrize("shape", [(120, 40), (40, 120), (1, 1), (3, 1000), (20, 20)])
+def test_shorter_side_then_centre(shape: tuple[int, int]) -> None:
+    """Against PIL: scaled so that the shorter side is 20, the middle kept."""
+    gradient = np.add.outer(np.linspace(0, 100, shape[0]), np.linspace(0, 150, shape[1])).astype(np.uint8)
+    fitted = fit(torch.from_numpy(np.stack([gradient] * 3)), 20, 3)
+    scale = 20 / min(shape)
+    whole = Image.fromarray(gradient).resize((int(shape[1] * scale), int(shape[0] * scale)), Image.Resampling.BILINEAR)
+    left, top = round((whole.width - 20) / 2), round((whole.height - 20) / 2)
+    expected = np.asarray(whole.crop((left, top, left + 20, top + 20)))
+    assert fitted.shape == (20, 20, 3)
+    assert np.abs(fitted[..., 0].astype(int) - expected).max() <= 3
+
+
+def test_grey_from_colour_and_colour_from_grey() -> None:
+    red = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    red[0] = 200
+    assert fit(red, 4, 1).max() == int(0.2989 * 200)
+    assert fit(red[:1], 4, 3).tolist() == [[[200, 200, 200]] * 4] * 4
 
 
 def test_two_classes_and_five_pictures(tmp_path: Path) -> None:
     for i in range(5):
-        (tmp_path / f"c{i % 2}").mkdir(exist_ok=True)
-        Image.new("RGB", (30, 30), (i, 0, 0)).save(tmp_path / f"c{i % 2}" / f"{i}.jpg")
-    splits, classes = folder(tmp_path, 16)
-    assert classes == ["c0", "c1"]
-    assert sum(map(len, splits.values())) == 5
-    assert len(splits["train"])
+        save(tmp_path / f"c{i % 2}" / f"{i}.jpg", Image.new("RGB", (30, 30), (i, 0, 0)))
+    source = folder(tmp_path)
+    assert source.classes == ["c0", "c1"]
+    assert sum(len(s.labels) for s in source.splits.values()) == 5
+    assert len(source.splits["train"].labels)
 
 
-def test_broken_pictures_are_all_named(pictures: Path) -> None:
-    (pictures / "training" / "n0" / "broken one.jpg").write_text("no picture")
-    whole = pictures / "training" / "n1" / "0.jpg"
-    whole.write_bytes(whole.read_bytes()[:300])
-    with pytest.raises(UserError, match="2 pictures cannot be read") as error:
-        folder(pictures, 16)
-    assert "broken one.jpg" in str(error.value)
-    assert "n1/0.jpg" in str(error.value)
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "1.png", Image.new("RGB", (9, 9)))
+    save(tmp_path / "set" / "a" / "deep er" / "\u733f.png", Image.new("RGB", (9, 9)))
+    (tmp_path / "set" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "a" / "round").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "loop").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "nowhere").symlink_to(tmp_path / "gone")
+    source = list_files({"train": tmp_path / "set"}, find_classes(tmp_path / "set"))
+    assert sorted(source.splits["train"].names) == ["a/deep er/\u733f.png", "b/1.png"]
+
+
+def test_the_state_changes_with_the_files_and_only_then(pictures: Path) -> None:
+    first = folder(pictures).state
+    assert folder(pictures).state == first
+    path = pictures / "training" / "n0" / "0.jpg"
+    os.utime(path, ns=(1, 1))
+    second = folder(pictures).state
+    path.rename(path.with_name("renamed.jpg"))
+    assert len({first, second, folder(pictures).state}) == 3
+
+
+@pytest.mark.parametrize("name", DOWNLOADS)
+def test_without_a_network_the_error_says_what_to_fetch(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    with pytest.raises(UserError, match=f"data={name} cannot be fetched: .*\nPut .* into {tmp_path}"):
+        downloaded(name, tmp_path)
+
+
+def test_cifar10_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's real reader, on an archive of its layout: pictures and official split come out as they went in."""
+    draw = np.random.default_rng(0)
+    batches = {f"data_batch_{i}": 20 for i in range(1, 6)} | {"test_batch": 20}
+    original: dict[str, np.ndarray] = {}
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    for name, n in batches.items():
+        original[name] = draw.integers(0, 256, (n, 3072), dtype=np.uint8)
+        content = {"data": original[name], "labels": [i % 10 for i in range(n)]}
+        (tmp_path / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(content))
+    meta = {"label_names": [f"name {i}" for i in range(10)]}
+    (tmp_path / "cifar-10-batches-py" / "batches.meta").write_bytes(pickle.dumps(meta))
+    monkeypatch.setattr("torchvision.datasets.CIFAR10._check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    source = downloaded("cifar10", tmp_path)
+    assert source.classes[3] == "name 3"
+    assert {name: len(s.labels) for name, s in source.splits.items()} == {"train": 90, "val": 10, "test": 20}
+    images = packed(source, 32)
+    assert np.array_equal(images["test"].transpose(0, 3, 1, 2).reshape(20, -1), original["test_batch"])
+    trained = {x.tobytes() for x in np.concatenate([images["train"], images["val"]]).transpose(0, 3, 1, 2)}
+    assert trained == {x.tobytes() for name in batches if name != "test_batch" for x in original[name]}
+
+
+def test_imagenet_as_a_tree_of_folders(tmp_path: Path) -> None:
+    for split, n in (("train", 60), ("val", 4)):
+        for name in ("n01440764", "n01443537"):
+            for i in range(n):
+                save(tmp_path / split / name / f"{i}.JPEG", Image.new("RGB", (30, 30), (i, 0, 0)))
+    source = downloaded("imagenet", tmp_path)
+    assert {name: len(s.labels) for name, s in source.splits.items()} == {"train": 118, "val": 2, "test": 8}
 
 
 def test_folders_that_do_not_suit(tmp_path: Path) -> None:
@@ -117,8 +222,8 @@ def test_folders_that_do_not_suit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no train or training"):
         find_folders(tmp_path)
     (tmp_path / "train" / "b").mkdir(parents=True)
-    with pytest.raises(UserError, match="classes that the training pictures lack: a"):
-        folder(tmp_path, 16)
+    with pytest.raises(UserError, match="classes that training pictures lack: a"):
+        folder(tmp_path)
     (tmp_path / "val" / "a").rmdir()
     with pytest.raises(UserError, match="no pictures in"):
-        folder(tmp_path, 16)
+        folder(tmp_path)

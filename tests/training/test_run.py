@@ -149,7 +149,7 @@ def test_the_figures_are_those_of_the_best_checkpoint(run: Callable) -> None:
     data.setup()
     for split in ("val", "test"):
         pictures = data.splits[split]
-        images = torch.from_numpy(pictures.images)[:, :, 6:73, 6:73].double() / 255
+        images = torch.from_numpy(pictures.images[pictures.rows]).permute(0, 3, 1, 2)[:, :, 6:73, 6:73].double() / 255
         mean, std = (torch.tensor(checkpoint["data"][k], dtype=torch.float64)[:, None, None] for k in ("mean", "std"))
         labels = torch.from_numpy(pictures.labels)
         with torch.no_grad():

@@ -58,16 +58,20 @@ class Augment:
         self.pca = number("pca", pca, 0)
         self.pca_sqrt = flag("pca_sqrt", pca_sqrt)
 
-    def __call__(self, images: Tensor, draws: Tensor, crop: int, eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) to float32 in [0, 1], which colour noise may leave: (N, C, crop, crop).
+    def __call__(self, images: Tensor, draws: Tensor, crop: int) -> Tensor:
+        """uint8 (N, C, H, W) to (N, C, crop, crop): still uint8 where nothing but crops and flips was asked for, else
+        float32 in [0, 1]. Colour noise is not in it: `noise`.
 
-        draws: uniform numbers (N, len(DRAWS)). eigenvalues (C,) and eigenvectors (C, C), one a column, for `pca`.
+        draws: uniform numbers (N, len(DRAWS)).
         """
         u = dict(zip(DRAWS, draws.to(images.device).T, strict=True))
-        if self.flip:
-            images = torch.where(_each(u["flip"] < self.flip), images.flip(-1), images)
-        if self.vertical_flip:
-            images = torch.where(_each(u["vertical_flip"] < self.vertical_flip), images.flip(-2), images)
+        for name, p, axis in (("flip", self.flip, -1), ("vertical_flip", self.vertical_flip, -2)):
+            if p:
+                chosen = u[name] < p
+                images = images.clone(memory_format=torch.preserve_format)
+                images[chosen] = images[chosen].flip(axis)
+        if not (self.rescale or self.brightness or self.contrast or self.saturation or self.hue):
+            return images
         x = images.float() / 255
         if self.rescale:
             x = resized_crop(x, *self._windows(u, images.shape[-1]), crop)
@@ -80,11 +84,16 @@ class Augment:
             x = _gray(x).lerp(x, _factor(u["saturation"], self.saturation)).clamp_(0, 1)
         if self.hue and x.shape[1] == 3:
             x = turn_hue(x, (2 * u["hue"] - 1) * self.hue)
-        if self.pca:
-            a = torch.special.ndtri(torch.stack([u[f"pca{i + 1}"] for i in range(len(eigenvalues))], 1)) * self.pca
-            size = eigenvalues.sqrt() if self.pca_sqrt else eigenvalues
-            x = x + ((a * size) @ eigenvectors.T)[:, :, None, None]
         return x
+
+    def noise(self, draws: Tensor, eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:
+        """What the paper's colour noise adds to every pixel of each picture, in [0, 1]: (N, C).
+
+        eigenvalues (C,) and eigenvectors (C, C), one a column. Without `pca` it is 0.
+        """
+        u = draws[:, DRAWS.index("pca1") :][:, : len(eigenvalues)].to(eigenvalues.device)
+        a = torch.special.ndtri(u) * self.pca
+        return (a * (eigenvalues.sqrt() if self.pca_sqrt else eigenvalues)) @ eigenvectors.T
 
     def _windows(self, u: dict[str, Tensor], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """top, left, height and width of one window per sample in whole pixels, within size x size."""

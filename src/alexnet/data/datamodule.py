@@ -1,44 +1,46 @@
 """The LightningDataModule: from a source's name to batches that are ready to train on."""
 
 import hashlib
-import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from alexnet.checks import integer, one_of
+from alexnet.checks import integer, number, one_of
 from alexnet.data import sources
 from alexnet.data.augment import Augment
 from alexnet.data.loader import Batch, Crops, EpochSampler
-from alexnet.data.sources import Pictures, Splits
+from alexnet.data.packed import About, Packed, Pictures, pack_in_memory, pack_on_disk
 
-log = logging.getLogger(__name__)
+CHUNK = 700_000  # numbers normalised at a time on the CPU, so that they stay in its cache
 
 
 class PictureData(LightningDataModule):
-    """Pictures of one source, stored as uint8, cropped, augmented and normalised on the device.
+    """Pictures of one source, packed as uint8, cropped, augmented and normalised on the device.
 
     Args:
-        source: digits, folder or fake.
-        root: the folder of pictures, for source=folder.
+        source: one of alexnet.data.sources.SOURCES.
+        root: the folder of pictures (source=folder, imagenet), or where downloads go; None: cache_dir/downloads.
         num_classes: number of classes; None counts the class folders.
-        channels: of a stored picture, 1 or 3.
+        channels: of a stored picture, 1 (grey) or 3 (RGB), whatever the files are.
         size: side of a stored picture in pixels (paper, section 2: 256).
         crop: side of the network's input in pixels.
+        fraction: share of the training pictures of every class that is used; a smaller share lies within a larger one.
         batch_size: pictures per step, of all devices together.
         workers: processes that cut out crops; 0 does it in the training process.
+        on_broken: error names every picture that cannot be read; skip leaves them out and lists them.
+        cache_dir: where packed pictures are kept. digits and fake are small, and packed in memory.
         seed: of order and augmentation; with the epoch and a sample's number it says all that is drawn for it.
         augment: what is done to training pictures.
 
-    Batches for the network: images float32 (N, channels, crop, crop), each channel less the training set's mean and
-    over its standard deviation; labels int64 (N,).
+    Batches for the network: images (N, channels, crop, crop), each channel less the training set's mean and over its
+    standard deviation, channels-last, float32 or, where the trainer computes in it, bfloat16; labels int64 (N,).
 
     Raises:
         ValueError: for a value out of range, or a folder that is not there. No picture is read before `setup`.
@@ -52,59 +54,66 @@ class PictureData(LightningDataModule):
         channels: int = 3,
         size: int = 256,
         crop: int = 227,
+        fraction: float = 1.0,
         batch_size: int = 128,
         workers: int = 0,
+        on_broken: str = "error",
+        cache_dir: str = "~/.cache/alexnet",
         seed: int = 0,
         augment: Augment | None = None,
     ) -> None:
         super().__init__()
-        self.source = one_of("source", source, ("digits", "folder", "fake"))
+        self.source = one_of("source", source, sources.SOURCES)
         self.size = integer("size", size, 1, 4096)
         self.crop = integer("crop", crop, 1)
         if crop > size:
             raise ValueError(f"crop={crop}: must be at most size={size}, the side of the stored pictures")
+        self.fraction = number("fraction", fraction, 0, 1, above=True)
         self.batch_size = integer("batch_size", batch_size, 1)
         self.workers = integer("workers", workers, 0, 8 * (os.cpu_count() or 1))
+        self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
+        self.cache_dir = _path("cache_dir", cache_dir)
         self.seed = integer("seed", seed, 0, 2**32 - 1)
         self.augment = augment or Augment()
-        self.channels = integer("channels", channels, 1, 3)
-        if source == "digits" and (channels, num_classes) != (1, 10):
-            raise ValueError(f"channels={channels}: the digits have 1 channel, and num_classes=10")
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels}: must be 1 (grey) or 3 (RGB)")
+        self.channels = channels
+        if root is None and source == "folder":
+            raise ValueError("root is missing: pass data.root=FOLDER with train/CLASS/*.jpg in it")
+        self.root = self.cache_dir / "downloads" if root is None else _path("root", root)
+        known = {"digits": 10, "fake": num_classes, **sources.DOWNLOADS}.get(source)
         if source == "folder":
-            self.root = Path(_given("root", root)).expanduser()
-            if channels != 3:
-                raise ValueError(f"channels={channels}: pictures of a folder are read as RGB, channels=3")
-            found = len(sources.find_classes(sources.find_folders(self.root)["train"]))
-            if num_classes not in (None, found):
-                raise ValueError(f"num_classes={num_classes}: {self.root} has {found} class folders; leave it empty")
-            num_classes = found
-        self.num_classes = integer("num_classes", num_classes, 2)
-        self.splits: Splits = {}
+            known = len(sources.find_classes(sources.find_folders(self.root)["train"]))
+        if num_classes not in (None, known):
+            raise ValueError(f"num_classes={num_classes}: {source} has {known}; leave it empty")
+        self.num_classes = integer("num_classes", known, 2)
+        self.packed: Packed | None = None
+        self.trained_on: Pictures | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the pictures, once, and measures what normalisation and colour noise need."""
-        if self.splits:
+        """Opens the pictures, once, packing them first where that has not been done."""
+        if self.packed:
             return
-        if self.source == "digits":
-            self.splits, self.classes = sources.digits(self.size)
-        elif self.source == "fake":
-            self.splits, self.classes = sources.fake(self.size, self.channels, self.num_classes)
+        open_source = partial(sources.open_source, self.source, self.root, self.size, self.channels, self.num_classes)
+        if self.source in ("digits", "fake"):
+            self.packed = pack_in_memory(open_source(), self.size, self.channels)
         else:
-            self.splits, self.classes = sources.folder(self.root, self.size)
-        mean, covariance = _moments(self.splits["train"].images)
-        self.mean, self.std = mean, covariance.diagonal().clamp(min=255**-2).sqrt()  # one flat colour has no spread
+            where = hashlib.sha256(str(self.root.resolve()).encode(errors="surrogateescape")).hexdigest()[:12]
+            folder = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{where}"
+            self.packed = pack_on_disk(open_source, folder, self.size, self.channels, self.on_broken)
+        self.splits = dict(self.packed.splits)
+        train = self.splits["train"]
+        self.splits["train"] = train.take(sources.subset(train.labels, self.fraction))
+        covariance = torch.tensor(self.about.covariance)
+        self.mean = torch.tensor(self.about.mean)
+        self.std = covariance.diagonal().clamp(min=255**-2).sqrt()  # one flat colour has no spread
         eigenvalues, self.eigenvectors = torch.linalg.eigh(covariance)
         self.eigenvalues = eigenvalues.clamp(min=0)  # which rounding may have made less than none
 
-    def fingerprint(self) -> str:
-        """SHA-256 of every stored picture and label, in the order of the splits."""
-        digest = hashlib.sha256()
-        for name in sorted(self.splits):
-            split = self.splits[name]
-            digest.update(f"{name} {split.images.shape}".encode())
-            digest.update(np.ascontiguousarray(split.images).data)
-            digest.update(split.labels.data)
-        return digest.hexdigest()
+    @property
+    def about(self) -> About:
+        assert self.packed, "setup() comes first"
+        return self.packed.about
 
     def has(self, split: str) -> bool:
         return split in self.splits and len(self.splits[split]) > 0
@@ -113,12 +122,13 @@ class PictureData(LightningDataModule):
         """What a checkpoint needs to use its network on other pictures, as plain values."""
         return {
             "source": self.source,
-            "classes": self.classes,
+            "classes": self.about.classes,
             "channels": self.channels,
             "size": self.size,
             "crop": self.crop,
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
+            "fingerprint": self.about.fingerprint,
         }
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -131,7 +141,7 @@ class PictureData(LightningDataModule):
         return self._loader("test")
 
     def _loader(self, split: str, training: bool = False) -> DataLoader[Batch]:
-        pictures: Pictures = self.splits[split]
+        pictures = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         if self.batch_size % world_size:
             raise ValueError(f"batch_size={self.batch_size}: {world_size} devices must share it evenly")
@@ -149,37 +159,46 @@ class PictureData(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         images, labels, draws = batch
         training = self.trainer is not None and self.trainer.state.stage == RunningStage.TRAINING
-        return self.ready(images, draws if training else None), labels
+        half = self.trainer is not None and self.trainer.precision == "bf16-mixed"
+        return self.ready(images, draws if training else None, torch.bfloat16 if half else torch.float32), labels
 
-    def ready(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
-        """uint8 crops to the network's input, augmented where there are random numbers for it; channels-last."""
+    def ready(self, images: Tensor, draws: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+        """uint8 crops to the network's input, augmented where there are random numbers for it."""
         if self.mean.device != images.device:
             for name in ("mean", "std", "eigenvalues", "eigenvectors"):
                 setattr(self, name, getattr(self, name).to(images.device))
-        if draws is None:
-            x = images.float() / 255
-        else:
-            x = self.augment(images, draws, self.crop, self.eigenvalues, self.eigenvectors)
-        x = (x - self.mean[:, None, None]) / self.std[:, None, None]
-        return x.contiguous(memory_format=torch.channels_last)
+        shift = -self.mean.expand(len(images), -1)
+        if draws is not None:
+            images = self.augment(images, draws, self.crop)
+            shift = shift + self.augment.noise(draws, self.eigenvalues, self.eigenvectors)
+        scale = 1 / (self.std * 255) if images.dtype == torch.uint8 else 1 / self.std
+        return _affine(images, scale, shift / self.std, dtype)
+
+
+def _affine(images: Tensor, scale: Tensor, shift: Tensor, dtype: torch.dtype) -> Tensor:
+    """images (N, C, H, W) times scale (C,) plus shift (N, C), computed in float32, given in `dtype`, channels-last.
+
+    A row of pixels is one run of W x C numbers in memory, so scale and shift are laid out as such rows.
+    """
+    n, c, height, width = images.shape
+    pixels = images.permute(0, 2, 3, 1).reshape(n, height, width * c)
+    out = torch.empty(pixels.shape, dtype=dtype, device=images.device)
+    scale, shift = scale.repeat(width), shift.repeat(1, width)[:, None]
+    chunk = max(1, CHUNK // (height * width * c)) if images.device.type == "cpu" else n
+    work = torch.empty(chunk, height, width * c, device=images.device)
+    for x, s, y in zip(pixels.split(chunk), shift.split(chunk), out.split(chunk), strict=True):
+        y.copy_(torch.addcmul(s, work[: len(x)].copy_(x), scale, out=work[: len(x)]))
+    return out.view(n, height, width, c).permute(0, 3, 1, 2)
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _given(name: str, value: str | None) -> str:
-    if not value:
-        raise ValueError(f"{name} is missing: pass data.{name}=FOLDER with train/CLASS/*.jpg in it")
-    return value
-
-
-def _moments(images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean (C,) and covariance (C, C) of the channels of uint8 images (N, C, H, W), scaled to [0, 1], in float64."""
-    c = images.shape[1]
-    n, total, outer = 0, torch.zeros(c, dtype=torch.float64), torch.zeros(c, c, dtype=torch.float64)
-    for start in range(0, len(images), 64):
-        x = torch.from_numpy(images[start : start + 64]).movedim(1, 0).flatten(1).double() / 255
-        n, total, outer = n + x.shape[1], total + x.sum(1), outer + x @ x.T
-    mean = total / n
-    return mean.float(), (outer / n - torch.outer(mean, mean)).float()
+def _path(name: str, value: Any) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name}={value}: must be the path of a folder")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # there is no home folder
+        raise ValueError(f"{name}={value}: there is no home folder for ~; name another") from None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from alexnet.data.sources import Pictures
+from alexnet.data.packed import Pictures
 from alexnet.rng import stream, uniform
 
 # One column of random numbers for each thing that is drawn for a sample, so that switching one off leaves the others.
@@ -20,10 +20,11 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Crops(Dataset[Batch]):
-    """Windows of `crop` pixels cut out of the stored pictures, a whole batch at a time.
+    """Windows of `crop` pixels cut straight out of the packed pictures, a whole batch at a time.
 
     A sample is asked for as (epoch, index), so that a worker process needs to know nothing else. Gives images uint8
-    (N, C, crop, crop), labels int64 (N,) and the sample's random numbers float32 (N, len(DRAWS)).
+    (N, C, crop, crop) in channels-last memory, labels int64 (N,) and the samples' random numbers float32
+    (N, len(DRAWS)).
 
     Args:
         random: windows at random places; in the centre otherwise.
@@ -32,7 +33,7 @@ class Crops(Dataset[Batch]):
 
     def __init__(self, pictures: Pictures, crop: int, seed: int, random: bool = False, whole: bool = False) -> None:
         self.pictures, self.seed, self.random = pictures, seed, random
-        self.side = pictures.images.shape[-1] if whole else crop
+        self.side = pictures.images.shape[1] if whole else crop
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -40,13 +41,15 @@ class Crops(Dataset[Batch]):
     def __getitems__(self, samples: list[tuple[int, int]]) -> Batch:
         index = np.array([i for _, i in samples])
         draws = uniform(self.seed, samples[0][0], index, len(DRAWS))  # a batch never spans two epochs
-        spare = self.pictures.images.shape[-1] - self.side
+        stored, side = self.pictures.images, self.side
+        spare = stored.shape[1] - side
         corners = (draws[:, :2] * (spare + 1)).astype(np.int64) if self.random else np.full((len(index), 2), spare // 2)
-        images = np.empty((len(index), self.pictures.images.shape[1], self.side, self.side), np.uint8)
-        for out, i, (top, left) in zip(images, index, corners, strict=True):
-            out[:] = self.pictures.images[i, :, top : top + self.side, left : left + self.side]
+        images = np.empty((len(index), side, side, stored.shape[3]), np.uint8)
+        places = zip(self.pictures.rows[index].tolist(), corners.tolist(), strict=True)
+        for i, (row, (top, left)) in enumerate(places):
+            images[i] = stored[row, top : top + side, left : left + side]
         labels = torch.from_numpy(self.pictures.labels[index])
-        return torch.from_numpy(images), labels, torch.from_numpy(draws)
+        return torch.from_numpy(images).permute(0, 3, 1, 2), labels, torch.from_numpy(draws)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -1,38 +1,51 @@
-"""Where pictures come from. Each source gives its splits as uint8 arrays, and its class names."""
+"""Where pictures come from: each source lists its pictures by split, and decodes one when asked."""
 
-from collections.abc import Iterator
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision.transforms.functional as tv
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from rich.progress import track
+from torch import Tensor
 from torch.nn.functional import interpolate
+from torchvision import datasets
+from torchvision.io import ImageReadMode, decode_image
 
 from alexnet.checks import UserError
 from alexnet.rng import stream
 
-SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
+FOLDERS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+# What torchvision fetches, and how many classes it has.
+DOWNLOADS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100, "imagenette": 10, "imagenet": 1000}
+SOURCES = ("digits", *DOWNLOADS, "folder", "fake")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """One split: images uint8 (N, C, size, size), labels int64 (N,)."""
+class Split:
+    """Pictures of one split: `read(i)` gives picture i as uint8 (C, H, W), C being 1 or 3, of any size."""
 
-    images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    names: Sequence[str]
+    read: Callable[[int], Tensor]
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: NDArray[np.int64]) -> "Pictures":
-        return Pictures(self.images[index], self.labels[index])
+    def take(self, index: NDArray[np.int64]) -> "Split":
+        return Split(self.labels[index], [self.names[i] for i in index], lambda i: self.read(int(index[i])))
 
 
-Splits = dict[str, Pictures]
+@dataclass(frozen=True)
+class Source:
+    """classes: their names. state: changes whenever the pictures do. splits: train, and perhaps val and test."""
+
+    classes: list[str]
+    state: str
+    splits: dict[str, Split]
 
 
 def stratified(labels: NDArray[np.int64], shares: dict[str, float]) -> dict[str, NDArray[np.int64]]:
@@ -41,29 +54,53 @@ def stratified(labels: NDArray[np.int64], shares: dict[str, float]) -> dict[str,
     The first split gets what rounding leaves. It does not depend on the run's seed: runs must be comparable.
     """
     parts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in shares}
+    first, *others = shares
     for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        members = members[torch.randperm(len(members), generator=stream(0, f"split/{label}")).numpy()]
-        for name in reversed(shares):
-            count = round(shares[name] * len(np.flatnonzero(labels == label))) if name != next(iter(shares)) else None
+        members = shuffled(np.flatnonzero(labels == label), f"split/{label}")
+        n = len(members)
+        for name in others:
+            count = round(shares[name] * n)
             parts[name].append(members[:count])
-            members = members[len(members) if count is None else count :]
+            members = members[count:]
+        parts[first].append(members)
     return {name: np.sort(np.concatenate(members)) for name, members in parts.items()}
 
 
-def digits(size: int) -> tuple[Splits, list[str]]:
-    """scikit-learn's handwritten digits: 1,797 grey pictures of 8x8, split 70/15/15, scaled up to `size`."""
+def subset(labels: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+    """Sample numbers of `fraction` of every class, at least one of each. A smaller subset lies within a larger one."""
+    chosen = []
+    for label in np.unique(labels):
+        members = shuffled(np.flatnonzero(labels == label), f"fraction/{label}")
+        chosen.append(members[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def shuffled(members: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+    return members[torch.randperm(len(members), generator=stream(0, name)).numpy()]
+
+
+def open_source(source: str, root: Path, size: int, channels: int, num_classes: int) -> Source:
+    """The pictures of one of SOURCES. root: the folder of pictures, or where downloads go."""
+    if source == "digits":
+        return digits()
+    if source == "fake":
+        return fake(size, channels, num_classes)
+    if source == "folder":
+        return folder(root)
+    return downloaded(source, root)
+
+
+def digits() -> Source:
+    """scikit-learn's handwritten digits: 1,797 grey pictures of 8x8, split 70/15/15."""
     from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     raw = load_digits()
-    small = torch.from_numpy(raw.images)[:, None].float() * (255 / 16)  # the values are 0..16
-    big = interpolate(small, size=(size, size), mode="bilinear").round_().clamp_(0, 255).to(torch.uint8).numpy()
-    whole = Pictures(big, raw.target.astype(np.int64))
-    parts = stratified(whole.labels, {"train": 0.7, "val": 0.15, "test": 0.15})
-    return {name: whole.take(index) for name, index in parts.items()}, [str(c) for c in range(10)]
+    images = torch.from_numpy(raw.images * (255 / 16)).round().to(torch.uint8)[:, None]  # the values are 0..16
+    parts = _split_off(_array(images, raw.target), {"train": 0.7, "val": 0.15, "test": 0.15})
+    return Source([str(c) for c in range(10)], "digits", parts)
 
 
-def fake(size: int, channels: int, num_classes: int) -> tuple[Splits, list[str]]:
+def fake(size: int, channels: int, num_classes: int) -> Source:
     """Blurred noise around one pattern per class: something to learn, for trying things without pictures."""
     draw = stream(0, "fake")
     patterns = torch.rand(num_classes, channels, 4, 4, generator=draw)
@@ -72,8 +109,70 @@ def fake(size: int, channels: int, num_classes: int) -> tuple[Splits, list[str]]
         labels = torch.arange(n) % num_classes
         noise = torch.rand(n, channels, 4, 4, generator=draw)
         images = interpolate((patterns[labels] + noise) * 127.5, size=(size, size), mode="bilinear")
-        splits[name] = Pictures(images.to(torch.uint8).numpy(), labels.numpy())
-    return splits, [f"class {c}" for c in range(num_classes)]
+        splits[name] = _array(images.to(torch.uint8), labels.numpy())
+    return Source([f"class {c}" for c in range(num_classes)], "fake", splits)
+
+
+def downloaded(source: str, root: Path) -> Source:
+    """torchvision's data sets. A tenth of the training pictures is for validation (a fiftieth of ImageNet's); the
+    official test or validation pictures are the test set.
+    """
+    share = {"train": 0.98, "val": 0.02} if source == "imagenet" else {"train": 0.9, "val": 0.1}
+    if source in ("imagenette", "imagenet"):
+        train, test = (_official_folder(source, root, split) for split in ("train", "val"))
+        classes = find_classes(train)
+        listed = list_files({"train": train, "test": test}, classes)
+        splits = _split_off(listed.splits["train"], share) | {"test": listed.splits["test"]}
+        return Source(classes, listed.state, splits)
+    make = {
+        "mnist": datasets.MNIST,
+        "fashion_mnist": datasets.FashionMNIST,
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+    }[source]
+    with _fetching(source, root):
+        sets = {name: make(root, train=name == "train", download=True) for name in ("train", "test")}
+    splits = {}
+    for name, pictures in sets.items():
+        images = torch.as_tensor(pictures.data)  # MNIST (N, H, W), CIFAR (N, H, W, 3)
+        images = images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2)
+        splits[name] = _array(images, np.asarray(pictures.targets))
+    classes = [str(name) for name in sets["train"].classes]
+    return Source(classes, source, _split_off(splits["train"], share) | {"test": splits["test"]})
+
+
+def _official_folder(source: str, root: Path, split: str) -> Path:
+    """The folder of class folders of Imagenette or ImageNet, unpacked by torchvision where only archives are there."""
+    for name in FOLDERS[split]:
+        if (root / name).is_dir():
+            return root / name
+    with _fetching(source, root):
+        if source == "imagenet":
+            return Path(datasets.ImageNet(root, split).split_folder)
+        return Path(datasets.Imagenette(root, split, size="full", download=True)._image_root)
+
+
+WANTED = {
+    "mnist": "the four *-ubyte.gz files of MNIST into {root}/MNIST/raw",
+    "fashion_mnist": "the four *-ubyte.gz files of Fashion-MNIST into {root}/FashionMNIST/raw",
+    "cifar10": "cifar-10-python.tar.gz into {root}",
+    "cifar100": "cifar-100-python.tar.gz into {root}",
+    "imagenette": "imagenette2.tgz into {root}",
+    "imagenet": "ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into {root}",
+}
+
+
+@contextmanager
+def _fetching(source: str, root: Path) -> Iterator[None]:
+    """Around a download: whatever stops it becomes one error that says what to fetch and where to put it."""
+    try:
+        yield
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        reason = " ".join(str(error).split())[:150]
+        wanted = WANTED[source].format(root=root)
+        raise UserError(
+            f"data={source} cannot be fetched: {reason}\nPut {wanted}, or name its folder, data.root=FOLDER"
+        ) from error
 
 
 def find_folders(root: Path) -> dict[str, Path]:
@@ -82,7 +181,7 @@ def find_folders(root: Path) -> dict[str, Path]:
         raise ValueError(
             f"root={root}: no such folder. Name one with train/CLASS/*.jpg, and the same for val and test if there are"
         )
-    found = {s: root / name for s, names in SPLITS.items() for name in names if (root / name).is_dir()}
+    found = {s: root / name for s, names in FOLDERS.items() for name in names if (root / name).is_dir()}
     found = found or {"train": root}
     if "train" not in found:
         raise ValueError(f"root={root}: has {', '.join(p.name for p in found.values())}, but no train or training")
@@ -95,47 +194,83 @@ def find_classes(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def folder(root: Path, size: int) -> tuple[Splits, list[str]]:
-    """A tree of class folders, decoded into memory as RGB: shorter side to `size`, then the centre (paper, section 2).
-
-    A split that has no folder of its own is taken from the training pictures by a fixed stratified rule.
-    """
+def folder(root: Path) -> Source:
+    """A tree of class folders. A split without a folder of its own gets 15% of the training pictures, stratified."""
     folders = find_folders(root)
-    classes = find_classes(folders["train"])
-    files = {name: list(_files(path, classes)) for name, path in folders.items()}
-    splits: Splits = {}
-    broken: list[str] = []
-    for name, members in files.items():
-        images = np.empty((len(members), 3, size, size), np.uint8)
-        for i, (path, _) in enumerate(track(members, f"reading {folders[name]}", disable=not members)):
-            try:
-                images[i] = _decode(path, size)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                broken.append(f"{path}: {error}")
-        splits[name] = Pictures(images, np.array([label for _, label in members], np.int64))
-    if broken:
-        raise UserError(f"data.root={root}: {len(broken)} pictures cannot be read:\n" + "\n".join(broken))
-    if not len(splits["train"]):
+    listed = list_files(folders, find_classes(folders["train"]))
+    train = listed.splits["train"]
+    if not len(train.labels):
         raise UserError(f"data.root={root}: no pictures in {folders['train']} ({', '.join(sorted(EXTENSIONS))})")
-    missing = {name: 0.15 for name in ("val", "test") if name not in splits}
-    if missing:
-        parts = stratified(splits["train"].labels, {"train": 0.0, **missing})
-        splits |= {name: splits["train"].take(index) for name, index in parts.items()}
-    return splits, classes
+    missing = {name: 0.15 for name in ("val", "test") if name not in folders}
+    return Source(listed.classes, listed.state, listed.splits | _split_off(train, {"train": 1.0, **missing}))
 
 
-def _files(folder: Path, classes: list[str]) -> Iterator[tuple[Path, int]]:
-    unknown = sorted(set(find_classes(folder)) - set(classes))
-    if unknown:
-        raise UserError(f"data.root: {folder} has classes that the training pictures lack: {', '.join(unknown)}")
-    for label, name in enumerate(classes):
-        for path in sorted((folder / name).rglob("*")) if (folder / name).is_dir() else ():
-            if path.suffix.lower() in EXTENSIONS and path.is_file():
-                yield path, label
+def list_files(folders: dict[str, Path], classes: list[str]) -> Source:
+    """Every picture file below the class folders. The state is made of names, sizes and times, not of contents."""
+    state, splits = hashlib.sha256(), {}
+    for split, folder in folders.items():
+        if unknown := sorted(set(find_classes(folder)) - set(classes)):
+            raise UserError(f"data.root: {folder} has classes that training pictures lack: {', '.join(unknown)}")
+        files: list[tuple[str, int]] = []
+        for label, name in enumerate(classes):
+            for entry in sorted(_walk(folder / name, (os.path.realpath(folder),)), key=lambda entry: entry.path):
+                info = entry.stat()
+                path = os.path.relpath(entry.path, folder)
+                files.append((path, label))
+                state.update(f"{split}/{path}\0{info.st_size}\0{info.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        names = [path for path, _ in files]
+        labels = np.array([label for _, label in files], np.int64)
+        splits[split] = Split(labels, names, partial(_read, folder, names))
+    return Source(classes, state.hexdigest(), splits)
 
 
-def _decode(path: Path, size: int) -> NDArray[np.uint8]:
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
-    image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)  # scales the shorter side, cuts the centre
-    return np.asarray(image).transpose(2, 0, 1)
+def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator["os.DirEntry[str]"]:
+    """Picture files below `folder`, through links, but not through one that leads back to a folder above it."""
+    here = os.path.realpath(folder)
+    if here in above or not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _walk(Path(entry.path), (*above, here))
+            elif Path(entry.name).suffix.lower() in EXTENSIONS and entry.is_file():
+                yield entry
+
+
+def _read(folder: Path, names: list[str], i: int) -> Tensor:
+    return decode(folder / names[i])
+
+
+def decode(path: Path) -> Tensor:
+    """A picture file as RGB, uint8 (3, H, W), turned as its camera says. Raises OSError if it cannot be read.
+
+    torchvision reads plain JPEGs, which it does fastest; PIL reads every other kind.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):
+                data = torch.from_numpy(np.fromfile(path, np.uint8))
+                return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
+            array = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return torch.from_numpy(array).permute(2, 0, 1)
+    except (RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise OSError(" ".join(str(error).split())) from error
+
+
+def fit(picture: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
+    """Shorter side to `size`, then the centre (paper, section 2): uint8 (C, H, W) to (size, size, channels)."""
+    if picture.shape[0] != channels:
+        picture = tv.rgb_to_grayscale(picture) if channels == 1 else picture.expand(channels, -1, -1)
+    if min(picture.shape[1:]) != size:
+        picture = tv.resize(picture, [size], antialias=True)
+    return tv.center_crop(picture, [size, size]).permute(1, 2, 0).numpy()
+
+
+def _array(images: Tensor, labels: NDArray[np.int64]) -> Split:
+    return Split(labels.astype(np.int64), [str(i) for i in range(len(labels))], lambda i: images[i])
+
+
+def _split_off(split: Split, shares: dict[str, float]) -> dict[str, Split]:
+    return {name: split.take(index) for name, index in stratified(split.labels, shares).items()}

@@ -218,7 +218,7 @@ def _write_origin(folder: Path, cfg: DictConfig, data: PictureData) -> None:
     write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
     splits = {name: len(pictures) for name, pictures in data.splits.items()}
-    pictures = {"source": data.source, "fingerprint": data.fingerprint(), "pictures": splits}
+    pictures = {"source": data.source, "fingerprint": data.about.fingerprint, "pictures": splits}
     write_json(folder / "run.json", origin() | {"seed": cfg.seed, "data": pictures})
     if diff := git_diff():
         write(folder / "git.diff", diff + "\n")

@@ -1,0 +1,200 @@
+"""Pictures decoded once, into one uint8 array with all that is known of them, in memory or mapped from disk."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
+
+from alexnet.checks import UserError
+from alexnet.data.sources import Source, fit
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # raised whenever the files below change their meaning: an older cache is then built anew
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One split: picture i is images[rows[i]], uint8 (size, size, C), and labels[i] its class."""
+
+    images: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: NDArray[np.int64]) -> "Pictures":
+        return Pictures(self.images, self.rows[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of a data set beside its pictures, as plain values.
+
+    mean (C) and covariance (C, C) are of the training pictures' channels in [0, 1]; fingerprint is the SHA-256 of all
+    pictures and labels in order; state is the source's at the time of packing; broken lists what could not be read.
+    """
+
+    classes: list[str]
+    mean: list[float]
+    covariance: list[list[float]]
+    fingerprint: str
+    state: str
+    broken: list[str]
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Packed:
+    splits: dict[str, Pictures]
+    about: About
+    names: dict[str, list[str]]
+
+
+def pack_in_memory(source: Source, size: int, channels: int, on_broken: str = "error") -> Packed:
+    return _pack(source, size, channels, on_broken, lambda shape: np.empty(shape, np.uint8))
+
+
+def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, channels: int, on_broken: str) -> Packed:
+    """The packed pictures in `folder`, decoded first if they are not there or the source has changed since.
+
+    Only one process packs at a time; the others wait for it. The folder appears whole.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock")
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            log.info("another process packs %s: waiting for it", folder)
+            lock.acquire()
+        try:
+            source = open_source()
+            return _open(folder, source.state, on_broken) or _build(source, folder, size, channels, on_broken)
+        finally:
+            lock.release()
+    except OSError as error:
+        raise UserError(
+            f"data.cache_dir: cannot write {folder}: {error.strerror}. Choose data.cache_dir=FOLDER"
+        ) from error
+
+
+def _build(source: Source, folder: Path, size: int, channels: int, on_broken: str) -> Packed:
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: this one holds the lock
+    part.mkdir()
+
+    def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        need, free = int(np.prod(shape)), shutil.disk_usage(part).free
+        if need > 0.98 * free:
+            raise UserError(
+                f"data.cache_dir={folder.parent}: {need / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB are free. "
+                "Choose data.cache_dir=FOLDER on a larger disk, or a smaller data.size"
+            )
+        array = np.lib.format.open_memmap(part / "images.npy", "w+", np.uint8, shape)
+        with open(part / "images.npy", "r+b") as file:  # a map onto a full disk would end in SIGBUS, not in an error
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
+        return np.asarray(array)
+
+    try:
+        packed = _pack(source, size, channels, on_broken, allocate)
+        for name, pictures in packed.splits.items():
+            np.savez(part / f"{name}.npz", rows=pictures.rows, labels=pictures.labels)
+        (part / "names.json").write_text(json.dumps(packed.names), encoding="utf-8")
+        (part / "about.json").write_text(json.dumps(asdict(packed.about), indent=1), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    opened = _open(folder, source.state, on_broken)
+    assert opened is not None
+    return opened
+
+
+def _open(folder: Path, state: str, on_broken: str) -> Packed | None:
+    """What lies in `folder`, if it is of this format and of the source as it is now."""
+    try:
+        about = About(**json.loads((folder / "about.json").read_text(encoding="utf-8")))
+        if about.format != FORMAT or about.state != state or (about.broken and on_broken == "error"):
+            return None
+        images = np.asarray(np.load(folder / "images.npy", mmap_mode="r"))  # a plain array on the map slices faster
+        splits = {path.stem: np.load(path) for path in folder.glob("*.npz")}
+        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return None
+    return Packed({name: Pictures(images, s["rows"], s["labels"]) for name, s in splits.items()}, about, names)
+
+
+def _pack(
+    source: Source,
+    size: int,
+    channels: int,
+    on_broken: str,
+    allocate: Callable[[tuple[int, ...]], NDArray[np.uint8]],
+) -> Packed:
+    """Decodes every picture with all cores, and measures it while it is in the cache."""
+    jobs = [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
+    n = len(jobs)
+    images = allocate((n, size, size, channels))
+    total, products = np.zeros((n, channels)), np.zeros((n, channels, channels))
+    digests = np.zeros((n, 32), np.uint8)
+    broken: dict[int, str] = {}
+
+    def work(row: int) -> None:
+        split, i = jobs[row]
+        try:
+            images[row] = fit(split.read(i), size, channels)
+        except OSError as error:
+            broken[row] = f"{split.names[i]}: {error}"
+            return
+        x = images[row].reshape(-1, channels).astype(np.float32) / 255
+        total[row], products[row] = x.sum(0, dtype=np.float64), x.T @ x
+        digests[row] = np.frombuffer(hashlib.sha256(images[row].data).digest(), np.uint8)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # pictures are worked on side by side, each by one thread
+    shown = *Progress.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    try:
+        with Progress(*shown, disable=n < 2000) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+            task = bar.add_task("packing", total=n, rate="")
+            for done, _ in enumerate(pool.map(work, range(n)), 1):
+                if done % 64 == 0 or done == n:
+                    bar.update(task, completed=done, rate=f"{bar.tasks[task].speed or 0:,.0f} pictures/s")
+    finally:
+        torch.set_num_threads(threads)
+
+    missing = [broken[row] for row in sorted(broken)]
+    if missing and on_broken == "error":
+        raise UserError(
+            f"data: {len(missing)} of {n} pictures cannot be read (data.on_broken=skip leaves them out):\n"
+            + "\n".join(missing)
+        )
+    splits, names, start = {}, {}, 0
+    digest = hashlib.sha256()
+    for name, split in source.splits.items():
+        rows = np.array([r for r in range(start, start + len(split.labels)) if r not in broken], np.int64)
+        splits[name] = Pictures(images, rows, split.labels[rows - start])
+        names[name] = [split.names[r - start] for r in rows]
+        digest.update(f"{name} {images.shape[1:]}".encode() + digests[rows].tobytes() + splits[name].labels.tobytes())
+        start += len(split.labels)
+    rows = splits["train"].rows
+    if not len(rows):
+        raise UserError(f"data: none of the {n} pictures can be read")
+    pixels = len(rows) * size * size
+    mean = total[rows].sum(0) / pixels
+    covariance = products[rows].sum(0) / pixels - np.outer(mean, mean)
+    about = About(source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing)
+    return Packed(splits, about, names)

@@ -1,0 +1,159 @@
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet.checks import UserError
+from alexnet.data import PictureData, packed
+from alexnet.data.packed import Packed, pack_in_memory, pack_on_disk
+from alexnet.data.sources import folder
+
+
+def pack(pictures: Path, cache: Path, on_broken: str = "error") -> Packed:
+    return pack_on_disk(partial(folder, pictures), cache / "set", 24, 3, on_broken)
+
+
+def test_what_is_packed_is_what_was_read(pictures: Path, tmp_path: Path) -> None:
+    on_disk, in_memory = pack(pictures, tmp_path), pack_in_memory(folder(pictures), 24, 3)
+    assert on_disk.about == in_memory.about
+    assert on_disk.names == in_memory.names
+    for name, p in on_disk.splits.items():
+        q = in_memory.splits[name]
+        assert np.array_equal(p.images[p.rows], q.images[q.rows])
+        assert p.labels.tolist() == q.labels.tolist()
+        assert all(str(label) in path for label, path in zip(p.labels, on_disk.names[name], strict=True))
+    pixels = on_disk.splits["train"].images[on_disk.splits["train"].rows].reshape(-1, 3) / 255
+    assert on_disk.about.mean == pytest.approx(pixels.mean(0), abs=1e-6)
+    assert np.allclose(on_disk.about.covariance, np.cov(pixels.T, bias=True), atol=1e-6)
+
+
+def test_packed_once_and_again_only_when_the_source_has_changed(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    original = packed._build
+    monkeypatch.setattr(packed, "_build", lambda *a: built.append(1) or original(*a))
+    first = pack(pictures, tmp_path).about
+    assert pack(pictures, tmp_path).about == first
+    assert len(built) == 1
+    path = pictures / "training" / "n0" / "0.jpg"
+    Image.new("RGB", (33, 33)).save(path)
+    assert pack(pictures, tmp_path).about.fingerprint != first.fingerprint
+    assert len(built) == 2
+    about = tmp_path / "set" / "about.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"format": 0, "gone": 1}))
+    pack(pictures, tmp_path)
+    assert len(built) == 3, "a cache of another format is built anew"
+    assert {p.name for p in tmp_path.iterdir()} >= {"set", "set.lock"}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_fingerprint_changes_with_a_pixel_and_with_a_label() -> None:
+    data = PictureData("fake", num_classes=4, size=20, crop=16)
+    data.setup()
+    from alexnet.data.sources import Source, fake
+
+    source = fake(20, 3, 4)
+    split = source.splits["val"]
+
+    def changed(i: int, label: int, pixel: int) -> str:
+        labels = split.labels.copy()
+        labels[i] = label
+
+        def read(j: int) -> Any:
+            picture = split.read(j).clone()
+            picture[0, 0, 0] += pixel if j == i else 0
+            return picture
+
+        from alexnet.data.sources import Split
+
+        other = Source(source.classes, "", source.splits | {"val": Split(labels, split.names, read)})
+        return pack_in_memory(other, 20, 3).about.fingerprint
+
+    label = int(split.labels[5])
+    assert changed(5, label, 0) == data.about.fingerprint
+    assert len({changed(5, label, 0), changed(5, label, 1), changed(5, (label + 1) % 4, 0)}) == 3
+
+
+def break_two(pictures: Path) -> None:
+    (pictures / "training" / "n0" / "text.jpg").write_text("no picture")
+    whole = pictures / "training" / "n1" / "0.jpg"
+    whole.write_bytes(whole.read_bytes()[:300])
+
+
+def test_broken_pictures_are_all_named_or_left_out(pictures: Path, tmp_path: Path) -> None:
+    break_two(pictures)
+    with pytest.raises(UserError, match="2 of 23 pictures cannot be read") as error:
+        pack(pictures, tmp_path)
+    assert "n0/text.jpg" in str(error.value)
+    assert "n1/0.jpg" in str(error.value)
+    assert not (tmp_path / "set").exists()
+    some = pack(pictures, tmp_path, "skip")
+    assert sum(map(len, some.splits.values())) == 21
+    assert len(some.about.broken) == 2
+    assert all("text.jpg" not in name for names in some.names.values() for name in names)
+    with pytest.raises(UserError, match="2 of 23"):
+        pack(pictures, tmp_path, "error")
+
+
+def test_a_disk_that_is_too_small_is_said_before(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"0\.00 GB are needed, and 0\.00 GB are free"):
+        pack(pictures, tmp_path)
+    assert not list(tmp_path.glob("set*[!k]"))
+
+
+def test_a_cache_that_cannot_be_written(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"data.cache_dir: cannot write .*Choose data.cache_dir=FOLDER"):
+        pack(pictures, tmp_path / "file" / "cache")
+
+
+def _pack_and_say(pictures: Path, cache: Path, queue: Any) -> None:
+    queue.put(pack(pictures, cache).about.fingerprint)
+
+
+def test_many_processes_at_once(pictures: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=_pack_and_say, args=(pictures, tmp_path, queue)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    said = {queue.get(timeout=120) for _ in processes}
+    for process in processes:
+        process.join(60)
+    assert said == {pack_in_memory(folder(pictures), 24, 3).about.fingerprint}
+
+
+def test_killed_in_the_middle_it_starts_again(pictures: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from functools import partial\n"
+        "from alexnet.data import packed, sources\n"
+        "slow = sources.decode\n"
+        "def wait(path): time.sleep(0.3); return slow(path)\n"
+        "sources.decode = wait\n"
+        "packed.pack_on_disk(partial(sources.folder, Path(sys.argv[1])), Path(sys.argv[2]) / 'set', 24, 3, 'error')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(pictures), str(tmp_path)])
+    while not (tmp_path / "set.part" / "images.npy").exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "set").exists()
+    assert len(pack(pictures, tmp_path).splits["val"]) == 6
+    assert not (tmp_path / "set.part").exists()
