@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from alexnet.checks import UserError, nearest
 from alexnet.config import GROUPS, _make, build, check
+from alexnet.config import ROOT as ROOT_KEYS
 from tests.conftest import ROOT, train_py
 
 Config = Callable[..., DictConfig]
@@ -25,6 +26,7 @@ NEEDS = {("logger", "wandb"): "wandb", ("logger", "mlflow"): "mlflow"}
 
 def test_every_group_is_known() -> None:
     assert {group for group, _ in OPTIONS} == {*GROUPS, "experiment"}
+    assert set(ROOT_KEYS) == {path.stem for path in (ROOT / "conf").glob("*.yaml")}
 
 
 @pytest.mark.parametrize(("group", "option"), OURS)

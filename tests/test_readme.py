@@ -40,6 +40,12 @@ def test_train_lines(line: str, pictures: Path, tmp_path: Path) -> None:
         assert done.stdout.count("test top-1 accuracy") == runs
 
 
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python prepare.py")])
+def test_prepare_lines(line: str, pictures: Path, tmp_path: Path) -> None:
+    arguments = shlex.split(line.replace("monkeys", str(pictures)))[2:]
+    assert "sheet" in program(sys.executable, "prepare.py", *arguments, f"outputs={tmp_path}").stdout
+
+
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make")])
 def test_make_lines(line: str) -> None:
     assert program(*shlex.split(line), "--dry-run").stdout

@@ -21,6 +21,11 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f" Did you mean {found}?" if found and likeness(found) > 0.6 else ""
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or cannot show, written out: names of files come from anywhere."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name}={value}: must be true or false")

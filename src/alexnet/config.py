@@ -25,7 +25,10 @@ from alexnet.checks import UserError, nearest
 
 FREE = ("trainer.devices",)  # a number, a list or auto
 PRESETS = ("experiment",)  # groups that only change what the other groups declare
-ROOT = ("seed", "monitor", "mode", "early_stopping", "compile", "outputs", "folder")  # what the code reads
+ROOT = {  # what the programs read of their own file, beside the groups
+    "train": ("seed", "monitor", "mode", "early_stopping", "compile", "outputs", "folder"),
+    "prepare": ("seed", "show", "outputs", "folder"),
+}
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "trainer", "logger")
 
 
@@ -58,7 +61,7 @@ def explain(error: Exception) -> str:
         return f"{group}={option}: must be one of {', '.join(error.options)}.{nearest(option, error.options)}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found[1]
-        known = {*ROOT, *GROUPS, *PRESETS}
+        known = {*GROUPS, *PRESETS}
         parent = getattr(error.__cause__, "parent_node", None)
         if isinstance(parent, DictConfig):
             prefix = parent._get_full_key(None)
@@ -76,11 +79,12 @@ def check(cfg: DictConfig) -> None:
     file and the chosen option of every group say without any preset.
     """
     hydra_config = HydraConfig.get()
-    choices = hydra_config.runtime.choices
-    declared = hydra.compose(hydra_config.job.config_name, [f"{group}={choices[group]}" for group in GROUPS])
+    name, choices = str(hydra_config.job.config_name), hydra_config.runtime.choices
+    groups = [group for group in GROUPS if group in choices]
+    declared = hydra.compose(name, [f"{group}={choices[group]}" for group in groups])
     for key in map(str, declared):
-        if key not in (*ROOT, *GROUPS):
-            raise UserError(f"{key}: no such key, in {hydra_config.job.config_name}.yaml.{nearest(key, ROOT + GROUPS)}")
+        if key not in (*ROOT[name], *groups):
+            raise UserError(f"{key}: no such key, in {name}.yaml.{nearest(key, [*ROOT[name], *groups])}")
     _compare(cfg, declared, "")
     _check_paths(cfg)
 
@@ -207,7 +211,7 @@ class SweepFolder(Callback):
 
 
 def _dated(outputs: str | Path, choices: Mapping[str, Any]) -> Path:
-    name = choices.get("experiment") or f"{choices['data']}-{choices['model']}"
+    name = choices.get("experiment") or f"{choices['data']}-{choices.get('model', 'prepare')}"
     return Path(outputs) / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from alexnet.checks import UserError
 from alexnet.data import Augment, PictureData
 
 
@@ -101,6 +103,26 @@ def test_flat_colours_do_not_divide_by_nothing(tmp_path: Path) -> None:
 def test_values_that_do_not_suit(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fake(**arguments)
+
+
+def test_unpacked_pictures_are_the_packed_ones(pictures: Path, tmp_path: Path) -> None:
+    batches = []
+    for packed in (True, False):
+        data = PictureData(
+            "folder", str(pictures), size=40, crop=32, workers=0, packed=packed, cache_dir=str(tmp_path / "cache"),
+            augment=Augment(flip=0.5),
+        )  # fmt: skip
+        data.setup()
+        batches.append((next(iter(data.train_dataloader())), next(iter(data.val_dataloader())), data.mean))
+    (train, val, mean), (other_train, other_val, other_mean) = batches
+    for a, b in zip((*train, *val, mean), (*other_train, *other_val, other_mean), strict=True):
+        assert torch.equal(a, b)
+    assert PictureData("folder", str(pictures), packed=False).workers == os.cpu_count()
+    (pictures / "training" / "n0" / "broken.jpg").write_text("")
+    data = PictureData("folder", str(pictures), size=40, crop=32, packed=False, workers=0)
+    data.setup()
+    with pytest.raises(UserError, match=r"cannot read n0/broken.jpg: .*data.packed=true finds every such"):
+        list(data.train_dataloader())
 
 
 def test_a_folder_counts_its_classes(pictures: Path) -> None:

@@ -12,11 +12,11 @@ from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from alexnet.checks import integer, number, one_of
+from alexnet.checks import flag, integer, number, one_of
 from alexnet.data import sources
 from alexnet.data.augment import Augment
 from alexnet.data.loader import Batch, Crops, EpochSampler
-from alexnet.data.packed import About, Packed, Pictures, pack_in_memory, pack_on_disk
+from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
 
 CHUNK = 700_000  # numbers normalised at a time on the CPU, so that they stay in its cache
 
@@ -33,7 +33,9 @@ class PictureData(LightningDataModule):
         crop: side of the network's input in pixels.
         fraction: share of the training pictures of every class that is used; a smaller share lies within a larger one.
         batch_size: pictures per step, of all devices together.
-        workers: processes that cut out crops; 0 does it in the training process.
+        workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where pictures are
+            packed, which is fastest, and one per core where they are not.
+        packed: decode every picture once, into one array on disk; otherwise each time it is used.
         on_broken: error names every picture that cannot be read; skip leaves them out and lists them.
         cache_dir: where packed pictures are kept. digits and fake are small, and packed in memory.
         seed: of order and augmentation; with the epoch and a sample's number it says all that is drawn for it.
@@ -56,7 +58,8 @@ class PictureData(LightningDataModule):
         crop: int = 227,
         fraction: float = 1.0,
         batch_size: int = 128,
-        workers: int = 0,
+        workers: int | None = None,
+        packed: bool = True,
         on_broken: str = "error",
         cache_dir: str = "~/.cache/alexnet",
         seed: int = 0,
@@ -70,7 +73,9 @@ class PictureData(LightningDataModule):
             raise ValueError(f"crop={crop}: must be at most size={size}, the side of the stored pictures")
         self.fraction = number("fraction", fraction, 0, 1, above=True)
         self.batch_size = integer("batch_size", batch_size, 1)
-        self.workers = integer("workers", workers, 0, 8 * (os.cpu_count() or 1))
+        self.keep = flag("packed", packed)
+        cores = os.cpu_count() or 1
+        self.workers = (0 if packed else cores) if workers is None else integer("workers", workers, 0, 8 * cores)
         self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
         self.cache_dir = _path("cache_dir", cache_dir)
         self.seed = integer("seed", seed, 0, 2**32 - 1)
@@ -88,7 +93,7 @@ class PictureData(LightningDataModule):
             raise ValueError(f"num_classes={num_classes}: {source} has {known}; leave it empty")
         self.num_classes = integer("num_classes", known, 2)
         self.packed: Packed | None = None
-        self.trained_on: Pictures | None = None
+        self.where: Path | None = None  # the packed array's folder
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the pictures, once, packing them first where that has not been done."""
@@ -97,10 +102,12 @@ class PictureData(LightningDataModule):
         open_source = partial(sources.open_source, self.source, self.root, self.size, self.channels, self.num_classes)
         if self.source in ("digits", "fake"):
             self.packed = pack_in_memory(open_source(), self.size, self.channels)
+        elif not self.keep:
+            self.packed = unpacked(open_source(), self.size, self.channels)
         else:
-            where = hashlib.sha256(str(self.root.resolve()).encode(errors="surrogateescape")).hexdigest()[:12]
-            folder = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{where}"
-            self.packed = pack_on_disk(open_source, folder, self.size, self.channels, self.on_broken)
+            root = hashlib.sha256(str(self.root.resolve()).encode(errors="surrogateescape")).hexdigest()[:12]
+            self.where = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{root}"
+            self.packed = pack_on_disk(open_source, self.where, self.size, self.channels, self.on_broken)
         self.splits = dict(self.packed.splits)
         train = self.splits["train"]
         self.splits["train"] = train.take(sources.subset(train.labels, self.fraction))

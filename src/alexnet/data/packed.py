@@ -7,8 +7,9 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from alexnet.checks import UserError
+from alexnet.checks import UserError, printable
 from alexnet.data.sources import Source, fit
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,39 @@ def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, cha
         ) from error
 
 
+class Unpacked:
+    """Looks like an array of packed pictures, and decodes a picture each time that a window of it is asked for."""
+
+    def __init__(self, source: Source, size: int, channels: int) -> None:
+        self.jobs = [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
+        self.shape = (len(self.jobs), size, size, channels)
+
+    def __getitem__(self, place: Any) -> NDArray[np.uint8]:
+        row, *window = place if isinstance(place, tuple) else (place,)
+        split, i = self.jobs[row]
+        try:
+            return fit(split.read(i), self.shape[1], self.shape[3])[tuple(window)]
+        except OSError as error:
+            which = f"data: cannot read {printable(split.names[i])}: {error}"
+            raise UserError(f"{which}. data.packed=true finds every such picture beforehand") from None
+
+
+def unpacked(source: Source, size: int, channels: int) -> Packed:
+    """The pictures as they lie in their files. The statistics are those of at most 1,000 training pictures, and the
+    fingerprint is of names, sizes and times.
+    """
+    train = source.splits["train"]
+    some = train.take(np.unique(np.linspace(0, len(train.labels) - 1, 1000).astype(np.int64)))
+    about = pack_in_memory(Source(source.classes, source.state, {"train": some}), size, channels, "skip").about
+    images, splits, start = cast(NDArray[np.uint8], Unpacked(source, size, channels)), {}, 0
+    for name, split in source.splits.items():
+        splits[name] = Pictures(images, np.arange(start, start + len(split.labels)), split.labels)
+        start += len(split.labels)
+    fingerprint = hashlib.sha256(source.state.encode()).hexdigest()
+    names = {name: list(split.names) for name, split in source.splits.items()}
+    return Packed(splits, replace(about, fingerprint=fingerprint, broken=[]), names)
+
+
 def _build(source: Source, folder: Path, size: int, channels: int, on_broken: str) -> Packed:
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: this one holds the lock
@@ -101,7 +135,7 @@ def _build(source: Source, folder: Path, size: int, channels: int, on_broken: st
         if need > 0.98 * free:
             raise UserError(
                 f"data.cache_dir={folder.parent}: {need / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB are free. "
-                "Choose data.cache_dir=FOLDER on a larger disk, or a smaller data.size"
+                "Choose data.cache_dir=FOLDER on a larger disk, a smaller data.size, or data.packed=false"
             )
         array = np.lib.format.open_memmap(part / "images.npy", "w+", np.uint8, shape)
         with open(part / "images.npy", "r+b") as file:  # a map onto a full disk would end in SIGBUS, not in an error
@@ -158,7 +192,7 @@ def _pack(
         try:
             images[row] = fit(split.read(i), size, channels)
         except OSError as error:
-            broken[row] = f"{split.names[i]}: {error}"
+            broken[row] = printable(f"{split.names[i]}: {error}")
             return
         x = images[row].reshape(-1, channels).astype(np.float32) / 255
         total[row], products[row] = x.sum(0, dtype=np.float64), x.T @ x

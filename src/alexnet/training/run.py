@@ -24,6 +24,7 @@ from alexnet.checks import UserError, flag, integer, number, one_of
 from alexnet.config import build, discard, in_sweep, named, new_folder
 from alexnet.data import PictureData
 from alexnet.models.summary import summarize, table
+from alexnet.pictures.sheet import InputSheet
 from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN
 from alexnet.training.checkpoint import read
 from alexnet.training.module import ImageClassifier
@@ -92,7 +93,7 @@ def train(cfg: DictConfig) -> float:
         best = keep(filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True)
         last = keep(filename="last")
         speed = Speed()
-        callbacks: list[Callback] = [speed, ProgressBar(speed), StopAtNaN(), best, last]
+        callbacks: list[Callback] = [speed, ProgressBar(speed), StopAtNaN(), InputSheet(data), best, last]
         loggers = _loggers(cfg, folder=str(folder))
         if loggers:
             callbacks.append(LearningRateMonitor())

@@ -1,0 +1,19 @@
+"""Packs a data set ahead of training: python prepare.py data=cifar10; with show=true it draws a contact sheet."""
+
+import hydra
+from omegaconf import DictConfig
+
+from alexnet.config import check, door
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="prepare")
+def main(cfg: DictConfig) -> None:
+    check(cfg)
+    from alexnet.training.prepare import prepare
+
+    prepare(cfg)
+
+
+if __name__ == "__main__":
+    with door():
+        main()

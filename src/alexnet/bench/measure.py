@@ -1,0 +1,49 @@
+"""How two ways of doing the same thing are timed against each other."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. ours and peer in `unit` (more is better) as medians, with their lowest and highest; ratio of the
+    medians; limit_share: ours over what the machine allows, where that is known.
+    """
+
+    name: str
+    ours: float
+    peer: float
+    unit: str
+    ratio: float
+    limit_share: float | None
+    ours_range: tuple[float, float]
+    peer_range: tuple[float, float]
+
+
+def compare(
+    name: str, unit: str, ours: Callable[[], int], peer: Callable[[], int], limit: float | None = None, rounds: int = 5
+) -> Row:
+    """Runs both in turn, `rounds` times after one that does not count. Each gives the number of units it has done."""
+    rates: dict[str, list[float]] = {"ours": [], "peer": []}
+    for turn in range(rounds + 1):
+        for side, work in (("ours", ours), ("peer", peer)):
+            begin = time.perf_counter()
+            done = work()
+            if turn:
+                rates[side].append(done / (time.perf_counter() - begin))
+    a, b = statistics.median(rates["ours"]), statistics.median(rates["peer"])
+    ranges = {side: (min(values), max(values)) for side, values in rates.items()}
+    return Row(name, a, b, unit, a / b, limit and a / limit, ranges["ours"], ranges["peer"])
+
+
+def table(rows: list[Row]) -> str:
+    lines = [f"{'':18}{'ours':>12}{'range':>22}{'peer':>12}{'range':>20}{'ratio':>8}{'of limit':>10}  unit"]
+    for r in rows:
+        share = "" if r.limit_share is None else f"{r.limit_share:.2f}"
+        ours, peer = (f"{low:,.0f}..{high:,.0f}" for low, high in (r.ours_range, r.peer_range))
+        lines.append(
+            f"{r.name:18}{r.ours:12,.0f}{ours:>22}{r.peer:12,.0f}{peer:>20}{r.ratio:8.2f}{share:>10}  {r.unit}"
+        )
+    return "\n".join(lines)

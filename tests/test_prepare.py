@@ -1,0 +1,45 @@
+"""prepare.py as a user types it."""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from tests.conftest import program
+
+
+def prepare(*arguments: str, code: int = 0) -> str:
+    done = program(sys.executable, "prepare.py", *arguments, code=code)
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_packs_a_folder_and_says_what_it_is(pictures: Path, tmp_path: Path) -> None:
+    arguments = ("data=folder", f"data.root={pictures}", "data.size=32", "data.crop=24", f"data.cache_dir={tmp_path}/c")
+    said = prepare(*arguments)
+    assert "2 classes: n0, n1" in said
+    assert "val            6 pictures" in said
+    (images,) = (tmp_path / "c").glob("folder-*/images.npy")
+    before = images.stat().st_mtime_ns
+    assert prepare(*arguments) == said
+    assert images.stat().st_mtime_ns == before, "packed once"
+    (pictures / "training" / "n0" / "bad\x1b[31m.jpg").write_text("")
+    refused = prepare(*arguments, code=1)
+    assert "1 of 23 pictures cannot be read" in refused
+    assert "\x1b" not in refused
+    said = prepare(*arguments, "data.on_broken=skip")
+    assert "left out, since they cannot be read: 1" in said
+    assert "\x1b" not in said
+
+
+def test_shows_a_contact_sheet(tmp_path: Path) -> None:
+    said = prepare("augment=light", "data.size=32", "data.crop=28", "show=true", f"outputs={tmp_path}")
+    path = Path(said.split("sheet")[1].strip())
+    assert path.parent.parent == tmp_path / "digits-prepare"
+    assert Image.open(path).size[1] == 20 + 10 * 100
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    assert "data.crp: no such key. Did you mean data.crop?" in prepare("data.crp=3", code=1)
+    assert "show=3: must be true or false" in prepare("show=3", code=1)
+    assert "model: no such key" in prepare("model.lrn=false", code=1)
+    assert "no such folder" in prepare("data=folder", f"data.root={tmp_path}/none", code=1)
