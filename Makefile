@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test lint format tensorboard clean
+.PHONY: help install train smoke test lint format bench tensorboard clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ lint: $(DONE) ## style and types
 format: $(DONE) ## put the style right
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+bench: $(DONE) ## measure the loader against torchvision's, on this machine
+	$(BIN)/python benchmark.py $(ARGS)
 
 tensorboard: $(DONE) ## look at every run, in the browser
 	$(BIN)/tensorboard --logdir $(OUTPUTS)

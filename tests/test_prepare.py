@@ -33,7 +33,7 @@ def test_packs_a_folder_and_says_what_it_is(pictures: Path, tmp_path: Path) -> N
 
 def test_shows_a_contact_sheet(tmp_path: Path) -> None:
     said = prepare("augment=light", "data.size=32", "data.crop=28", "show=true", f"outputs={tmp_path}")
-    path = Path(said.split("sheet")[1].strip())
+    path = Path(said.split("\nsheet")[1].strip())
     assert path.parent.parent == tmp_path / "digits-prepare"
     assert Image.open(path).size[1] == 20 + 10 * 100
 
@@ -41,5 +41,5 @@ def test_shows_a_contact_sheet(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path) -> None:
     assert "data.crp: no such key. Did you mean data.crop?" in prepare("data.crp=3", code=1)
     assert "show=3: must be true or false" in prepare("show=3", code=1)
-    assert "model: no such key" in prepare("model.lrn=false", code=1)
+    assert "model.lrn: no such key" in prepare("model.lrn=false", code=1)
     assert "no such folder" in prepare("data=folder", f"data.root={tmp_path}/none", code=1)

@@ -9,17 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet import load
+from alexnet.config import check, door
 from alexnet.models import AlexNet
+from alexnet.training.run import train
 from tests.conftest import ROOT, train_py
+
+Config = Callable[..., DictConfig]
 
 
 def test_help_shows_how_to_use_it() -> None:
@@ -93,8 +99,25 @@ def refused(*arguments: str, outputs: Path) -> str:
 
 
 @pytest.mark.parametrize("argument", MISTAKES)
-def test_mistakes(argument: str, tmp_path: Path) -> None:
-    assert MISTAKES[argument] in refused(*argument.split(), outputs=tmp_path / "o")
+def test_mistakes(argument: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What train.py does, in this process: one or two lines, and nothing left behind."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    outputs = tmp_path / "o"
+    arguments = argument.split() + ([] if argument.startswith("outputs=") else [f"outputs={outputs}"])
+    with pytest.raises(SystemExit) as ended, door():  # noqa: PT012
+        cfg = config(*arguments)
+        check(cfg)
+        train(cfg)
+    assert f"error: {MISTAKES[argument]}" in str(ended.value.code)
+    assert len(str(ended.value.code).splitlines()) <= 2
+    assert not outputs.exists()
+
+
+@pytest.mark.parametrize(
+    "argument", ["model.lrm=false", "model=alexnt", "model.groups=3", "trainer.limit_val_batches=0.001"]
+)
+def test_mistakes_on_the_command_line(argument: str, tmp_path: Path) -> None:
+    assert MISTAKES[argument] in refused(argument, outputs=tmp_path / "o")
 
 
 def test_more_mistakes(tmp_path: Path) -> None:

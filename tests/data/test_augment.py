@@ -32,9 +32,10 @@ def column(draws: Tensor, name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [24, 150])  # large pictures are mirrored one by one
 @pytest.mark.parametrize(("name", "operation"), [("flip", tv.hflip), ("vertical_flip", tv.vflip)])
-def test_flips(name: str, operation, seed: int) -> None:
-    images, draws = batch(seed)
+def test_flips(name: str, operation, size: int, seed: int) -> None:
+    images, draws = batch(seed, size=size)
     result = augmented(Augment(**{name: 0.4}), images, draws)
     flipped = column(draws, name) < 0.4
     assert 0 < flipped.sum() < len(images)

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,13 @@ from alexnet.data.packed import pack_on_disk
 from alexnet.data.sources import decode, fake, folder
 
 CORES = os.cpu_count() or 1
+Sides = tuple[Callable[[], int], Callable[[], int]]  # ours and the peer's
 PAPER = Augment(crop=True, flip=0.5, pca=0.1)
 
 
-def measure(photos: Path | None, count: int = 2000) -> Iterator[Row]:
+def measure(photos: Path | None, count: int = 2000, rounds: int = 5) -> Iterator[Row]:
     """photos: a folder of pictures, scaled to a shorter side of 256 and repeated to `count`; None: made-up ones."""
+    versus = partial(compare, rounds=rounds)
     with tempfile.TemporaryDirectory() as temporary:
         root, cache = Path(temporary) / "photos", Path(temporary) / "cache"
         _scaled(photos, root, count)
@@ -35,10 +37,10 @@ def measure(photos: Path | None, count: int = 2000) -> Iterator[Row]:
         peer = ImageFolder(root, _transform(227, data.mean.tolist(), data.std.tolist()))
         through_peer = partial(_through, DataLoader(peer, 128, shuffle=True, num_workers=CORES))
         window = 227 * 227 * 3
-        yield compare("loader_crops", "images/s", partial(_crops, data), through_peer, _copy_rate() / (2 * window))
-        yield compare("loader_batches", "images/s", partial(_ready, data), through_peer)
-        yield _cifar()
-        yield _packing(root, cache)
+        yield versus("loader_crops", "images/s", partial(_crops, data), through_peer, _copy_rate() / (2 * window))
+        yield versus("loader_batches", "images/s", partial(_ready, data), through_peer)
+        yield versus("cifar_batches", "images/s", *_cifar())
+        yield versus("packing", "images/s", *_packing(root, cache))
 
 
 def _crops(data: PictureData, at_least: int = 4000) -> int:
@@ -62,8 +64,8 @@ def _through(loader: DataLoader) -> int:
     return sum(len(batch[1]) for batch in loader)
 
 
-def _cifar() -> Row:
-    """32x32 pictures in memory, batches of 512, crops of 24; the peer goes through PIL as torchvision's CIFAR10 does."""
+def _cifar() -> Sides:
+    """32x32 pictures in memory, batches of 512, crops of 24; the peer goes through PIL, as torchvision's own does."""
     data = PictureData("fake", num_classes=10, size=32, crop=24, batch_size=512, augment=PAPER)
     data.setup()
     train = data.splits["train"]
@@ -72,7 +74,7 @@ def _cifar() -> Row:
     arrays = train.images[train.rows[many]]
     peer = _Arrays(arrays, _transform(24, data.mean.tolist(), data.std.tolist()))
     loader = DataLoader(peer, 512, shuffle=True, num_workers=CORES)
-    return compare("cifar_batches", "images/s", partial(_ready, data, 100_000), partial(_through, loader))
+    return partial(_ready, data, 100_000), partial(_through, loader)
 
 
 class _Arrays(Dataset):
@@ -86,7 +88,7 @@ class _Arrays(Dataset):
         return self.transform(Image.fromarray(self.arrays[i])), i
 
 
-def _packing(root: Path, cache: Path) -> Row:
+def _packing(root: Path, cache: Path) -> Sides:
     """Packing onto disk against decoding alone, both with every core."""
     files = sorted(p for p in root.rglob("*.jpg"))
 
@@ -103,7 +105,7 @@ def _packing(root: Path, cache: Path) -> Row:
         torch.set_num_threads(threads)
         return done
 
-    return compare("packing", "images/s", ours, peer)
+    return ours, peer
 
 
 def _transform(crop: int, mean: list[float], std: list[float]) -> transforms.Compose:

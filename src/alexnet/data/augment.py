@@ -67,9 +67,7 @@ class Augment:
         u = dict(zip(DRAWS, draws.to(images.device).T, strict=True))
         for name, p, axis in (("flip", self.flip, -1), ("vertical_flip", self.vertical_flip, -2)):
             if p:
-                chosen = u[name] < p
-                images = images.clone(memory_format=torch.preserve_format)
-                images[chosen] = images[chosen].flip(axis)
+                images = flipped(images, u[name] < p, axis)
         if not (self.rescale or self.brightness or self.contrast or self.saturation or self.hue):
             return images
         x = images.float() / 255
@@ -103,6 +101,17 @@ class Augment:
         if not self.crop:
             return ((size - height) / 2).floor(), ((size - width) / 2).floor(), height, width
         return (u["top"] * (size - height + 1)).floor(), (u["left"] * (size - width + 1)).floor(), height, width
+
+
+def flipped(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
+    """A copy of the pictures, in which the chosen ones are mirrored."""
+    result = images.clone(memory_format=torch.preserve_format)
+    if images.device.type != "cpu" or images[0].numel() < 50_000:
+        result[chosen] = images[chosen].flip(axis)
+    else:  # one large picture at a time stays in the cache: three times as fast
+        for i in chosen.nonzero().flatten().tolist():
+            result[i] = images[i].flip(axis)
+    return result
 
 
 def resized_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, side: int) -> Tensor:

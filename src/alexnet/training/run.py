@@ -39,7 +39,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 def train(cfg: DictConfig) -> float:
-    """Trains, tests the best epoch, and leaves a folder that tells everything. Gives the best of `monitor`.
+    """Trains, tests the best epoch, and leaves a folder that tells everything. Gives `monitor` as metrics.json has it.
 
     Raises:
         UserError: for a value that does not suit; no folder is left for what is known before training.
