@@ -138,8 +138,9 @@ def _build(source: Source, folder: Path, size: int, channels: int, on_broken: st
                 "Choose data.cache_dir=FOLDER on a larger disk, a smaller data.size, or data.packed=false"
             )
         array = np.lib.format.open_memmap(part / "images.npy", "w+", np.uint8, shape)
-        with open(part / "images.npy", "r+b") as file:  # a map onto a full disk would end in SIGBUS, not in an error
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
+        if hasattr(os, "posix_fallocate"):  # a map onto a disk that fills up would end in SIGBUS, not in an error
+            with open(part / "images.npy", "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
         return np.asarray(array)
 
     try:

@@ -158,7 +158,8 @@ WANTED = {
     "cifar10": "cifar-10-python.tar.gz into {root}",
     "cifar100": "cifar-100-python.tar.gz into {root}",
     "imagenette": "imagenette2.tgz into {root}",
-    "imagenet": "ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into {root}",
+    "imagenet": "ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, or folders "
+    "train/CLASS and val/CLASS, into {root}",
 }
 
 
