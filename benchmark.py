@@ -17,6 +17,8 @@ def main() -> None:
         parser.error(f"{', '.join(unknown)}: there is only data to measure")
     if options.photos and not options.photos.is_dir():
         parser.error(f"--photos {options.photos}: no such folder")
+    if options.photos and len([p for p in options.photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")]) < 2:
+        parser.error(f"--photos {options.photos}: holds fewer than two JPEGs")
 
     import torch
 

@@ -96,6 +96,7 @@ def test_flat_colours_do_not_divide_by_nothing(tmp_path: Path) -> None:
         ({"fraction": 0}, "fraction=0"),
         ({"on_broken": "ignore"}, "on_broken=ignore"),
         ({"cache_dir": ""}, "cache_dir="),
+        ({"packed": False, "on_broken": "skip"}, "on_broken=skip: needs packed=true"),
         ({"source": "folder"}, "root is missing"),
         ({"source": "folder", "root": "/no/such"}, "root=/no/such: no such folder"),
     ],

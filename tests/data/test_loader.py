@@ -1,8 +1,12 @@
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from alexnet.data import PictureData
 from alexnet.data.datamodule import _as_it_is
 from alexnet.data.loader import DRAWS, Crops, EpochSampler
 from alexnet.data.packed import Pictures
@@ -57,6 +61,23 @@ def test_crops_are_windows_of_the_pictures() -> None:
     assert np.array_equal(centre[0], picture(stored, 1)[:, 2:10, 2:10])
     whole, *_ = Crops(stored, 8, seed=3, random=True, whole=True).__getitems__([(0, 1)])
     assert np.array_equal(whole[0], picture(stored, 1))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_workers_that_are_not_forked(packed: bool, pictures: Path, tmp_path: Path) -> None:
+    """As on macOS: everything that a worker needs is pickled, and the packed array mapped anew, not copied."""
+    data = PictureData("folder", str(pictures), size=24, crop=20, packed=packed, cache_dir=str(tmp_path / "cache"))
+    data.setup()
+    train = data.splits["train"]
+    samples = [(0, i) for i in range(len(train))]
+    crops = Crops(train, 20, 1, True)
+    assert len(pickle.dumps(crops)) < (3000 if packed else 100_000)
+    loader = DataLoader(
+        crops, batch_size=len(train), sampler=EpochSampler(len(train), 1, False), num_workers=1,
+        collate_fn=_as_it_is, multiprocessing_context="spawn",
+    )  # fmt: skip
+    (batch,) = list(loader)
+    assert all(torch.equal(a, b) for a, b in zip(batch, crops.__getitems__(samples), strict=True))
 
 
 def test_every_corner_of_the_picture_is_reached() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from alexnet.checks import UserError
+from alexnet.data import PictureData
 from alexnet.data.packed import pack_in_memory
 from alexnet.data.sources import (
     DOWNLOADS,
@@ -98,6 +99,14 @@ def test_every_kind_of_picture_is_read_as_rgb(mode: str, kind: str, tmp_path: Pa
     assert picture.float().min() > 240
 
 
+def test_sixteen_bits_are_scaled_and_thirty_two_refused(tmp_path: Path) -> None:
+    ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    picture = decode(save(tmp_path / "x.png", Image.fromarray(ramp)))
+    assert picture[0].flatten().tolist() == list(range(256))
+    with pytest.raises(OSError, match="32 bits"):
+        decode(save(tmp_path / "x.tif", Image.fromarray(ramp.astype(np.float32))))
+
+
 @pytest.mark.parametrize("kind", ["jpg", "png"])
 def test_the_camera_that_was_turned(kind: str, tmp_path: Path) -> None:
     image = Image.new("RGB", (40, 60))
@@ -166,7 +175,11 @@ def test_the_state_changes_with_the_files_and_only_then(pictures: Path) -> None:
     os.utime(path, ns=(1, 1))
     second = folder(pictures).state
     path.rename(path.with_name("renamed.jpg"))
-    assert len({first, second, folder(pictures).state}) == 3
+    third = folder(pictures).state
+    (pictures / "training" / "n2").mkdir()
+    fourth = folder(pictures).state
+    (pictures / "test").mkdir()
+    assert len({first, second, third, fourth, folder(pictures).state}) == 5
 
 
 @pytest.mark.parametrize("name", DOWNLOADS)
@@ -209,6 +222,8 @@ def test_imagenet_as_a_tree_of_folders(tmp_path: Path) -> None:
         for name in ("n01440764", "n01443537"):
             for i in range(n):
                 save(tmp_path / split / name / f"{i}.JPEG", Image.new("RGB", (30, 30), (i, 0, 0)))
+    with pytest.raises(UserError, match="imagenet has 1000 classes, and here are 2"):
+        PictureData("imagenet", str(tmp_path), size=16, crop=16, cache_dir=str(tmp_path / "cache")).setup()
     source = downloaded("imagenet", tmp_path)
     assert {name: len(s.labels) for name, s in source.splits.items()} == {"train": 118, "val": 2, "test": 8}
 

@@ -35,7 +35,8 @@ def measure(photos: Path | None, count: int = 2000, rounds: int = 5) -> Iterator
         data = PictureData("folder", str(root), batch_size=128, augment=PAPER, cache_dir=str(cache))
         data.setup()
         peer = ImageFolder(root, _transform(227, data.mean.tolist(), data.std.tolist()))
-        through_peer = partial(_through, DataLoader(peer, 128, shuffle=True, num_workers=CORES))
+        loader = DataLoader(peer, 128, shuffle=True, num_workers=CORES, persistent_workers=True)
+        through_peer = partial(_through, loader)
         window = 227 * 227 * 3
         yield versus("loader_crops", "images/s", partial(_crops, data), through_peer, _copy_rate() / (2 * window))
         yield versus("loader_batches", "images/s", partial(_ready, data), through_peer)
@@ -73,7 +74,7 @@ def _cifar() -> Sides:
     data.splits["train"] = train.take(many)
     arrays = train.images[train.rows[many]]
     peer = _Arrays(arrays, _transform(24, data.mean.tolist(), data.std.tolist()))
-    loader = DataLoader(peer, 512, shuffle=True, num_workers=CORES)
+    loader = DataLoader(peer, 512, shuffle=True, num_workers=CORES, persistent_workers=True)
     return partial(_ready, data, 100_000), partial(_through, loader)
 
 

@@ -89,8 +89,11 @@ class Augment:
 
         eigenvalues (C,) and eigenvectors (C, C), one a column. Without `pca` it is 0.
         """
-        u = draws[:, DRAWS.index("pca1") :][:, : len(eigenvalues)].to(eigenvalues.device)
-        a = torch.special.ndtri(u) * self.pca
+        if not self.pca:
+            return eigenvalues.new_zeros(len(draws), len(eigenvalues))
+        u = draws[:, DRAWS.index("pca1") :][:, : len(eigenvalues)]
+        u = u.cpu() if u.device.type == "mps" else u  # which has no ndtri
+        a = torch.special.ndtri(u).to(eigenvalues.device) * self.pca
         return (a * (eigenvalues.sqrt() if self.pca_sqrt else eigenvalues)) @ eigenvectors.T
 
     def _windows(self, u: dict[str, Tensor], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

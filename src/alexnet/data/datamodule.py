@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from alexnet.checks import flag, integer, number, one_of
+from alexnet.checks import UserError, flag, integer, number, one_of
 from alexnet.data import sources
 from alexnet.data.augment import Augment
 from alexnet.data.loader import Batch, Crops, EpochSampler
@@ -26,7 +26,7 @@ class PictureData(LightningDataModule):
 
     Args:
         source: one of alexnet.data.sources.SOURCES.
-        root: the folder of pictures (source=folder, imagenet), or where downloads go; None: cache_dir/downloads.
+        root: the folder of pictures (source=folder, imagenet), or where downloads go; None: cache_dir/downloads/SOURCE.
         num_classes: number of classes; None counts the class folders.
         channels: of a stored picture, 1 (grey) or 3 (RGB), whatever the files are.
         size: side of a stored picture in pixels (paper, section 2: 256).
@@ -74,6 +74,8 @@ class PictureData(LightningDataModule):
         self.fraction = number("fraction", fraction, 0, 1, above=True)
         self.batch_size = integer("batch_size", batch_size, 1)
         self.keep = flag("packed", packed)
+        if on_broken == "skip" and not packed:
+            raise ValueError("on_broken=skip: needs packed=true, which reads every picture beforehand")
         cores = os.cpu_count() or 1
         self.workers = (0 if packed else cores) if workers is None else integer("workers", workers, 0, 8 * cores)
         self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
@@ -85,7 +87,7 @@ class PictureData(LightningDataModule):
         self.channels = channels
         if root is None and source == "folder":
             raise ValueError("root is missing: pass data.root=FOLDER with train/CLASS/*.jpg in it")
-        self.root = self.cache_dir / "downloads" if root is None else _path("root", root)
+        self.root = self.cache_dir / "downloads" / source if root is None else _path("root", root)
         known = {"digits": 10, "fake": num_classes, **sources.DOWNLOADS}.get(source)
         if source == "folder":
             known = len(sources.find_classes(sources.find_folders(self.root)["train"]))
@@ -108,6 +110,9 @@ class PictureData(LightningDataModule):
             root = hashlib.sha256(str(self.root.resolve()).encode(errors="surrogateescape")).hexdigest()[:12]
             self.where = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{root}"
             self.packed = pack_on_disk(open_source, self.where, self.size, self.channels, self.on_broken)
+        if len(self.about.classes) != self.num_classes:
+            found = f"{self.source} has {self.num_classes} classes, and here are {len(self.about.classes)}"
+            raise UserError(f"data.root={self.root}: {found}")
         self.splits = dict(self.packed.splits)
         train = self.splits["train"]
         self.splits["train"] = train.take(sources.subset(train.labels, self.fraction))

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -27,17 +28,33 @@ FORMAT = 1  # raised whenever the files below change their meaning: an older cac
 
 @dataclass(frozen=True)
 class Pictures:
-    """One split: picture i is images[rows[i]], uint8 (size, size, C), and labels[i] its class."""
+    """One split: picture i is images[rows[i]], uint8 (size, size, C), and labels[i] its class.
+
+    file: the array on disk that `images` maps, which another process then maps too instead of getting a copy.
+    """
 
     images: NDArray[np.uint8]
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
+    file: Path | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        images = None if self.file else self.images
+        return _pictures, (images, self.rows, self.labels, self.file)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, index: NDArray[np.int64]) -> "Pictures":
-        return Pictures(self.images, self.rows[index], self.labels[index])
+        return Pictures(self.images, self.rows[index], self.labels[index], self.file)
+
+
+def _pictures(images: Any, rows: Any, labels: Any, file: Path | None) -> Pictures:
+    return Pictures(_map(file) if file else images, rows, labels, file)
+
+
+def _map(file: Path) -> NDArray[np.uint8]:
+    return np.asarray(np.load(file, mmap_mode="r"))  # a plain array on the map slices faster
 
 
 @dataclass(frozen=True)
@@ -73,23 +90,25 @@ def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, cha
 
     Only one process packs at a time; the others wait for it. The folder appears whole.
     """
+    problem = f"data.cache_dir: cannot write {folder}: {{}}. Choose data.cache_dir=FOLDER"
+    lock = FileLock(f"{folder}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{folder}.lock")
         try:
             lock.acquire(timeout=1)
         except Timeout:
-            log.info("another process packs %s: waiting for it", folder)
+            print(f"another process packs {folder}: waiting for it", flush=True)
             lock.acquire()
-        try:
-            source = open_source()
-            return _open(folder, source.state, on_broken) or _build(source, folder, size, channels, on_broken)
-        finally:
-            lock.release()
     except OSError as error:
-        raise UserError(
-            f"data.cache_dir: cannot write {folder}: {error.strerror}. Choose data.cache_dir=FOLDER"
-        ) from error
+        raise UserError(problem.format(error.strerror)) from error
+    try:
+        source = open_source()
+        try:
+            return _open(folder, source.state, on_broken) or _build(source, folder, size, channels, on_broken)
+        except OSError as error:
+            raise UserError(problem.format(error.strerror)) from error
+    finally:
+        lock.release()
 
 
 class Unpacked:
@@ -149,8 +168,14 @@ def _build(source: Source, folder: Path, size: int, channels: int, on_broken: st
             np.savez(part / f"{name}.npz", rows=pictures.rows, labels=pictures.labels)
         (part / "names.json").write_text(json.dumps(packed.names), encoding="utf-8")
         (part / "about.json").write_text(json.dumps(asdict(packed.about), indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
+        for path in part.iterdir():  # a crash of the machine must not leave pictures of zeros under a right name
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+        if folder.exists():  # a process that has it mapped goes on with it
+            folder.rename(old)
         part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -165,12 +190,13 @@ def _open(folder: Path, state: str, on_broken: str) -> Packed | None:
         about = About(**json.loads((folder / "about.json").read_text(encoding="utf-8")))
         if about.format != FORMAT or about.state != state or (about.broken and on_broken == "error"):
             return None
-        images = np.asarray(np.load(folder / "images.npy", mmap_mode="r"))  # a plain array on the map slices faster
+        file = folder / "images.npy"
+        images = _map(file)
         splits = {path.stem: np.load(path) for path in folder.glob("*.npz")}
         names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
         return None
-    return Packed({name: Pictures(images, s["rows"], s["labels"]) for name, s in splits.items()}, about, names)
+    return Packed({name: Pictures(images, s["rows"], s["labels"], file) for name, s in splits.items()}, about, names)
 
 
 def _pack(
@@ -192,7 +218,7 @@ def _pack(
         split, i = jobs[row]
         try:
             images[row] = fit(split.read(i), size, channels)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             broken[row] = printable(f"{split.names[i]}: {error}")
             return
         total[row], products[row] = _sums(torch.from_numpy(images[row]))

@@ -36,7 +36,7 @@ class Split:
     read: Callable[[int], Tensor]
 
     def take(self, index: NDArray[np.int64]) -> "Split":
-        return Split(self.labels[index], [self.names[i] for i in index], lambda i: self.read(int(index[i])))
+        return Split(self.labels[index], [self.names[i] for i in index], partial(_taken, self.read, index))
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ class Source:
     classes: list[str]
     state: str
     splits: dict[str, Split]
+
+
+def _item(images: Tensor, i: int) -> Tensor:
+    return images[i]
+
+
+def _taken(read: Callable[[int], Tensor], index: NDArray[np.int64], i: int) -> Tensor:
+    return read(int(index[i]))
 
 
 def stratified(labels: NDArray[np.int64], shares: dict[str, float]) -> dict[str, NDArray[np.int64]]:
@@ -208,7 +216,7 @@ def folder(root: Path) -> Source:
 
 def list_files(folders: dict[str, Path], classes: list[str]) -> Source:
     """Every picture file below the class folders. The state is made of names, sizes and times, not of contents."""
-    state, splits = hashlib.sha256(), {}
+    state, splits = hashlib.sha256(f"{sorted(folders)} {classes}".encode(errors="surrogateescape")), {}
     for split, folder in folders.items():
         if unknown := sorted(set(find_classes(folder)) - set(classes)):
             raise UserError(f"data.root: {folder} has classes that training pictures lack: {', '.join(unknown)}")
@@ -254,10 +262,14 @@ def decode(path: Path) -> Tensor:
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 data = torch.from_numpy(np.fromfile(path, np.uint8))
                 return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
+            if image.mode in ("I", "F"):
+                raise ValueError(f"its pixels of 32 bits (mode {image.mode}) have no known range")
+            if image.mode.startswith("I;16"):  # PIL's own conversion cuts off everything above 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # type: ignore[assignment]
             array = np.array(ImageOps.exif_transpose(image).convert("RGB"))
             return torch.from_numpy(array).permute(2, 0, 1)
-    except (RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise OSError(" ".join(str(error).split())) from error
+    except Exception as error:  # for damaged files PIL raises nearly every kind
+        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def fit(picture: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
@@ -270,7 +282,7 @@ def fit(picture: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
 
 
 def _array(images: Tensor, labels: NDArray[np.int64]) -> Split:
-    return Split(labels.astype(np.int64), [str(i) for i in range(len(labels))], lambda i: images[i])
+    return Split(labels.astype(np.int64), [str(i) for i in range(len(labels))], partial(_item, images))
 
 
 def _split_off(split: Split, shares: dict[str, float]) -> dict[str, Split]:

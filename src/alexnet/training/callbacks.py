@@ -81,9 +81,9 @@ class StopAtNaN(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss, step = outputs["loss"].detach().double(), trainer.global_step
+        loss, step = outputs["loss"].detach().float(), trainer.global_step
         if self.first is None:
-            self.first = torch.full((2,), -1.0, device=loss.device, dtype=torch.float64)
+            self.first = torch.full((2,), -1.0, device=loss.device)
         found = torch.stack((torch.full_like(loss, step), loss))
         self.first = torch.where((self.first[0] < 0) & ~loss.isfinite(), found, self.first)
         if loss.device.type == "cpu" or step % self.every == 0:
