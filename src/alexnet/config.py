@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -96,7 +96,7 @@ def _check_paths(cfg: DictConfig) -> None:
 
 
 def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
-    target = node.get("_target_")
+    target, defaults = node.get("_target_"), cast(dict[str, Any], OmegaConf.to_container(declared))
     for key in map(str, node):
         full = f"{path}{key}"
         if key not in declared:
@@ -105,7 +105,7 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
             raise UserError(f"{full}: no such key.{nearest(full, [f'{path}{name!s}' for name in declared])}")
         if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
             continue
-        value, default = node[key], OmegaConf.to_container(declared)[key]  # type: ignore[call-overload, index]
+        value, default = node[key], defaults[key]
         if isinstance(default, dict) != isinstance(value, DictConfig) and default is not None:
             raise UserError(
                 f"{full}={value}: must be {'a group of keys' if isinstance(default, dict) else 'one value'}"
@@ -162,9 +162,8 @@ def new_folder(cfg: DictConfig) -> list[Path]:
         path = Path(cfg.folder)
     elif in_sweep():
         name = f"{hydra_config.job.num}_{hydra_config.job.override_dirname}".replace("/", "-")
-        path = Path(hydra_config.sweep.dir) / name.encode()[:200].decode(
-            errors="ignore"
-        )  # file systems allow 255 bytes
+        name = name.encode()[:200].decode(errors="ignore")  # file systems allow 255 bytes
+        path = Path(hydra_config.sweep.dir) / name
     else:
         path = _dated(cfg.outputs, hydra_config.runtime.choices)
     made = _make(path, again=cfg.folder is None)

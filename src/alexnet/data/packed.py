@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -19,9 +18,7 @@ from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from alexnet.checks import UserError, printable
-from alexnet.data.sources import Source, fit
-
-log = logging.getLogger(__name__)
+from alexnet.data.sources import Source, Split, fit
 
 FORMAT = 1  # raised whenever the files below change their meaning: an older cache is then built anew
 
@@ -115,7 +112,7 @@ class Unpacked:
     """Looks like an array of packed pictures, and decodes a picture each time that a window of it is asked for."""
 
     def __init__(self, source: Source, size: int, channels: int) -> None:
-        self.jobs = [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
+        self.jobs = _jobs(source)
         self.shape = (len(self.jobs), size, size, channels)
 
     def __getitem__(self, place: Any) -> NDArray[np.uint8]:
@@ -207,7 +204,7 @@ def _pack(
     allocate: Callable[[tuple[int, ...]], NDArray[np.uint8]],
 ) -> Packed:
     """Decodes every picture with all cores, and measures it while it is in the cache."""
-    jobs = [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
+    jobs = _jobs(source)
     n = len(jobs)
     images = allocate((n, size, size, channels))
     total, products = np.zeros((n, channels)), np.zeros((n, channels, channels))
@@ -258,6 +255,11 @@ def _pack(
     covariance = products[rows].sum(0) / pixels / 255**2 - np.outer(mean, mean)
     about = About(source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing)
     return Packed(splits, about, names)
+
+
+def _jobs(source: Source) -> list[tuple[Split, int]]:
+    """Row r of the packed array is picture i of a split: (split, i) for every r, one split after the other."""
+    return [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
 
 
 def _sums(picture: torch.Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -47,7 +47,7 @@ def table(rows: list[Row]) -> str:
     lines = [f"{'layer':22}{'':20}{'output':>16}{'parameters':>14}{'MFLOP':>10}"]
     for row in [*rows, Row("total", "", (), sum(r.parameters for r in rows), sum(r.flops for r in rows))]:
         shape = " x ".join(map(str, row.shape))
+        parameters = f"{row.parameters:,}" if row.parameters else ""
         flops = f"{row.flops / 1e6:,.1f}" if row.flops else ""
-        lines.append(f"{row.name:22}{row.kind:20}{shape:>16}{row.parameters or '':>14,}{flops:>10}".rstrip()
-                     if row.parameters else f"{row.name:22}{row.kind:20}{shape:>16}")  # fmt: skip
+        lines.append(f"{row.name:22}{row.kind:20}{shape:>16}{parameters:>14}{flops:>10}".rstrip())
     return "\n".join(lines)
