@@ -83,6 +83,30 @@ MISTAKES = {
     "trainer.accelerator=abacus": "trainer: ",
     "+trainer.max_stepps=3": "trainer.max_stepps: Trainer has no such argument. Did you mean max_steps?",
     "logger=telegraph": "logger=telegraph: must be one of csv,",
+    "augment._target_=1": "augment._target_=1: must be text, such as alexnet.data.Augment",
+    "model._target_=true": "model._target_=True: must be text",
+    "model._target_=null": "model._target_=None: must be the name of a class or function",
+    "model._target_=torch.nn.AlexNot": "model._target_=torch.nn.AlexNot: Error loading 'torch.nn.AlexNot'",
+    "logger.tensorboard.name=1": "logger.tensorboard.name=1: must be text; in quotes it is: logger.tensorboard.name=",
+    "logger.csv.name=true": "logger.csv.name=True: must be text",
+    "optimizer.lr=???": "optimizer.lr has no value: pass optimizer.lr=VALUE",
+    "model.lrn_size=99999999999999999999": "model.lrn_size=99999999999999999999: must be a whole number",
+    "model.lrn_beta=1e308": "model.lrn_beta=1e+308: must be a number of at least 0 and at most 5",
+    "model.lrn=false model.lrn_alpha=false": "model.lrn_alpha=False: must be a number",
+    "model.width=1e308": "model.width=1e+308: must be a number above 0 and at most 100",
+    "optimizer.momentum=false": "optimizer.momentum=False: must be a number",
+    "optimizer.lr=1e308": "optimizer.lr=1e+308: must be a number above 0 and at most 1e+06",
+    "augment.pca=1e308": "augment.pca=1e+308: must be a number of at least 0 and at most 100",
+    "scheduler.warmup_epochs=false": "scheduler.warmup_epochs=False: must be a number",
+    "trainer.accumulate_grad_batches=99999999999999999999": "trainer.accumulate_grad_batches=99999999999999999999: ",
+    "trainer.limit_train_batches=0": "trainer.limit_train_batches=0: must be a share above 0 up to 1.0, or",
+    "trainer.limit_train_batches=false": "trainer.limit_train_batches=False: must be a share",
+    "trainer.limit_val_batches=1.5": "trainer.limit_val_batches=1.5: must be 0, a share up to 1.0, or a whole number",
+    "trainer.num_nodes=99999999999999999999": "trainer.num_nodes=99999999999999999999: must be a whole number",
+    "trainer.log_every_n_steps=nan": "trainer.log_every_n_steps=nan: must be a whole number of at least 0",
+    "trainer.log_every_n_steps=-1": "trainer.log_every_n_steps=-1: must be a whole number of at least 0",
+    "trainer.num_sanity_val_steps=inf": "trainer.num_sanity_val_steps=inf: must be a whole number of at least -1",
+    "trainer.devices=99999999999999999999": "trainer: ",
 }  # fmt: skip
 
 
@@ -122,6 +146,7 @@ def test_mistakes_on_the_command_line(argument: str, tmp_path: Path) -> None:
 
 def test_more_mistakes(tmp_path: Path) -> None:
     outputs = tmp_path / "o"
+    assert "model=[1]: must be the name of an option" in refused("model=[1]", outputs=outputs)
     assert "no such folder" in refused("data=folder", f"data.root={tmp_path}/none", outputs=outputs)
     (tmp_path / "there").mkdir()
     assert "exists already" in refused(f"folder={tmp_path}/there", outputs=outputs)

@@ -5,6 +5,8 @@ from difflib import SequenceMatcher
 from numbers import Integral, Real
 from typing import Any
 
+MOST = 2**31 - 1  # whole numbers above it are mistakes, and overflow in one library or another
+
 
 class UserError(Exception):
     """A mistake that the user can mend. The doors print its text alone, without a stack trace, and exit with 1."""
@@ -38,15 +40,17 @@ def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
     return value
 
 
-def integer(name: str, value: Any, low: int, high: float = float("inf")) -> int:
+def integer(name: str, value: Any, low: int, high: int = MOST) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
-        raise ValueError(f"{name}={value}: must be a whole number {_interval(low, high)}")
+        raise ValueError(f"{name}={value}: must be a whole number of at least {low} and at most {high}")
     return int(value)
 
 
-def number(name: str, value: Any, low: float, high: float = float("inf"), *, above: bool = False) -> float:
-    """A finite real number in [low, high], or in (low, high] with `above`. False counts as 0: a toggle turned off."""
-    if value is False:
+def number(
+    name: str, value: Any, low: float, high: float = float("inf"), *, above: bool = False, off: bool = False
+) -> float:
+    """A finite real number in [low, high], or in (low, high] with `above`. With `off`, False counts as 0."""
+    if off and value is False:
         value = 0.0
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not low <= value <= high or abs(value) == float("inf") or (above and value == low):

@@ -1,6 +1,7 @@
 """From what the user typed to checked objects. Nothing here imports torch: a typing mistake is answered at once."""
 
 import inspect
+import logging
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from typing import Any, ClassVar, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -41,6 +44,7 @@ def door() -> Iterator[None]:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
     try:
+        _check_group_lists(sys.argv[1:])
         yield
     except KeyboardInterrupt as interrupt:
         print(interrupt or "interrupted", file=sys.stderr)
@@ -51,6 +55,17 @@ def door() -> Iterator[None]:
         if full or not hydras:
             raise
         sys.exit(f"error: {error if isinstance(error, UserError) else explain(error)}")
+
+
+def _check_group_lists(arguments: list[str]) -> None:
+    """Refuses model=[1], where a list holds something else than options' names: Hydra itself ends in a TypeError."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if group in (*GROUPS, *PRESETS) and "[" in value:
+            asked = OverridesParser.create().parse_override(argument).value()
+            for one in asked.list if isinstance(asked, ChoiceSweep) else [asked]:
+                if isinstance(one, list) and not all(isinstance(name, str) for name in one):
+                    raise UserError(f"{argument}: must be the name of an option, or several, {group}=[NAME,NAME]")
 
 
 def explain(error: Exception) -> str:
@@ -103,7 +118,9 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
             if target and (not target.startswith("alexnet.") or target != declared.get("_target_")):
                 continue  # its own class will judge: `build`
             raise UserError(f"{full}: no such key.{nearest(full, [f'{path}{name!s}' for name in declared])}")
-        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+        if OmegaConf.is_missing(node, key):
+            raise UserError(f"{full} has no value: pass {full}=VALUE")
+        if OmegaConf.is_interpolation(node, key):
             continue
         value, default = node[key], defaults[key]
         if isinstance(default, dict) != isinstance(value, DictConfig) and default is not None:
@@ -120,19 +137,37 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
             raise UserError(f"{full}={value}: must be true or false")
         elif isinstance(default, int | float) and isinstance(value, str):
             raise UserError(f"{full}={value}: must be a number, such as {default}")
+        elif OmegaConf.is_interpolation(declared, key):
+            continue  # what it stands for may be a number
+        elif isinstance(default, str) and isinstance(value, bool | int | float):
+            such_as = f", such as {default}" if default else f"; in quotes it is: {full}='\"{value}\"'"
+            raise UserError(f"{full}={value}: must be text{such_as}")
 
 
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
     """The object that the config node `key` describes. Raises UserError with the key of whatever does not suit it."""
     node = OmegaConf.select(cfg, key)
     with named(key):
-        target = get_object(node["_target_"])
+        target = _class(node.get("_target_"))
         known = inspect.signature(target).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
             for name in node:
                 if name not in known and name not in ("_target_", "_partial_"):
                     raise UserError(f"{key}.{name}: {target.__name__} has no such argument.{nearest(name, known)}")
         return instantiate(node, _convert_="all", **arguments)
+
+
+def _class(name: Any) -> Any:
+    if not isinstance(name, str):
+        raise ValueError(f"_target_={name}: must be the name of a class or function, such as torch.optim.RMSprop")
+    quiet = logging.getLogger("hydra.utils")  # it prints what is raised as well
+    quiet.disabled = True
+    try:
+        return get_object(name)
+    except (InstantiationException, ImportError, ValueError, AttributeError) as error:
+        raise ValueError(f"_target_={name}: {' '.join(str(error).split())}") from error
+    finally:
+        quiet.disabled = False
 
 
 @contextmanager

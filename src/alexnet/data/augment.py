@@ -47,15 +47,15 @@ class Augment:
         pca_sqrt: bool = False,
     ) -> None:
         self.crop = flag("crop", crop)
-        self.flip = number("flip", flip, 0, 1)
-        self.vertical_flip = number("vertical_flip", vertical_flip, 0, 1)
-        self.rescale = number("rescale", rescale, 0, 1)
-        jitter = number("color_jitter", color_jitter, 0, 1)
-        self.brightness = jitter if brightness is None else number("brightness", brightness, 0, 1)
-        self.contrast = jitter if contrast is None else number("contrast", contrast, 0, 1)
-        self.saturation = jitter if saturation is None else number("saturation", saturation, 0, 1)
-        self.hue = number("hue", hue, 0, 0.5)
-        self.pca = number("pca", pca, 0)
+        self.flip = number("flip", flip, 0, 1, off=True)
+        self.vertical_flip = number("vertical_flip", vertical_flip, 0, 1, off=True)
+        self.rescale = number("rescale", rescale, 0, 1, off=True)
+        jitter = number("color_jitter", color_jitter, 0, 1, off=True)
+        self.brightness = jitter if brightness is None else number("brightness", brightness, 0, 1, off=True)
+        self.contrast = jitter if contrast is None else number("contrast", contrast, 0, 1, off=True)
+        self.saturation = jitter if saturation is None else number("saturation", saturation, 0, 1, off=True)
+        self.hue = number("hue", hue, 0, 0.5, off=True)
+        self.pca = number("pca", pca, 0, 100, off=True)
         self.pca_sqrt = flag("pca_sqrt", pca_sqrt)
 
     def __call__(self, images: Tensor, draws: Tensor, crop: int) -> Tensor:

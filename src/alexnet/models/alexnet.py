@@ -68,13 +68,17 @@ class AlexNet(nn.Module):
         integer("num_classes", num_classes, 1)
         integer("in_channels", in_channels, 1)
         self.input_shape = (in_channels, image_size, image_size)
-        p = number("dropout", dropout, 0, 0.99)
+        p = number("dropout", dropout, 0, 0.99, off=True)
         act = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
         pool = partial(nn.MaxPool2d, 3 if flag("overlapping_pooling", overlapping_pooling) else 2, stride=2)
-        number("width", width, 0, above=True)
+        number("width", width, 0, 100, above=True)
         one_of("init", init, ("kaiming", "paper"))
         integer("groups", groups, 1)
         norm = partial(LocalResponseNorm, lrn_size, lrn_alpha, lrn_beta, lrn_k, divide_alpha=False)
+        try:
+            norm()
+        except ValueError as error:
+            raise ValueError(f"lrn_{error}") from error
         try:
             norm()
         except ValueError as error:

@@ -33,10 +33,10 @@ class LocalResponseNorm(nn.Module):
         self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, divide_alpha: bool = True
     ) -> None:
         super().__init__()
-        self.size = integer("size", size, 1)
-        self.alpha = number("alpha", alpha, 0)
-        self.beta = number("beta", beta, 0)
-        self.k = number("k", k, 0, above=True)
+        self.size = integer("size", size, 1, 2**16)
+        self.alpha = number("alpha", alpha, 0, 1000)
+        self.beta = number("beta", beta, 0, 5)
+        self.k = number("k", k, 1e-6, 1000)
         self.divide_alpha = flag("divide_alpha", divide_alpha)
 
     def forward(self, x: Tensor) -> Tensor:

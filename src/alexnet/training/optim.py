@@ -8,7 +8,9 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, ReduceLROnPlateau
 
-from alexnet.checks import flag, integer, number
+from alexnet.checks import MOST, flag, integer, number
+
+MOST_LR = 1e6  # beyond it nothing is learnt by any network, and float32 ends
 
 
 def sgd(
@@ -25,7 +27,7 @@ def sgd(
 
     bias_lr: the rate of biases, times lr; 2 in the 2012 source (epsB). bias_decay: whether biases decay; not there.
     """
-    number("lr", lr, 0, above=True)
+    number("lr", lr, 0, MOST_LR, above=True)
     number("momentum", momentum, 0, 1)
     if flag("nesterov", nesterov) and not momentum:
         raise ValueError("nesterov=True: needs momentum above 0")
@@ -41,7 +43,7 @@ def adamw(
     bias_decay: bool = False,
 ) -> AdamW:
     """AdamW (Loshchilov and Hutter, ICLR 2019), torch's. bias_lr and bias_decay as in `sgd`."""
-    number("lr", lr, 0, above=True)
+    number("lr", lr, 0, MOST_LR, above=True)
     if not isinstance(betas, list | tuple) or len(betas) != 2 or not all(number("betas", b, 0, 1) < 1 for b in betas):
         raise ValueError(f"betas={betas}: must be two numbers of at least 0 and below 1")
     return AdamW(_groups(network, lr, weight_decay, bias_lr, bias_decay), lr, (betas[0], betas[1]), fused=True)
@@ -50,8 +52,8 @@ def adamw(
 def _groups(
     network: nn.Module, lr: float, weight_decay: float, bias_lr: float, bias_decay: bool
 ) -> list[dict[str, Any]]:
-    number("weight_decay", weight_decay, 0)
-    number("bias_lr", bias_lr, 0)
+    number("weight_decay", weight_decay, 0, 1000)
+    number("bias_lr", bias_lr, 0, 1000)
     flag("bias_decay", bias_decay)
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     biases = [p for name, p in parameters if name.endswith("bias")]
@@ -105,7 +107,7 @@ def cosine(
     warmup_epochs: float = 1.0, final: float = 0.0,
 ) -> Schedule:  # fmt: skip
     """Every step: up linearly over `warmup_epochs`, then down along half a cosine to `final` times the rate."""
-    number("warmup_epochs", warmup_epochs, 0)
+    number("warmup_epochs", warmup_epochs, 0, MOST)
     number("final", final, 0, 1)
     if math.isinf(steps):
         raise ValueError("a cosine needs an end: set trainer.max_epochs, or choose scheduler=plateau")

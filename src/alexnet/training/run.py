@@ -35,6 +35,8 @@ log = logging.getLogger("alexnet")
 
 # Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
 OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "overfit_batches")
+LEAST = {"max_epochs": -1, "accumulate_grad_batches": 1, "num_nodes": 1, "log_every_n_steps": 0}
+LEAST |= {"num_sanity_val_steps": -1}  # all of them
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -164,9 +166,13 @@ def _settle_trainer(cfg: DictConfig) -> tuple[torch.device, bool]:
         for name in OWN:
             if name in cfg.trainer:
                 raise ValueError(f"{name}={cfg.trainer[name]}: the run sets this itself; leave it out")
-        integer("max_epochs", cfg.trainer.max_epochs, -1)
-        integer("accumulate_grad_batches", cfg.trainer.accumulate_grad_batches, 1)
-        number("gradient_clip_val", cfg.trainer.gradient_clip_val or 0, 0)
+        for name, least in LEAST.items():
+            if name in cfg.trainer:
+                integer(name, cfg.trainer[name], least)
+        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+            _share_or_count(name, cfg.trainer[name], none=name != "limit_train_batches")
+        if cfg.trainer.gradient_clip_val is not None:
+            number("gradient_clip_val", cfg.trainer.gradient_clip_val, 0)
         auto = one_of("precision", cfg.trainer.precision, PRECISIONS) == "auto"
     cfg.trainer.precision = "32-true" if auto else cfg.trainer.precision
     trainer: Trainer = build(cfg, "trainer", logger=False, enable_checkpointing=False)
@@ -178,6 +184,15 @@ def _settle_trainer(cfg: DictConfig) -> tuple[torch.device, bool]:
     ):
         cfg.trainer.precision = "bf16-mixed"
     return device, trainer.max_epochs == -1 and trainer.max_steps == -1
+
+
+def _share_or_count(name: str, value: Any, none: bool) -> None:
+    """Lightning takes a float as a share of an epoch's batches, and a whole number as so many of them."""
+    try:
+        number(name, value, 0, 1, above=not none) if isinstance(value, float) else integer(name, value, 1 - none)
+    except ValueError:
+        least = "0, a share" if none else "a share above 0"
+        raise ValueError(f"{name}={value}: must be {least} up to 1.0, or a whole number of batches") from None
 
 
 def _loggers(cfg: DictConfig, folder: str) -> list[Logger]:
