@@ -123,7 +123,6 @@ class AlexNet(nn.Module):
                 drop7=nn.Dropout(p) if p else None,
                 fc8=nn.Linear(c7, num_classes),  #                                num_classes
             )
-        self.to_empty(device=torch.get_default_device())
         init_weights(self, _kaiming if init == "kaiming" else _paper)
         # What the weights alone do not show: a network without LRN has the same keys and shapes as one with it.
         constants = {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}

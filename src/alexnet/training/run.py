@@ -18,11 +18,11 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import nn
 
 from alexnet.checks import UserError, flag, integer, number, one_of
 from alexnet.config import build, discard, in_sweep, named, new_folder
 from alexnet.data import PictureData
+from alexnet.models.init import paired
 from alexnet.models.summary import summarize, table
 from alexnet.pictures.sheet import InputSheet
 from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN
@@ -55,7 +55,7 @@ def train(cfg: DictConfig) -> float:
         seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
     data: PictureData = build(cfg, "data", augment=build(cfg, "augment"))
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
-    network: nn.Module = build(cfg, "model")
+    network = paired(lambda: build(cfg, "model"), cfg.seed)
     with named("model"):
         layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
         if layers[-1].shape != (data.num_classes,):
