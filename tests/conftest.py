@@ -14,6 +14,7 @@ from omegaconf import DictConfig, open_dict
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
+SMOKE = ("experiment=smoke", "model.width=0.125")
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -42,7 +43,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one `python train.py experiment=smoke`, which several tests read."""
     outputs = tmp_path_factory.mktemp("smoke")
-    train_py("experiment=smoke", f"outputs={outputs}")
+    train_py(*SMOKE, f"outputs={outputs}")
     (folder,) = (outputs / "smoke").iterdir()
     return folder
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from alexnet.checks import UserError, nearest
 from alexnet.config import GROUPS, _make, build, check
 from alexnet.config import ROOT as ROOT_KEYS
+from alexnet.training.optim import make_optimizer, make_schedule
 from tests.conftest import ROOT, train_py
 
 Config = Callable[..., DictConfig]
@@ -44,11 +45,11 @@ def test_every_option_is_built(group: str, option: str, config: Config, pictures
                 package = NEEDS[group, option]
                 assert f"pip install {package}" in str(error)  # noqa: PT017
                 assert subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode
-    elif group == "scheduler":
-        network = torch.nn.Linear(2, 2)
-        build(cfg, "scheduler")(build(cfg, "optimizer")(network), 3, 30, cfg.monitor, cfg.mode)
-    elif group == "optimizer":
-        build(cfg, "optimizer")(torch.nn.Linear(2, 2))
+    elif group in ("metrics", "callbacks"):
+        assert all(build(cfg, f"{group}.{name}") for name in cfg[group])
+    elif group in ("optimizer", "scheduler"):
+        optimizer = make_optimizer(build(cfg, "optimizer", _partial_=True), torch.nn.Linear(2, 2))
+        make_schedule(build(cfg, "scheduler", _partial_=True), optimizer, 3, 30, cfg.monitor, cfg.mode)
     else:
         cfg.data.num_classes = cfg.data.num_classes or 2
         build(cfg, group)
@@ -63,7 +64,7 @@ def test_a_config_lists_every_argument_of_its_class(group: str, option: str, con
         pytest.skip("another project's class, with more arguments than are of use here")
     arguments = set(inspect.signature(get_object(node._target_)).parameters)
     given_by_the_program = {"augment", "network", "optimizer", "epoch", "steps", "monitor", "mode"}
-    assert {key for key in node if key not in ("_target_", "_partial_")} == arguments - given_by_the_program
+    assert {key for key in node if key != "_target_"} == arguments - given_by_the_program
 
 
 def test_every_file_says_what_it_is_for() -> None:

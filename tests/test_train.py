@@ -23,7 +23,7 @@ from alexnet import load
 from alexnet.config import check, door
 from alexnet.models import AlexNet
 from alexnet.training.run import train
-from tests.conftest import ROOT, train_py
+from tests.conftest import ROOT, SMOKE, train_py
 
 Config = Callable[..., DictConfig]
 
@@ -57,7 +57,16 @@ MISTAKES = {
     "model.dropout=1.5": "model.dropout=1.5: must be a number of at least 0 and at most 0.99",
     "model.lrn=perhaps": "model.lrn=perhaps: must be true or false",
     "model.groups=3": "model.groups=3: conv2 has 96 input and 256 output channels",
-    "data.crop=60": "model.image_size=60: pool5 would get 2x2 pixels",
+    "data=mnist": "data.crop=28: pool2 would get 2x2 pixels",
+    "mode=up": "mode=up: must be one of min, max",
+    "channels_last=1": "channels_last=1: must be true or false",
+    "optimizer._target_=torch.optim.Nothing": "optimizer._target_=torch.optim.Nothing: Error loading",
+    "scheduler=constant scheduler._target_=torch.optim.lr_scheduler.OneCycleLR": "scheduler: ",
+    "scheduler=constant scheduler._target_=torch.nn.ReLU": "scheduler: ",
+    "+callbacks.mine._target_=torch.nn.ReLU": "callbacks.mine: must be a Callback, and is a ReLU",
+    "+metrics.top1._target_=torchmetrics.MeanMetric": "metrics.top1: not a name for a metric",
+    "metrics=f1 monitor=val/f2": "monitor=val/f2: must be one of val/loss, val/top1, val/top5, val/f1",
+    "data.crop=60": "data.crop=60: pool5 would get 2x2 pixels",
     "data.crop=300": "data.crop=300: must be at most size=256",
     "data=folder": "data.root is missing: pass data.root=FOLDER",
     "optimizer.lr=-1": "optimizer.lr=-1: must be a number above 0",
@@ -163,7 +172,7 @@ def test_more_mistakes(tmp_path: Path) -> None:
         )
     blocked = tmp_path / "file"
     blocked.write_text("")
-    done = train_py("experiment=smoke", f"outputs={blocked}", code=1)
+    done = train_py(*SMOKE, f"outputs={blocked}", code=1)
     assert re.search(r"error: outputs: cannot make .*Choose outputs=FOLDER", done.stderr)
     assert blocked.read_text() == ""
 
@@ -193,7 +202,7 @@ def test_the_folder_of_a_run_tells_everything(smoke: Path) -> None:
     assert all({"loss", "top1", "top5"} == metrics[split].keys() for split in ("train", "val", "test"))
     assert metrics["parameters"] == sum(p.numel() for p in AlexNet(10, 1, width=0.125).parameters())
     assert metrics["flops_per_image"] > 0
-    assert metrics["images_per_second"] == pytest.approx(2 * 4 * 32 / metrics["seconds"], rel=0.02)
+    assert metrics["images_per_second"] == pytest.approx(2 * 4 * 8 / metrics["seconds"], rel=0.02)
     assert "epoch 2/2" in (smoke / "train.log").read_text()
 
 
@@ -225,7 +234,14 @@ def test_checkpoints_hold_plain_values_and_rebuild_the_network(smoke: Path) -> N
 
 
 def test_an_ablated_checkpoint_does_not_pass_for_the_whole_network(tmp_path: Path) -> None:
-    train_py("experiment=smoke", "model.lrn=false", "trainer.max_epochs=1", f"folder={tmp_path}/run", "logger=none")
+    train_py(
+        "experiment=smoke",
+        "model.width=0.125",
+        "model.lrn=false",
+        "trainer.max_epochs=1",
+        f"folder={tmp_path}/run",
+        "logger=none",
+    )
     state = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     weights = {k.removeprefix("network."): v for k, v in state.items()}
     assert not [m for m in load(tmp_path / "run").modules() if type(m).__name__ == "LocalResponseNorm"]
@@ -235,7 +251,13 @@ def test_an_ablated_checkpoint_does_not_pass_for_the_whole_network(tmp_path: Pat
 
 
 def test_a_sweep_is_one_folder_with_a_folder_for_each_job(tmp_path: Path) -> None:
-    tiny = ("experiment=smoke", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
+    tiny = (
+        "experiment=smoke",
+        "model.width=0.125",
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=1",
+        "logger=none",
+    )
     done = train_py("-m", "model.lrn=true,false", "seed=1,2", *tiny, f"outputs={tmp_path}")
     (sweep,) = (tmp_path / "smoke").iterdir()
     jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
@@ -247,7 +269,13 @@ def test_a_sweep_is_one_folder_with_a_folder_for_each_job(tmp_path: Path) -> Non
 
 
 def test_two_sweeps_at_once_keep_apart(tmp_path: Path) -> None:
-    tiny = ("experiment=smoke", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
+    tiny = (
+        "experiment=smoke",
+        "model.width=0.125",
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=1",
+        "logger=none",
+    )
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda seed: train_py("-m", f"seed={seed}", *tiny, f"outputs={tmp_path}"), (3, 4)))
     found = sorted((tmp_path / "smoke").glob("*/*/metrics.json"))
@@ -256,7 +284,14 @@ def test_two_sweeps_at_once_keep_apart(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_says_what_is_left_and_ends_as_shells_expect(tmp_path: Path) -> None:
-    command = [sys.executable, "train.py", "experiment=smoke", "trainer.max_epochs=500", f"outputs={tmp_path}"]
+    command = [
+        sys.executable,
+        "train.py",
+        "experiment=smoke",
+        "model.width=0.125",
+        "trainer.max_epochs=500",
+        f"outputs={tmp_path}",
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -273,5 +308,5 @@ def test_ctrl_c_says_what_is_left_and_ends_as_shells_expect(tmp_path: Path) -> N
 
 def test_smoke_is_quick(tmp_path: Path) -> None:
     begin = time.perf_counter()
-    train_py("experiment=smoke", f"outputs={tmp_path}")
+    train_py(*SMOKE, f"outputs={tmp_path}")
     assert time.perf_counter() - begin < 120, "40 s is what is promised for an idle machine"

@@ -29,10 +29,11 @@ from alexnet.checks import UserError, nearest
 FREE = ("trainer.devices",)  # a number, a list or auto
 PRESETS = ("experiment",)  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
-    "train": ("seed", "monitor", "mode", "early_stopping", "compile", "outputs", "folder"),
+    "train": ("seed", "monitor", "mode", "early_stopping", "compile", "channels_last", "outputs", "folder"),
     "prepare": ("seed", "show", "outputs", "folder"),
 }
-GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "trainer", "logger")
+GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "trainer", "logger")
+NAMED = ("metrics.", "callbacks.", "logger.")  # groups of objects under names that the user chooses
 
 
 @contextmanager
@@ -115,6 +116,8 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
     for key in map(str, node):
         full = f"{path}{key}"
         if key not in declared:
+            if path in NAMED and isinstance(node[key], DictConfig) and "_target_" in node[key]:
+                continue
             if target and (not target.startswith("alexnet.") or target != declared.get("_target_")):
                 continue  # its own class will judge: `build`
             raise UserError(f"{full}: no such key.{nearest(full, [f'{path}{name!s}' for name in declared])}")
@@ -147,7 +150,7 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
     """The object that the config node `key` describes. Raises UserError with the key of whatever does not suit it."""
     node = OmegaConf.select(cfg, key)
-    with named(key):
+    with named(key, node):
         target = _class(node.get("_target_"))
         known = inspect.signature(target).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
@@ -171,18 +174,27 @@ def _class(name: Any) -> Any:
 
 
 @contextmanager
-def named(key: str) -> Iterator[None]:
-    """Turns what a class says of its arguments into a UserError that says their full key, `model.dropout=2: ...`."""
+def named(key: str, node: DictConfig | None = None) -> Iterator[None]:
+    """Turns what a class says of its arguments into a UserError that says their full key, `model.dropout=2: ...`.
+
+    An argument that `node` takes from another key, as image_size from data.crop, is called by that key.
+    """
     try:
         yield
-    except (InstantiationException, ValueError, TypeError, ImportError, OmegaConfBaseException) as error:
+    except (InstantiationException, ValueError, TypeError, RuntimeError, ImportError, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         text = " ".join(str(cause).split())
         if isinstance(cause, ModuleNotFoundError):
             quoted = re.search(r"'([\w-]+)", text)  # No module named 'x.y', Requirement 'x>=1.0' not met
             package = quoted[1] if quoted else text
             raise UserError(f"{key} needs a package that is not installed: pip install {package}") from error
-        names_argument = re.match(r"\w+(=| is missing)", text)
+        if isinstance(cause, RuntimeError):
+            text += " (HYDRA_FULL_ERROR=1 shows where)"
+        names_argument = re.match(r"(\w+)(=| is missing)", text)
+        if names_argument and node is not None and OmegaConf.is_interpolation(node, names_argument[1]):
+            written = str(OmegaConf.to_container(node, resolve=False)[names_argument[1]])  # type: ignore[call-overload,index]
+            if taken_from := re.fullmatch(r"\$\{([\w.]+)\}", written):
+                raise UserError(taken_from[1] + text.removeprefix(names_argument[1])) from error
         raise UserError(f"{key}{'.' if names_argument else ': '}{text}" if key else text) from error
 
 

@@ -1,9 +1,11 @@
 import math
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 
 from alexnet.training import optim
 
@@ -108,3 +110,28 @@ def test_constant_and_bad_schedules() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make(optimizer, 1, 1, "m", "max", **arguments)
+
+
+def test_norms_go_with_the_biases() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2), nn.LayerNorm(2))
+    weights, others = optim.sgd(network, lr=0.1, weight_decay=0.3, bias_lr=2, bias_decay=False).param_groups
+    assert [id(p) for p in weights["params"]] == [id(network[0].weight), id(network[3].weight)]
+    assert len(others["params"]) == 6
+    assert (weights["weight_decay"], others["weight_decay"], others["lr"]) == (0.3, 0.0, 0.2)
+
+
+def test_torchs_own_classes() -> None:
+    network = nn.Linear(2, 2)
+    network.bias.requires_grad_(False)
+    optimizer = optim.make_optimizer(partial(torch.optim.RMSprop, lr=0.5, momentum=0.9), network)
+    assert [id(p) for group in optimizer.param_groups for p in group["params"]] == [id(network.weight)]
+    cycle = optim.make_schedule(partial(lr_scheduler.OneCycleLR, max_lr=1.0), optimizer, 4, 12, "val/top1", "max")
+    assert cycle is not None
+    assert (cycle["interval"], cycle["scheduler"].total_steps) == ("step", 12)
+    plateau = optim.make_schedule(partial(lr_scheduler.ReduceLROnPlateau, patience=2), optimizer, 4, 12, "m", "max")
+    assert plateau is not None
+    assert (plateau["monitor"], plateau["scheduler"].mode, plateau["interval"]) == ("m", "max", "epoch")
+    with pytest.raises(ValueError, match="made a Linear"):
+        optim.make_optimizer(lambda network: network, network)
+    with pytest.raises(ValueError, match="must make a torch scheduler or"):
+        optim.make_schedule(lambda *_: 3, optimizer, 4, 12, "m", "max")

@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from alexnet.checks import UserError
+from alexnet.models import AlexNet
 from alexnet.training.run import train
 
 Config = Callable[..., DictConfig]
@@ -54,6 +55,16 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
         ("monitor=train/top1", "data.channels=1", "trainer.precision=32-true"),
         ("trainer.limit_train_batches=1.0", "data.batch_size=511", "augment.rescale=0.5"),
         ("data.workers=1", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1"),
+        (
+            "scheduler=constant",
+            "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR",
+            "+scheduler.max_lr=0.01",
+            "optimizer=adamw",
+            "optimizer._target_=torch.optim.RMSprop",
+            "~optimizer.betas",
+            "~optimizer.bias_lr",
+            "~optimizer.bias_decay",
+        ),
         ("experiment=smoke", "model.width=0.0625", "trainer.max_epochs=1"),
     ],
     ids=" ".join,
@@ -220,3 +231,47 @@ def test_the_default_network_leaves_the_plateau(config: Config, tmp_path: Path) 
     cfg = config(f"outputs={tmp_path}", "trainer.max_epochs=2", "trainer.limit_train_batches=30", "logger=none",
                  "monitor=val/loss", "mode=min", "trainer.limit_test_batches=1")  # fmt: skip
     assert train(cfg) < math.log(10) - 0.3
+
+
+def test_a_metric_from_yaml_is_everywhere(run: Callable) -> None:
+    """In metrics.json, in metrics.csv, and it may decide which epoch is best."""
+    folder, metrics = run(
+        "metrics=f1", "+metrics.recall._target_=torchmetrics.classification.MulticlassRecall",
+        "+metrics.recall.num_classes=10", "monitor=val/f1", "logger=csv", "trainer.max_epochs=2",
+    )  # fmt: skip
+    for split in ("train", "val", "test"):
+        assert metrics[split].keys() == {"loss", "top1", "top5", "f1", "recall"}
+    assert {"val/f1", "test/recall"} <= set((folder / "metrics.csv").read_text().splitlines()[0].split(","))
+
+
+def test_a_callback_from_yaml(run: Callable, capsys: pytest.CaptureFixture) -> None:
+    run(
+        "+callbacks.say._target_=pytorch_lightning.callbacks.LambdaCallback",
+        "+callbacks.say.on_fit_start._target_=hydra.utils.get_method",
+        "+callbacks.say.on_fit_start.path=builtins.print",
+    )
+    assert "ImageClassifier(" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_memory_layout(run: Callable, monkeypatch: pytest.MonkeyPatch, channels_last: bool) -> None:
+    seen = []
+    original = AlexNet.forward
+
+    def forward(self: AlexNet, x: torch.Tensor) -> torch.Tensor:
+        both = torch.channels_last, torch.contiguous_format
+        seen.append([t.is_contiguous(memory_format=m) for t in (x, self.features.conv1.weight) for m in both])
+        return original(self, x)
+
+    monkeypatch.setattr(AlexNet, "forward", forward)
+    run(f"channels_last={str(channels_last).lower()}")
+    assert len(seen) >= 4
+    assert all(each == [channels_last, not channels_last] * 2 for each in seen[1:]), "all but the look at the shapes"
+
+
+def test_a_network_that_does_not_take_its_input_is_said(config: Config, tmp_path: Path) -> None:
+    cfg = config(f"outputs={tmp_path / 'o'}", *TINY)
+    cfg.model = {"_target_": "torch.nn.Linear", "in_features": 5, "out_features": 10}
+    with pytest.raises(UserError, match=r"model: .*shapes cannot be multiplied.*HYDRA_FULL_ERROR=1 shows where"):
+        train(cfg)
+    assert not (tmp_path / "o").exists()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +10,11 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from alexnet.rng import stream
+from alexnet.training.optim import make_optimizer, make_schedule
 
 Batch = tuple[Tensor, Tensor]
 
@@ -22,59 +24,64 @@ class ImageClassifier(LightningModule):
 
     Args:
         network: (N, ...) images to (N, num_classes) logits.
-        optimizer: makes the optimiser from the network.
-        scheduler: makes Lightning's lr_scheduler dict, or None, from (optimizer, steps of an epoch, steps of the run,
-            monitor, mode).
+        optimizer: see optim.make_optimizer.
+        scheduler: see optim.make_schedule.
         num_classes: number of classes.
         monitor, mode: the metric that says which epoch is best, and whether `max` or `min` is better.
         seed: of the dropout masks, which are a function of (seed, epoch, batch, rank).
         record: plain values that every checkpoint shall hold, the run's config among them.
+        metrics: more figures of (logits, labels), by name, beside those of `accuracies`.
+        channels_last: the memory layout of network and images.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        optimizer: Callable[[nn.Module], Optimizer],
-        scheduler: Callable[..., dict[str, Any] | None],
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any],
         num_classes: int,
         monitor: str = "val/top1",
         mode: str = "max",
         seed: int = 0,
         record: dict[str, Any] | None = None,
+        metrics: dict[str, Metric] | None = None,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.optimizer, self.scheduler = optimizer, scheduler
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record or {}
-        self.train_accuracy = _accuracy("train", num_classes)
-        self.val_accuracy = _accuracy("val", num_classes)
-        self.test_accuracy = _accuracy("test", num_classes)
+        figures = MetricCollection(accuracies(num_classes) | (metrics or {}))  # type: ignore[arg-type]
+        self.train_figures, self.val_figures, self.test_figures = (
+            figures.clone(prefix=f"{split}/") for split in ("train", "val", "test")
+        )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)
+        return self.network(images.contiguous(memory_format=self.memory_format))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(stream(self.seed, f"step/{self.current_epoch}/{batch_idx}/{self.global_rank}").initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._score("train", batch, self.train_accuracy)
+        loss = self._score("train", batch, self.train_figures)
         self.log("train/loss_step", loss.detach(), batch_size=len(batch[1]), prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._score("val", batch, self.val_accuracy)
+        self._score("val", batch, self.val_figures)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._score("test", batch, self.test_accuracy)
+        self._score("test", batch, self.test_figures)
 
-    def _score(self, stage: str, batch: Batch, accuracy: MetricCollection) -> Tensor:
+    def _score(self, stage: str, batch: Batch, figures: MetricCollection) -> Tensor:
         images, labels = batch
-        logits = self.network(images).float()
+        logits = self(images).float()
         loss = cross_entropy(logits, labels)
-        accuracy.update(logits.detach(), labels)
+        figures.update(logits.detach(), labels)
         n = len(labels)  # the epoch's loss is the mean over samples, not over batches
         self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
-        self.log_dict(accuracy, on_step=False, on_epoch=True, batch_size=n)
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=n)
         return loss
 
     def configure_gradient_clipping(
@@ -94,21 +101,17 @@ class ImageClassifier(LightningModule):
         checkpoint["metrics"] = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.network)
+        optimizer = make_optimizer(self.optimizer, self.network)
         steps = self.trainer.estimated_stepping_batches
         epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        schedule = self.scheduler(optimizer, epoch, steps, self.monitor, self.mode)
+        schedule = make_schedule(self.scheduler, optimizer, epoch, steps, self.monitor, self.mode)
         if schedule and "monitor" in schedule:  # it has a value only after a validation
             schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule else {})
 
 
-def _accuracy(stage: str, num_classes: int) -> MetricCollection:
+def accuracies(num_classes: int) -> dict[str, Metric]:
+    """Of every run: top1, and top5 where there are more than five classes."""
     ranks = {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}
-    return MetricCollection(
-        {
-            name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False)
-            for name, k in ranks.items()
-        },
-        prefix=f"{stage}/",
-    )
+    accuracy = partial(MulticlassAccuracy, num_classes, average="micro", validate_args=False)
+    return {name: accuracy(top_k=k) for name, k in ranks.items()}

@@ -1,12 +1,13 @@
 """Optimisers and learning-rate schedules, as the configs in conf/optimizer and conf/scheduler name them."""
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
 from alexnet.checks import MOST, flag, integer, number
 
@@ -26,6 +27,7 @@ def sgd(
     v = momentum v - weight_decay lr w - lr g; w = w + v.
 
     bias_lr: the rate of biases, times lr; 2 in the 2012 source (epsB). bias_decay: whether biases decay; not there.
+    Both hold for the scales and shifts of norms too.
     """
     number("lr", lr, 0, MOST_LR, above=True)
     number("momentum", momentum, 0, 1)
@@ -56,12 +58,49 @@ def _groups(
     number("bias_lr", bias_lr, 0, 1000)
     flag("bias_decay", bias_decay)
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    biases = [p for name, p in parameters if name.endswith("bias")]
-    weights = [p for name, p in parameters if not name.endswith("bias")]
+    biases = [p for _, p in parameters if p.ndim <= 1]  # and the scales and shifts of norms
+    weights = [p for _, p in parameters if p.ndim > 1]
     return [
         {"params": weights, "weight_decay": weight_decay},
         {"params": biases, "weight_decay": weight_decay if bias_decay else 0.0, "lr": lr * bias_lr},
     ]
+
+
+def make_optimizer(partial: Callable[..., Any], network: nn.Module) -> Optimizer:
+    """What a config of optimizer/ names: a function of the network, or any class of torch's kind, of its parameters."""
+    if _is_class(partial, Optimizer):
+        return partial([p for p in network.parameters() if p.requires_grad])
+    optimizer = partial(network)
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"must make a torch.optim.Optimizer, and made a {type(optimizer).__name__}")
+    return optimizer
+
+
+def make_schedule(
+    partial: Callable[..., Any], optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str
+) -> "Schedule":
+    """What a config of scheduler/ names: a function as those below, or any class of torch's kind.
+
+    Such a class goes on once an epoch, but OneCycleLR and CyclicLR every step; total_steps is the run's if it is not
+    given, and ReduceLROnPlateau watches `monitor`.
+    """
+    if not _is_class(partial, LRScheduler):
+        schedule = partial(optimizer, epoch, steps, monitor, mode)
+        if not (schedule is None or (isinstance(schedule, dict) and "scheduler" in schedule)):
+            raise ValueError(f"must make a torch scheduler or Lightning's lr_scheduler dict, not {schedule!r:.60}")
+        return schedule
+    cls, given = partial.func, partial.keywords  # type: ignore[attr-defined]
+    if issubclass(cls, ReduceLROnPlateau):
+        return {"scheduler": partial(optimizer, **{"mode": mode} | given), "interval": "epoch", "monitor": monitor}
+    if "total_steps" in inspect.signature(cls).parameters and not given.keys() & {"total_steps", "epochs"}:
+        given = given | {"total_steps": steps}
+    interval = "step" if issubclass(cls, OneCycleLR | CyclicLR) else "epoch"
+    return {"scheduler": cls(optimizer, *partial.args, **given), "interval": interval}  # type: ignore[attr-defined]
+
+
+def _is_class(partial: Callable[..., Any], kind: type) -> bool:
+    made_by = getattr(partial, "func", None)
+    return isinstance(made_by, type) and issubclass(made_by, kind)
 
 
 # Each schedule gives what Lightning's configure_optimizers takes as "lr_scheduler", or None. It is told how many steps

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import shutil
 import sys
 import warnings
@@ -18,6 +19,7 @@ from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torchmetrics import Metric
 
 from alexnet.checks import UserError, flag, integer, number, one_of
 from alexnet.config import build, discard, in_sweep, named, new_folder
@@ -27,7 +29,8 @@ from alexnet.models.summary import summarize, table
 from alexnet.pictures.sheet import InputSheet
 from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN
 from alexnet.training.checkpoint import read
-from alexnet.training.module import ImageClassifier
+from alexnet.training.module import ImageClassifier, accuracies
+from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.provenance import git_diff, origin, write, write_json
 
 log = logging.getLogger("alexnet")
@@ -61,13 +64,16 @@ def train(cfg: DictConfig) -> float:
         if layers[-1].shape != (data.num_classes,):
             raise ValueError(f"num_classes={layers[-1].shape[0]}: the data have {data.num_classes}; leave it to them")
     device, endless = _settle_trainer(cfg)
-    optimizer, scheduler = build(cfg, "optimizer"), build(cfg, "scheduler")
+    optimizer, scheduler = build(cfg, "optimizer", _partial_=True), build(cfg, "scheduler", _partial_=True)
     with named("optimizer"):
-        trial = optimizer(network)
+        trial = make_optimizer(optimizer, network)
     with named("scheduler"):
-        scheduler(trial, 1, float("inf") if endless else 1, cfg.monitor, cfg.mode)
-    _check_monitor(cfg, data.num_classes)
-    _loggers(cfg, folder=cfg.outputs)
+        make_schedule(scheduler, trial, 10, float("inf") if endless else 100, cfg.monitor, cfg.mode)
+    metrics = _build_each(cfg, "metrics", Metric)
+    figures = ["loss", *accuracies(data.num_classes), *metrics]
+    _check_root(cfg, figures)
+    _build_each(cfg, "logger", Logger, folder=cfg.outputs)
+    _build_each(cfg, "callbacks", Callback, folder=cfg.outputs)
 
     data.setup()
     validates = data.has("val") and cfg.trainer.limit_val_batches != 0
@@ -84,19 +90,20 @@ def train(cfg: DictConfig) -> float:
         log.info("%s", table(layers))
         log.info("precision %s on %s", cfg.trainer.precision, device.type)
 
-        network.to(memory_format=torch.channels_last)
         if cfg.compile and _can_compile(device):
             network.compile()
         record = {"config": config, "data": data.describe()}
         module = ImageClassifier(
-            network, optimizer, scheduler, data.num_classes, cfg.monitor, cfg.mode, cfg.seed, record=record
-        )
+            network, optimizer, scheduler, data.num_classes, cfg.monitor, cfg.mode, cfg.seed, record, metrics,
+            cfg.channels_last,
+        )  # fmt: skip
         keep = partial(ModelCheckpoint, folder / "checkpoints", enable_version_counter=False)
         best = keep(filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True)
         last = keep(filename="last")
         speed = Speed()
         callbacks: list[Callback] = [speed, ProgressBar(speed), StopAtNaN(), InputSheet(data), best, last]
-        loggers = _loggers(cfg, folder=str(folder))
+        callbacks += _build_each(cfg, "callbacks", Callback).values()
+        loggers = list(_build_each(cfg, "logger", Logger).values())
         if loggers:
             callbacks.append(LearningRateMonitor())
         if cfg.early_stopping is not None:
@@ -114,22 +121,21 @@ def train(cfg: DictConfig) -> float:
             raise KeyboardInterrupt(
                 f"interrupted in epoch {trainer.current_epoch + 1}; what is done is in {folder}"
             ) from error
-        metrics = _by_split(trainer.callback_metrics)
+        result: dict[str, Any] = _by_split(trainer.callback_metrics, figures)
         if best.best_model_path:
             chosen = read(best.best_model_path)
-            epoch, figures = chosen["epoch"] + 1, chosen["metrics"]
+            epoch, measured = chosen["epoch"] + 1, chosen["metrics"]
         else:  # the run ended before its first validation
             if validates:
                 trainer.validate(module, datamodule=data, verbose=False)
             best.best_model_path = str(folder / "checkpoints" / "best.ckpt")
             trainer.save_checkpoint(best.best_model_path, weights_only=True)
-            epoch, figures = trainer.current_epoch, trainer.callback_metrics
-        metrics |= {split: values for split, values in _by_split(figures).items() if split == "val"}
+            epoch, measured = trainer.current_epoch, trainer.callback_metrics
+        result |= {split: values for split, values in _by_split(measured, figures).items() if split == "val"}
         if data.has("test") and cfg.trainer.limit_test_batches != 0:
             trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
-            metrics |= _by_split(trainer.callback_metrics)
-        result = {
-            **metrics,
+            result |= _by_split(trainer.callback_metrics, figures)
+        result |= {
             "monitor": cfg.monitor,
             "best_epoch": epoch,
             "epochs": trainer.current_epoch,
@@ -141,21 +147,22 @@ def train(cfg: DictConfig) -> float:
         }
         write_json(folder / "metrics.json", result)
         _log_hyperparameters(trainer, config, result)
-        _report(folder, result, cfg.outputs)
+        _report(folder, result, cfg)
     split, figure = cfg.monitor.split("/")
-    return metrics.get(split, {}).get(figure, float("nan"))
+    return result.get(split, {}).get(figure, float("nan"))
 
 
-def _check_monitor(cfg: DictConfig, num_classes: int) -> None:
-    figures = ("loss", "top1", "top5") if num_classes > 5 else ("loss", "top1")
+def _check_root(cfg: DictConfig, figures: list[str]) -> None:
     with named(""):
         one_of("monitor", cfg.monitor, [f"{split}/{figure}" for split in ("val", "train") for figure in figures])
-        better = "min" if cfg.monitor.endswith("loss") else "max"
-        if cfg.mode != better:
+        better = {"loss": "min", "top1": "max", "top5": "max"}.get(cfg.monitor.split("/")[1])
+        one_of("mode", cfg.mode, ("min", "max"))
+        if better and cfg.mode != better:
             raise ValueError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")
         if cfg.early_stopping is not None:
             integer("early_stopping", cfg.early_stopping, 0)
         flag("compile", cfg.compile)
+        flag("channels_last", cfg.channels_last)
 
 
 def _settle_trainer(cfg: DictConfig) -> tuple[torch.device, bool]:
@@ -186,6 +193,18 @@ def _settle_trainer(cfg: DictConfig) -> tuple[torch.device, bool]:
     return device, trainer.max_epochs == -1 and trainer.max_steps == -1
 
 
+def _check_nodes(cfg: DictConfig, trainer: Trainer) -> None:
+    """More than one node needs somebody who starts the run on each, and says where they meet."""
+    nodes = cfg.trainer.get("num_nodes", 1)
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    started = environment is not None and environment.creates_processes_externally
+    if nodes > 1 and not started and not {"MASTER_ADDR", "NODE_RANK"} <= os.environ.keys():
+        raise ValueError(
+            f"num_nodes={nodes}: start the run on every node with torchrun --nnodes={nodes} or srun, or with "
+            f"MASTER_ADDR, MASTER_PORT and NODE_RANK set"
+        )
+
+
 def _share_or_count(name: str, value: Any, none: bool) -> None:
     """Lightning takes a float as a share of an epoch's batches, and a whole number as so many of them."""
     try:
@@ -195,11 +214,20 @@ def _share_or_count(name: str, value: Any, none: bool) -> None:
         raise ValueError(f"{name}={value}: must be {least} up to 1.0, or a whole number of batches") from None
 
 
-def _loggers(cfg: DictConfig, folder: str) -> list[Logger]:
-    """The loggers, writing into `folder`. Building them writes nothing."""
-    cfg = cfg.copy()
-    cfg.folder = folder
-    return [build(cfg, f"logger.{name}") for name in cfg.logger or ()]
+def _build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None) -> dict[str, Any]:
+    """The named objects of a group, loggers writing into `folder`. Building them writes nothing."""
+    if folder:
+        cfg = cfg.copy()
+        cfg.folder = folder
+    made = {name: build(cfg, f"{group}.{name}") for name in map(str, cfg[group] or ())}
+    for name, thing in made.items():
+        if not isinstance(thing, kind):
+            raise UserError(f"{group}.{name}: must be a {kind.__name__}, and is a {type(thing).__name__}")
+        if group == "metrics" and (not name.isidentifier() or name in ("loss", "top1", "top5")):
+            raise UserError(
+                f"metrics.{name}: not a name for a metric: letters, digits and _, but not loss, top1 or top5"
+            )
+    return made
 
 
 def _can_compile(device: torch.device) -> bool:
@@ -240,10 +268,10 @@ def _write_origin(folder: Path, cfg: DictConfig, data: PictureData) -> None:
         write(folder / "git.diff", diff + "\n")
 
 
-def _by_split(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
+def _by_split(metrics: dict[str, Any], figures: list[str]) -> dict[str, dict[str, float]]:
     """{"val/loss": 1.0, ...} as {"val": {"loss": 1.0}, ...}, for the figures that a result is made of."""
     return {
-        split: {f: float(metrics[f"{split}/{f}"]) for f in ("loss", "top1", "top5") if f"{split}/{f}" in metrics}
+        split: {f: float(metrics[f"{split}/{f}"]) for f in figures if f"{split}/{f}" in metrics}
         for split in ("train", "val", "test")
         if f"{split}/loss" in metrics
     }
@@ -264,7 +292,8 @@ def _log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[
         logger.finalize("success")
 
 
-def _report(folder: Path, result: dict[str, Any], outputs: str) -> None:
+def _report(folder: Path, result: dict[str, Any], cfg: DictConfig) -> None:
+    """The last lines of a run, among them what to try next with the same model and data."""
     log.info("%.0f s of training, %s images/s", result["seconds"], result["images_per_second"])
     if "test" in result:
         best = f", of epoch {result['best_epoch']} (best {result['monitor']})" if result["best_epoch"] else ""
@@ -273,6 +302,12 @@ def _report(folder: Path, result: dict[str, Any], outputs: str) -> None:
     if not in_sweep():
         python = Path(sys.executable)
         python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-        log.info("next   %s --logdir %s", python.with_name("tensorboard"), outputs)
-        log.info("       %s train.py model.lrn=false", python)
-        log.info("       %s train.py -m model.lrn=true,false seed=1,2,3", python)
+        log.info("next   %s --logdir %s", python.with_name("tensorboard"), cfg.outputs)
+        toggle = next((key for key, value in cfg.model.items() if isinstance(value, bool)), None)
+        left_out = ("seed", "folder", f"model.{toggle}")
+        same = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]
+        if toggle:
+            other = [*same, f"model.{toggle}={str(not cfg.model[toggle]).lower()}"]
+            log.info("       %s train.py %s", python, shlex.join(other))
+            same.append(f"model.{toggle}=true,false")
+        log.info("       %s train.py -m %s", python, shlex.join([*same, "seed=1,2,3"]))
