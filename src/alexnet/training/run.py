@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +39,7 @@ log = logging.getLogger("alexnet")
 
 # Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
 OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "overfit_batches")
+WAIT = timedelta(minutes=10)  # for the other nodes, before the run and at every exchange
 LEAST = {"max_epochs": -1, "accumulate_grad_batches": 1, "num_nodes": 1, "log_every_n_steps": 0}
 LEAST |= {"num_sanity_val_steps": -1}  # all of them
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -109,9 +111,18 @@ def train(cfg: DictConfig) -> float:
         if cfg.early_stopping is not None:
             callbacks.append(EarlyStopping(cfg.monitor, mode=cfg.mode, patience=cfg.early_stopping, check_finite=False))
         trainer: Trainer = build(cfg, "trainer", logger=loggers, callbacks=callbacks, default_root_dir=str(folder))
+        if trainer.num_nodes > 1:
+            trainer.strategy._timeout = WAIT  # type: ignore[attr-defined]  # public only where the strategy is made
+            log.info("node %d of %d: waiting for the others, up to %s", trainer.node_rank, trainer.num_nodes, WAIT)
 
         try:
             trainer.fit(module, datamodule=data)
+        except torch.distributed.DistError as error:
+            if speed.images:
+                raise
+            discard(made)
+            nodes = f"trainer.num_nodes={trainer.num_nodes}: the nodes did not meet within {WAIT}"
+            raise UserError(f"{nodes}: {str(error).splitlines()[0]:.200}") from error
         except (MisconfigurationException, ValueError) as error:
             if speed.images:
                 raise
@@ -183,6 +194,8 @@ def _settle_trainer(cfg: DictConfig) -> tuple[torch.device, bool]:
         auto = one_of("precision", cfg.trainer.precision, PRECISIONS) == "auto"
     cfg.trainer.precision = "32-true" if auto else cfg.trainer.precision
     trainer: Trainer = build(cfg, "trainer", logger=False, enable_checkpointing=False)
+    with named("trainer"):
+        _check_nodes(trainer)
     device = trainer.strategy.root_device
     if auto and (
         torch.cuda.is_bf16_supported(including_emulation=False)
@@ -193,15 +206,14 @@ def _settle_trainer(cfg: DictConfig) -> tuple[torch.device, bool]:
     return device, trainer.max_epochs == -1 and trainer.max_steps == -1
 
 
-def _check_nodes(cfg: DictConfig, trainer: Trainer) -> None:
+def _check_nodes(trainer: Trainer) -> None:
     """More than one node needs somebody who starts the run on each, and says where they meet."""
-    nodes = cfg.trainer.get("num_nodes", 1)
-    environment = getattr(trainer.strategy, "cluster_environment", None)
+    nodes, environment = trainer.num_nodes, getattr(trainer.strategy, "cluster_environment", None)
     started = environment is not None and environment.creates_processes_externally
-    if nodes > 1 and not started and not {"MASTER_ADDR", "NODE_RANK"} <= os.environ.keys():
+    if nodes > 1 and not started and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= os.environ.keys():
         raise ValueError(
-            f"num_nodes={nodes}: start the run on every node with torchrun --nnodes={nodes} or srun, or with "
-            f"MASTER_ADDR, MASTER_PORT and NODE_RANK set"
+            f"num_nodes={nodes}: start the run on every node with torchrun --nnodes={nodes} or srun, or set "
+            f"MASTER_ADDR, MASTER_PORT and NODE_RANK on each"
         )
 
 
