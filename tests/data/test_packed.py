@@ -157,3 +157,24 @@ def test_killed_in_the_middle_it_starts_again(pictures: Path, tmp_path: Path) ->
     assert not (tmp_path / "set").exists()
     assert len(pack(pictures, tmp_path).splits["val"]) == 6
     assert not (tmp_path / "set.part").exists()
+
+
+def test_a_cache_that_others_may_only_read(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = pack(pictures, tmp_path / "cache")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert pack(pictures, tmp_path / "cache").about == fresh.about
+    with pytest.raises(UserError, match="cannot write"):
+        pack(pictures, tmp_path / "other")
+
+
+def test_a_deleted_part_of_the_cache_is_made_again(pictures: Path, tmp_path: Path) -> None:
+    fresh = pack(pictures, tmp_path / "cache")
+    (part,) = (tmp_path / "cache").rglob("val.npz")
+    part.unlink()
+    again = pack(pictures, tmp_path / "cache")
+    assert again.splits.keys() == fresh.splits.keys()
+    assert again.about == fresh.about

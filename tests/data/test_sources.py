@@ -1,5 +1,7 @@
 import os
 import pickle
+import resource
+import shutil
 import urllib.error
 from collections import Counter
 from pathlib import Path
@@ -177,6 +179,7 @@ def test_the_state_changes_with_the_files_and_only_then(pictures: Path) -> None:
     path.rename(path.with_name("renamed.jpg"))
     third = folder(pictures).state
     (pictures / "training" / "n2").mkdir()
+    shutil.copy(path.with_name("renamed.jpg"), pictures / "training" / "n2")
     fourth = folder(pictures).state
     (pictures / "test").mkdir()
     assert len({first, second, third, fourth, folder(pictures).state}) == 5
@@ -242,3 +245,55 @@ def test_folders_that_do_not_suit(tmp_path: Path) -> None:
     (tmp_path / "val" / "a").rmdir()
     with pytest.raises(UserError, match="no pictures in"):
         folder(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(6000, 1), (1, 6000), (2, 30000)])
+def test_a_strip_takes_no_more_memory_than_a_picture(shape: tuple[int, int]) -> None:
+    """Resized whole, 6000x1 would be 256 x 1,536,000 pixels: 1.2 GB as bytes, and five times that in between."""
+    strip = torch.zeros(3, *shape, dtype=torch.uint8)
+    long = strip.movedim(1 + shape.index(max(shape)), 0)  # a view
+    long[len(long) * 2 // 5 : len(long) * 3 // 5] = 200
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fitted = fit(strip, 256, 3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kilobytes"
+    assert fitted.shape == (256, 256, 3)
+    assert (fitted == 200).all(), "its centre"
+
+
+def test_what_is_no_class_and_no_picture(pictures: Path) -> None:
+    plain = folder(pictures)
+    (pictures / "training" / "n0" / ".ipynb_checkpoints").mkdir()
+    shutil.copy(
+        pictures / "training" / "n0" / "0.jpg", pictures / "training" / "n0" / ".ipynb_checkpoints" / "0-copy.jpg"
+    )
+    (pictures / "training" / "n0" / "._0.jpg").write_bytes(b"Mac OS X")
+    (pictures / "training" / "__MACOSX" / "n0").mkdir(parents=True)
+    assert folder(pictures).classes == plain.classes
+    assert folder(pictures).state == plain.state
+    (pictures / "training" / "n7").mkdir()
+    with pytest.raises(UserError, match="no pictures to train on in the class folders n7; remove them"):
+        folder(pictures)
+
+
+def test_a_replaced_picture_is_noticed_under_the_same_size_and_time(pictures: Path) -> None:
+    path = pictures / "training" / "n0" / "2.bmp"
+    info, before = path.stat(), folder(pictures).state
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert path.stat().st_size == info.st_size
+    after = folder(pictures).state
+    assert after != before
+    assert after.split(":")[0] == before.split(":")[0], "which a copy on another disk shares"
+
+
+def test_sixteen_bits_are_turned_too(tmp_path: Path) -> None:
+    array = np.zeros((2, 3), np.uint16)
+    array[0, 0] = 65535
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.fromarray(array).save(tmp_path / "deep.png", exif=exif)
+    turned = decode(tmp_path / "deep.png")
+    assert turned.shape == (3, 3, 2)
+    assert turned[0].tolist() == [[0, 255], [0, 0], [0, 0]]

@@ -135,3 +135,16 @@ def test_torchs_own_classes() -> None:
         optim.make_optimizer(lambda network: network, network)
     with pytest.raises(ValueError, match="must make a torch scheduler or"):
         optim.make_schedule(lambda *_: 3, optimizer, 4, 12, "m", "max")
+
+
+def test_every_reduction_of_a_small_rate_is_made() -> None:
+    optimizer = optim.sgd(nn.Linear(1, 1), lr=1e-6)
+    schedule = optim.plateau(optimizer, 9, 9, "val/top1", "max", patience=0)
+    assert rates(schedule, optimizer, [0.5] * 9)[-1][0] == pytest.approx(1e-9, rel=1e-6)
+
+
+def test_a_warm_up_that_does_not_end_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    for epochs, said in ((3, True), (1, False)):
+        caplog.clear()
+        optim.cosine(optim.sgd(nn.Linear(1, 1)), 10, 20, "m", "max", warmup_epochs=epochs)
+        assert ("never reaches optimizer.lr" in caplog.text) == said

@@ -96,7 +96,9 @@ def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, cha
         except Timeout:
             print(f"another process packs {folder}: waiting for it", flush=True)
             lock.acquire()
-    except OSError as error:
+    except OSError as error:  # a cache that others may only read
+        if complete := _open(folder, open_source().state, on_broken):
+            return complete
         raise UserError(problem.format(error.strerror)) from error
     try:
         source = open_source()
@@ -136,7 +138,7 @@ def unpacked(source: Source, size: int, channels: int) -> Packed:
     for name, split in source.splits.items():
         splits[name] = Pictures(images, np.arange(start, start + len(split.labels)), split.labels)
         start += len(split.labels)
-    fingerprint = hashlib.sha256(source.state.encode()).hexdigest()
+    fingerprint = hashlib.sha256(source.state.partition(":")[0].encode()).hexdigest()  # the same on another disk
     names = {name: list(split.names) for name, split in source.splits.items()}
     return Packed(splits, replace(about, fingerprint=fingerprint, broken=[]), names)
 
@@ -192,6 +194,8 @@ def _open(folder: Path, state: str, on_broken: str) -> Packed | None:
         splits = {path.stem: np.load(path) for path in folder.glob("*.npz")}
         names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
+        return None
+    if splits.keys() != names.keys():  # one was deleted
         return None
     return Packed({name: Pictures(images, s["rows"], s["labels"], file) for name, s in splits.items()}, about, names)
 

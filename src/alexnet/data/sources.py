@@ -21,6 +21,8 @@ from alexnet.checks import UserError
 from alexnet.rng import stream
 
 FOLDERS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
+NO_CLASSES = {"__MACOSX", "__pycache__"}
+THIN = 8  # times longer than wide: what is cut off before such a picture is resized is far from the centre
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 # What torchvision fetches, and how many classes it has.
 DOWNLOADS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100, "imagenette": 10, "imagenet": 1000}
@@ -200,7 +202,7 @@ def find_folders(root: Path) -> dict[str, Path]:
 
 
 def find_classes(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in NO_CLASSES)
 
 
 def folder(root: Path) -> Source:
@@ -210,12 +212,18 @@ def folder(root: Path) -> Source:
     train = listed.splits["train"]
     if not len(train.labels):
         raise UserError(f"data.root={root}: no pictures in {folders['train']} ({', '.join(sorted(EXTENSIONS))})")
+    if empty := sorted({*range(len(listed.classes))} - set(train.labels.tolist())):
+        names = ", ".join(listed.classes[label] for label in empty)
+        raise UserError(f"data.root={root}: no pictures to train on in the class folders {names}; remove them")
     missing = {name: 0.15 for name in ("val", "test") if name not in folders}
     return Source(listed.classes, listed.state, listed.splits | _split_off(train, {"train": 1.0, **missing}))
 
 
 def list_files(folders: dict[str, Path], classes: list[str]) -> Source:
-    """Every picture file below the class folders. The state is made of names, sizes and times, not of contents."""
+    """Every picture file below the class folders. The state is made of names, sizes and times, not of contents: what
+    a copy of the folder shares, and after a colon what tells that a file was replaced under the same size and time.
+    """
+    changed = hashlib.sha256()
     state, splits = hashlib.sha256(f"{sorted(folders)} {classes}".encode(errors="surrogateescape")), {}
     for split, folder in folders.items():
         if unknown := sorted(set(find_classes(folder)) - set(classes)):
@@ -226,11 +234,12 @@ def list_files(folders: dict[str, Path], classes: list[str]) -> Source:
                 info = entry.stat()
                 path = os.path.relpath(entry.path, folder)
                 files.append((path, label))
+                changed.update(f"{info.st_ctime_ns} ".encode())
                 state.update(f"{split}/{path}\0{info.st_size}\0{info.st_mtime_ns}\0".encode(errors="surrogateescape"))
         names = [path for path, _ in files]
         labels = np.array([label for _, label in files], np.int64)
         splits[split] = Split(labels, names, partial(_read, folder, names))
-    return Source(classes, state.hexdigest(), splits)
+    return Source(classes, f"{state.hexdigest()}:{changed.hexdigest()}", splits)
 
 
 def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator["os.DirEntry[str]"]:
@@ -240,6 +249,8 @@ def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator["os.DirEntry[st
         return
     with os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name.startswith("."):  # .ipynb_checkpoints, and the ._0.jpg that macOS leaves
+                continue
             if entry.is_dir():
                 yield from _walk(Path(entry.path), (*above, here))
             elif Path(entry.name).suffix.lower() in EXTENSIONS and entry.is_file():
@@ -264,9 +275,10 @@ def decode(path: Path) -> Tensor:
                 return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
             if image.mode in ("I", "F"):
                 raise ValueError(f"its pixels of 32 bits (mode {image.mode}) have no known range")
+            upright = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):  # PIL's own conversion cuts off everything above 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # type: ignore[assignment]
-            array = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            array = np.array(upright.convert("RGB"))
             return torch.from_numpy(array).permute(2, 0, 1)
     except Exception as error:  # for damaged files PIL raises nearly every kind
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
@@ -276,7 +288,10 @@ def fit(picture: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
     """Shorter side to `size`, then the centre (paper, section 2): uint8 (C, H, W) to (size, size, channels)."""
     if picture.shape[0] != channels:
         picture = tv.rgb_to_grayscale(picture) if channels == 1 else picture.expand(channels, -1, -1)
-    if min(picture.shape[1:]) != size:
+    height, width = picture.shape[1:]
+    if max(height, width) > THIN * min(height, width):  # resizing all of a strip of 6000x1 would take gigabytes
+        picture = tv.center_crop(picture, [min(height, THIN * width), min(width, THIN * height)])
+    if min(height, width) != size:
         picture = tv.resize(picture, [size], antialias=True)
     return tv.center_crop(picture, [size, size]).permute(1, 2, 0).numpy()
 

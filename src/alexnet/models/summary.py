@@ -1,16 +1,20 @@
 """A network layer by layer: shapes, parameters, and arithmetic to stand beside its accuracy."""
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from alexnet.models.lrn import LocalResponseNorm
 
 
 @dataclass(frozen=True)
 class Row:
     """One layer. flops: floating-point operations of one forward pass of one image, two for each multiply-add of
-    convolutions and linear layers; what comes between them counts as 0, as the literature has it.
+    convolutions, linear layers and other matrix products (torch.utils.flop_counter); what comes between them counts
+    as 0, as the literature has it, and so does local response normalisation.
     """
 
     name: str
@@ -20,32 +24,64 @@ class Row:
     flops: int
 
 
-def summarize(network: nn.Module, example: Tensor) -> list[Row]:
-    """Every layer that `example` (1, C, H, W) passes through, in that order."""
-    rows: list[Row] = []
+@dataclass(frozen=True)
+class Summary:
+    """rows: the layers. shape: of the network's output for one image. parameters, flops: of the whole network, which
+    may hold more than its layers do, or use one of them several times.
+    """
+
+    rows: list[Row]
+    shape: tuple[int, ...]
+    parameters: int
+    flops: int
+
+
+def summarize(network: nn.Module, example: Tensor) -> Summary:
+    """Every layer that `example` (1, C, H, W) passes through, in that order. Raises ValueError for an output that is no
+    tensor.
+    """
+    seen: list[tuple[str, nn.Module, tuple[int, ...]]] = []
     names = {layer: name for name, layer in network.named_modules() if not list(layer.children())}
 
-    def note(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        parameters = sum(p.numel() for p in layer.parameters())
-        flops = 0
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            flops = 2 * output.numel() * math.prod(layer.weight.shape[1:])
-        rows.append(Row(names[layer], type(layer).__name__, tuple(output.shape[1:]), parameters, flops))
+    def note(layer: nn.Module, _: tuple[Tensor, ...], output: Any) -> None:
+        seen.append((names[layer], layer, tuple(output.shape[1:]) if isinstance(output, Tensor) else ()))
 
     hooks = [layer.register_forward_hook(note) for layer in names]
-    training = network.training
-    with torch.no_grad():
-        network.eval()(example)
-    network.train(training)
-    for hook in hooks:
-        hook.remove()
-    return rows
+    training, fast = network.training, torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operation, which the counter does not know
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            output = network.eval()(example)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    if not isinstance(output, Tensor):
+        raise ValueError(f"gives a {type(output).__name__}; a tensor is needed, one row of logits for each picture")
+    counts = {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}
+    root = type(network).__name__
+    flops = {name: counts.get(f"{root}.{name}" if name else root, 0) for name in names.values()}
+    normalisation = {name for layer, name in names.items() if isinstance(layer, LocalResponseNorm)}
+    rows, shown = [], set()
+    for name, layer, shape in seen:
+        again = name in shown
+        shown.add(name)
+        parameters = 0 if again else sum(p.numel() for p in layer.parameters())
+        own = 0 if again or name in normalisation else flops[name]
+        rows.append(Row(name, type(layer).__name__, shape, parameters, own))
+    return Summary(
+        rows,
+        tuple(output.shape[1:]),
+        sum(p.numel() for p in network.parameters()),
+        counter.get_total_flops() - sum(flops[name] for name in normalisation),
+    )
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as text, with their sum."""
+def table(summary: Summary) -> str:
+    """The rows as text, and the whole network."""
     lines = [f"{'layer':22}{'':20}{'output':>16}{'parameters':>14}{'MFLOP':>10}"]
-    for row in [*rows, Row("total", "", (), sum(r.parameters for r in rows), sum(r.flops for r in rows))]:
+    for row in [*summary.rows, Row("total", "", (), summary.parameters, summary.flops)]:
         shape = " x ".join(map(str, row.shape))
         parameters = f"{row.parameters:,}" if row.parameters else ""
         flops = f"{row.flops / 1e6:,.1f}" if row.flops else ""

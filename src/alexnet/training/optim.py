@@ -1,6 +1,7 @@
 """Optimisers and learning-rate schedules, as the configs in conf/optimizer and conf/scheduler name them."""
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
 from alexnet.checks import MOST, flag, integer, number
+
+log = logging.getLogger("alexnet")
 
 MOST_LR = 1e6  # beyond it nothing is learnt by any network, and float32 ends
 
@@ -124,6 +127,7 @@ def plateau(
         factor,
         patience,
         min_lr=[group["lr"] * least for group in optimizer.param_groups],
+        eps=0,  # torch's own leaves out reductions of less than 1e-8
     )
     return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
 
@@ -151,6 +155,11 @@ def cosine(
     if math.isinf(steps):
         raise ValueError("a cosine needs an end: set trainer.max_epochs, or choose scheduler=plateau")
     warmup = warmup_epochs * epoch
+    if warmup >= steps:
+        log.warning(
+            "scheduler.warmup_epochs=%g is not over when the run is, after %d steps: its learning rate never reaches "
+            "optimizer.lr", warmup_epochs, steps,
+        )  # fmt: skip
 
     def scale(step: int) -> float:
         if step < warmup:

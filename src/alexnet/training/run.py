@@ -63,14 +63,19 @@ def train(cfg: DictConfig) -> float:
     network = paired(lambda: build(cfg, "model"), cfg.seed)
     with named("model"):
         layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
-        if layers[-1].shape != (data.num_classes,):
-            raise ValueError(f"num_classes={layers[-1].shape[0]}: the data have {data.num_classes}; leave it to them")
+        if layers.shape != (data.num_classes,):
+            if len(layers.shape) == 1 and "num_classes" in cfg.model:
+                raise ValueError(f"num_classes={layers.shape[0]}: the data have {data.num_classes}; leave it to them")
+            raise ValueError(
+                f"gives {layers.shape} for a picture; one number for each of {data.num_classes} classes "
+                f"is needed, ({data.num_classes},)"
+            )
     device, endless = _settle_trainer(cfg)
     optimizer, scheduler = build(cfg, "optimizer", _partial_=True), build(cfg, "scheduler", _partial_=True)
     with named("optimizer"):
         trial = make_optimizer(optimizer, network)
     with named("scheduler"):
-        make_schedule(scheduler, trial, 10, float("inf") if endless else 100, cfg.monitor, cfg.mode)
+        make_schedule(scheduler, trial, 1, float("inf") if endless else 10**6, cfg.monitor, cfg.mode)
     metrics = _build_each(cfg, "metrics", Metric)
     figures = ["loss", *accuracies(data.num_classes), *metrics]
     _check_root(cfg, figures)
@@ -150,8 +155,8 @@ def train(cfg: DictConfig) -> float:
             "monitor": cfg.monitor,
             "best_epoch": epoch,
             "epochs": trainer.current_epoch,
-            "parameters": sum(layer.parameters for layer in layers),
-            "flops_per_image": sum(layer.flops for layer in layers),
+            "parameters": layers.parameters,
+            "flops_per_image": layers.flops,
             "seconds": round(speed.seconds, 2),
             "images_per_second": round(speed.images / speed.seconds, 2) if speed.seconds else None,
             "seed": cfg.seed,
