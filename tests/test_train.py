@@ -113,6 +113,8 @@ MISTAKES = {
     "trainer.limit_train_batches=false": "trainer.limit_train_batches=False: must be a share",
     "trainer.limit_val_batches=1.5": "trainer.limit_val_batches=1.5: must be 0, a share up to 1.0, or a whole number",
     "trainer.num_nodes=99999999999999999999": "trainer.num_nodes=99999999999999999999: must be a whole number",
+    "+trainer.check_val_every_n_epoch=0": "trainer.check_val_every_n_epoch=0: must be a whole number of at least 1",
+    "trainer.deterministic=3": "trainer.deterministic=3: must be true, false or warn",
     "trainer.num_nodes=2 trainer.strategy=ddp": "trainer.num_nodes=2: start the run on every node",
     "trainer.log_every_n_steps=nan": "trainer.log_every_n_steps=nan: must be a whole number of at least 0",
     "trainer.log_every_n_steps=-1": "trainer.log_every_n_steps=-1: must be a whole number of at least 0",
@@ -217,7 +219,9 @@ def test_tensorboard_and_csv_hold_the_curves(smoke: Path) -> None:
     assert events.Scalars("train/loss")[-1].value == pytest.approx(metrics["train"]["loss"])
     assert events.Scalars("final/test_top1")[-1].value == pytest.approx(metrics["test"]["top1"])
     assert "_hparams_/session_start_info" in events.summary_metadata, "the HPARAMS tab"
-    assert b"model.lrn" in events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    varied = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    for name in (b"model.lrn", b"trainer.max_epochs", b"optimizer", b"AlexNet", b"cosine", b"compile"):
+        assert name in varied
     with (smoke / "metrics.csv").open() as file:
         assert {"train/loss", "val/top1"} <= set(next(csv.reader(file)))
 
@@ -270,6 +274,76 @@ def test_a_sweep_is_one_folder_with_a_folder_for_each_job(tmp_path: Path) -> Non
     assert done.stdout.count("test top-1 accuracy") == 4
 
 
+def test_a_sweep_says_each_failure_and_goes_on(tmp_path: Path) -> None:
+    tiny = (
+        *SMOKE,
+        "trainer.max_epochs=1",
+        "trainer.limit_train_batches=1",
+        "logger=none",
+        "trainer.limit_test_batches=1",
+    )
+    done = train_py("-m", "model.groups=3,1,5", *tiny, f'outputs="{tmp_path}/it\'s here"', code=1)
+    said = [line for line in done.stderr.splitlines() if line.startswith(("error: job", "job"))]
+    assert said[0].startswith("error: job 0 (model.groups=3")
+    assert "model.groups=5: conv2 has" in said[1]
+    assert "error: 2 of the sweep's jobs failed:" in done.stderr
+    assert len(said) == 4, "each when it happens, and a list at the end"
+    assert "Traceback" not in done.stderr
+    (sweep,) = (tmp_path / "it's here" / "smoke").iterdir()
+    assert [path.name for path in sweep.iterdir() if path.is_dir()] == ["1_model.groups=1"]
+
+
+@pytest.mark.parametrize("written", ["outputs=~/runs", "outputs='~/runs'"])
+def test_home_is_the_users_home(written: str, tmp_path: Path) -> None:
+    train_py(*SMOKE, "trainer.max_epochs=1", "logger=none", written, HOME=str(tmp_path))
+    assert list((tmp_path / "runs" / "smoke").glob("*/metrics.json"))
+
+
+INTERRUPTED = """
+import sys, time, runpy
+import alexnet.training.run as run
+
+def wait(*_, **__):
+    print("now", flush=True)
+    time.sleep(60)
+
+if "{phase}" == "setup":
+    run.PictureData.setup = wait
+else:
+    setattr(run.ImageClassifier, "{phase}_step", wait)
+sys.argv = ["train.py", *{arguments}]
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("phase", "number", "code"),
+    [("setup", signal.SIGINT, 130), ("training", signal.SIGTERM, 143), ("validation", signal.SIGTERM, 143),
+     ("test", signal.SIGINT, 130), ("test", signal.SIGTERM, 143)],
+)  # fmt: skip
+def test_every_phase_can_be_stopped(phase: str, number: int, code: int, tmp_path: Path) -> None:
+    arguments = [*SMOKE, "trainer.max_epochs=1", "logger=none", f"outputs={tmp_path}/o"]
+    script = INTERRUPTED.format(phase=phase, arguments=arguments)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line == "now\n":
+            process.send_signal(number)
+            break
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    line = said.strip().splitlines()[-1]
+    if phase == "setup":
+        assert line == "interrupted"
+        assert not (tmp_path / "o").exists()
+    else:
+        (folder,) = (tmp_path / "o" / "smoke").iterdir()
+        assert line == f"interrupted; what is done is in {folder}"
+    assert "Traceback" not in said
+
+
 def test_two_sweeps_at_once_keep_apart(tmp_path: Path) -> None:
     tiny = (
         "experiment=smoke",
@@ -302,7 +376,7 @@ def test_ctrl_c_says_what_is_left_and_ends_as_shells_expect(tmp_path: Path) -> N
             break
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted in epoch" in said
+    assert "interrupted; what is done is in" in said
     assert "Traceback" not in said
     (folder,) = (tmp_path / "smoke").iterdir()
     assert (folder / "checkpoints" / "last.ckpt").is_file()

@@ -5,7 +5,10 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,6 +19,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -26,7 +30,7 @@ from yaml import YAMLError
 
 from alexnet.checks import UserError, nearest
 
-FREE = ("trainer.devices",)  # a number, a list or auto
+FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto; true, false or warn
 PRESETS = ("experiment",)  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": ("seed", "monitor", "mode", "early_stopping", "compile", "channels_last", "outputs", "folder"),
@@ -44,18 +48,37 @@ def door() -> Iterator[None]:
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
+    pid, terminated = os.getpid(), []
+
+    def terminate(number: int, _: Any) -> None:
+        if os.getpid() != pid:  # a forked helper
+            os._exit(143)
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if in_main else None
     try:
+        # ~ is no character of Hydra's grammar, and shells leave it as it is in data.root=~/pictures
+        sys.argv[1:] = [re.sub(r"^([\w.+]+=)(~(?:/.*)?)$", _at_home, argument) for argument in sys.argv[1:]]
         _check_group_lists(sys.argv[1:])
         yield
     except KeyboardInterrupt as interrupt:
-        print(interrupt or "interrupted", file=sys.stderr)
-        sys.exit(130)
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        sys.exit(143 if terminated else 130)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         SweepFolder.remove_if_empty()
+        SweepFolder.tell_failures()
         hydras = not isinstance(error, ValueError) or "Config group override must be" in str(error)  # for model=null
         if full or not hydras:
             raise
-        sys.exit(f"error: {error if isinstance(error, UserError) else explain(error)}")
+        sys.exit(f"error: {explain(error)}")
+    except Exception:
+        SweepFolder.tell_failures()
+        raise
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _check_group_lists(arguments: list[str]) -> None:
@@ -70,7 +93,10 @@ def _check_group_lists(arguments: list[str]) -> None:
 
 
 def explain(error: Exception) -> str:
-    """An error of Hydra or OmegaConf in one or two lines, with the nearest known name."""
+    """What to say of an error: of Hydra or OmegaConf in one or two lines, with the nearest known name."""
+    if isinstance(error, UserError):  # a loader worker's comes with the worker's trace
+        text = str(error)
+        return text.rpartition("UserError: ")[2].strip() if text.startswith("Caught UserError") else text
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
@@ -109,6 +135,8 @@ def _check_paths(cfg: DictConfig) -> None:
     for key in ("outputs", "folder"):
         if not ((isinstance(cfg[key], str) and cfg[key]) or (key == "folder" and cfg[key] is None)):
             raise UserError(f"{key}={cfg[key]}: must be the path of a folder")
+        if cfg[key]:
+            cfg[key] = os.path.expanduser(cfg[key])
 
 
 def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
@@ -209,7 +237,7 @@ def new_folder(cfg: DictConfig) -> list[Path]:
         path = Path(cfg.folder)
     elif in_sweep():
         name = f"{hydra_config.job.num}_{hydra_config.job.override_dirname}".replace("/", "-")
-        name = name.encode()[:200].decode(errors="ignore")  # file systems allow 255 bytes
+        name = name.rstrip("_").encode()[:200].decode(errors="ignore")  # file systems allow 255 bytes
         path = Path(hydra_config.sweep.dir) / name
     else:
         path = _dated(cfg.outputs, hydra_config.runtime.choices)
@@ -235,6 +263,7 @@ class SweepFolder(Callback):
     """Gives every sweep a folder of its own, and takes it away if no run came to be."""
 
     made: ClassVar[list[Path]] = []
+    failed: ClassVar[list[str]] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         try:
@@ -248,12 +277,49 @@ class SweepFolder(Callback):
         path = str(SweepFolder.made[0])
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = path
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{path}'")  # the jobs compose their config anew
+            typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+            fixed = [o.key_or_group for o in typed if not o.is_sweep_override()]
+            config.hydra.overrides.hydra += [  # the jobs compose their config anew
+                f"hydra.sweep.dir={_quoted(path)}",
+                # a job's folder is named after what the sweep varies
+                f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quoted, [*fixed, 'outputs']))}]",
+            ]
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Says at once that a job of a sweep has failed; the others go on."""
+        if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
+            return
+        try:
+            _ = job_return.return_value
+        except Exception as error:
+            known = isinstance(error, UserError | HydraException | OmegaConfBaseException)
+            if not known:
+                traceback.print_exception(error)
+            reason = explain(error) if known else f"{type(error).__name__}: {error}"
+            job = f"job {config.hydra.job.num} ({' '.join(job_return.overrides or ())})"
+            print(f"error: {job}: {reason}", file=sys.stderr, flush=True)
+            SweepFolder.failed.append(f"{job}: {reason}")
+
+    @classmethod
+    def tell_failures(cls) -> None:
+        """Ends the program where jobs of its sweep have failed, with a list of them."""
+        if cls.failed:
+            failed, cls.failed = cls.failed, []
+            sys.exit("\n".join([f"error: {len(failed)} of the sweep's jobs failed:", *failed]))
 
     @classmethod
     def remove_if_empty(cls) -> None:
         if cls.made and all(p.name == "multirun.yaml" for p in cls.made[0].iterdir()):
             discard(cls.made)
+
+
+def _at_home(path: re.Match[str]) -> str:
+    return path[1] + _quoted(os.path.expanduser(path[2]))
+
+
+def _quoted(text: str) -> str:
+    """As a string of Hydra's override grammar."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _dated(outputs: str | Path, choices: Mapping[str, Any]) -> Path:

@@ -1,8 +1,10 @@
 """Training inside this process: what comes out of a run, whatever went in."""
 
+import csv
 import json
 import logging
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from alexnet import load
 from alexnet.checks import UserError
+from alexnet.config import door
 from alexnet.models import AlexNet
 from alexnet.training.run import train
 
@@ -146,7 +150,6 @@ def test_one_class_in_a_batch_and_a_folder_of_pictures(run: Callable, pictures: 
 
 def test_the_figures_are_those_of_the_best_checkpoint(run: Callable) -> None:
     """Recomputed here from the pictures and the checkpoint, in float64 and without Lightning."""
-    from alexnet import load
     from alexnet.data import PictureData
 
     folder, metrics = run(
@@ -275,3 +278,55 @@ def test_a_network_that_does_not_take_its_input_is_said(config: Config, tmp_path
     with pytest.raises(UserError, match=r"model: .*shapes cannot be multiplied.*HYDRA_FULL_ERROR=1 shows where"):
         train(cfg)
     assert not (tmp_path / "o").exists()
+
+
+def test_the_best_epoch_by_training_is_that_epoch(run: Callable) -> None:
+    """With a validation every second epoch, whose figures belong to no other."""
+    folder, metrics = run(
+        "+trainer.check_val_every_n_epoch=2", "monitor=train/loss", "mode=min", "trainer.max_epochs=5", "logger=csv",
+        "trainer.limit_train_batches=6",
+    )  # fmt: skip
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    losses = {int(row["epoch"]): float(row["train/loss"]) for row in rows if row["train/loss"]}
+    assert len(losses) == 5
+    best = min(losses, key=losses.__getitem__)
+    assert metrics["best_epoch"] == best + 1
+    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["metrics"]["train/loss"] == pytest.approx(losses[best])
+    lines = [line for line in (folder / "train.log").read_text().splitlines() if "epoch " in line and "/5:" in line]
+    assert ["val loss" in line for line in lines] == [False, True, False, True, False]
+    assert math.isfinite(metrics["val"]["loss"]), "measured on the best checkpoint"
+
+
+def test_lightnings_own_switches(run: Callable) -> None:
+    run("+trainer.enable_progress_bar=false", "trainer.deterministic=warn")
+
+
+def test_a_network_made_by_a_function_comes_back(config: Config, tmp_path: Path) -> None:
+    cfg = config(f"folder={tmp_path / 'run'}", *TINY)
+    cfg.model = {"_target_": "torchvision.models.squeezenet1_1", "num_classes": "${data.num_classes}"}
+    train(cfg)
+    assert load(tmp_path / "run")(torch.zeros(2, 3, 67, 67)).shape == (2, 10)
+
+
+def test_a_network_that_could_not_be_loaded_is_refused(config: Config, tmp_path: Path) -> None:
+    cfg = config(f"outputs={tmp_path / 'o'}", *TINY)
+    cfg.model = {"_target_": "tests.training.test_run.Foreign"}
+    with pytest.raises(UserError, match=r"model._target_=tests.training.test_run.Foreign: no network class of alexnet"):
+        train(cfg)
+    assert not (tmp_path / "o").exists()
+
+
+class Foreign(torch.nn.Identity):
+    pass
+
+
+def test_a_broken_picture_in_a_worker_is_one_line(config: Config, pictures: Path, tmp_path: Path) -> None:
+    cfg = config(*TINY, "data=folder", f"data.root={pictures}", "data.size=80", "data.crop=67", "data.packed=false",
+                 "data.workers=1", f"outputs={tmp_path / 'o'}", "trainer.limit_train_batches=1.0")  # fmt: skip
+    for path in (pictures / "training").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(SystemExit) as ended, door():
+        train(cfg)
+    assert re.fullmatch(r"error: data: cannot read n./\d.png: .*", str(ended.value.code))

@@ -47,8 +47,9 @@ class Speed(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         pl_module.log("images_per_second", self.rate, rank_zero_only=True)
         metrics, epoch, epochs = trainer.callback_metrics, trainer.current_epoch + 1, trainer.max_epochs
+        stages = ("train", "val") if getattr(pl_module, "validated", epoch - 1) == epoch - 1 else ("train",)
         parts = [f"{stage} loss {metrics[f'{stage}/loss']:.4f} top-1 {metrics[f'{stage}/top1']:.4f}"
-                 for stage in ("train", "val") if f"{stage}/loss" in metrics]  # fmt: skip
+                 for stage in stages if f"{stage}/loss" in metrics]  # fmt: skip
         each = (time.perf_counter() - self.begin) / epoch
         left = f", {each * (epochs - epoch):.0f} s left" if epochs and epochs > 0 else ""
         log.info("epoch %d/%s: %s, %.1f images/s%s", epoch, epochs, ", ".join(parts), self.rate, left)

@@ -1,17 +1,41 @@
-"""How a network comes back out of a checkpoint."""
+"""How a checkpoint comes to lie on the disk, whole, and how a network comes back out of it."""
 
-import pickle
+import os
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
+from torchvision.models import list_models
 
 from alexnet.checks import UserError
 
 PREFIX = "network."  # ImageClassifier.network
 TRUSTED = ("alexnet", "torch", "torchvision")
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes beside, to the disk, and renames: a kill or a full disk leaves the checkpoint that was there before.
+
+    Lightning's own writes into the folder for temporary files, and copies from there to another file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.part")
+        try:
+            with beside.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def load(path: str | Path) -> nn.Module:
@@ -24,10 +48,16 @@ def load(path: str | Path) -> nn.Module:
         UserError: for a file that is no checkpoint of this project, or that names code it may not run.
     """
     checkpoint = read(path)
-    model = dict(checkpoint["config"]["model"])
-    network = _class(model.pop("_target_"), path)(**model)
-    weights = {key.removeprefix(PREFIX): v for key, v in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
-    network.load_state_dict(weights)
+    try:
+        model = dict(checkpoint["config"]["model"])
+        make = network_class(model.pop("_target_"))
+        if "weights" in model:  # torchvision's, which were only the start
+            model["weights"] = None
+        network = make(**model)
+        state = checkpoint["state_dict"].items()
+        network.load_state_dict({key.removeprefix(PREFIX): v for key, v in state if key.startswith(PREFIX)})
+    except Exception as error:  # whatever a file holds that was made or changed by somebody else
+        raise UserError(f"checkpoint={path}: cannot be rebuilt: {' '.join(str(error).split())[:300]}") from error
     return network.eval()
 
 
@@ -39,16 +69,23 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(f"checkpoint={path}: no such file: {file}")
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file raises nearly every kind
         raise UserError(f"checkpoint={path}: not a checkpoint that can be read safely: {error!r:.150}") from None
     if not isinstance(checkpoint, dict) or not {"config", "data", "state_dict"} <= checkpoint.keys():
         raise UserError(f"checkpoint={path}: not a checkpoint of this project: it lacks config, data or state_dict")
     return checkpoint
 
 
-def _class(target: str, path: str | Path) -> type[nn.Module]:
+def network_class(target: str) -> Callable[..., nn.Module]:
+    """The network's class, or torchvision's function that makes it. Raises ValueError for one that is not trusted:
+    a checkpoint may come from anybody.
+    """
     module, _, name = target.rpartition(".")
     found = getattr(import_module(module), name, None) if module.split(".")[0] in TRUSTED else None
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"checkpoint={path}: its network {target} is no torch module of {', '.join(TRUSTED)}: refused")
+    is_class = isinstance(found, type) and issubclass(found, nn.Module)
+    if found is None or not (is_class or (module.startswith("torchvision.models") and name in list_models())):
+        raise ValueError(
+            f"_target_={target}: no network class of {', '.join(TRUSTED)}, and no other is loaded from a checkpoint; "
+            f"put one into src/alexnet/models"
+        )
     return found

@@ -52,6 +52,7 @@ class ImageClassifier(LightningModule):
         self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.optimizer, self.scheduler = optimizer, scheduler
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record or {}
+        self.validated = -1  # the last epoch that was
         figures = MetricCollection(accuracies(num_classes) | (metrics or {}))  # type: ignore[arg-type]
         self.train_figures, self.val_figures, self.test_figures = (
             figures.clone(prefix=f"{split}/") for split in ("train", "val", "test")
@@ -95,17 +96,23 @@ class ImageClassifier(LightningModule):
         else:
             nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
 
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            self.validated = self.current_epoch
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Plain values only: torch.load(weights_only=True) then reads the file without running anything from it."""
         checkpoint |= self.record
-        checkpoint["metrics"] = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+        figures = self.trainer.callback_metrics.items()
+        stale = self.validated != self.current_epoch  # Lightning keeps the figures of the last validation
+        checkpoint["metrics"] = {k: v.item() for k, v in figures if not (stale and k.startswith("val/"))}
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self.network)
         steps = self.trainer.estimated_stepping_batches
         epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = make_schedule(self.scheduler, optimizer, epoch, steps, self.monitor, self.mode)
-        if schedule and "monitor" in schedule:  # it has a value only after a validation
+        if schedule and schedule.get("monitor", "").startswith("val"):  # it has a value only after a validation
             schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule else {})
 

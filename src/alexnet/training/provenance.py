@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).parent
+SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
 
 
 def write(path: Path, text: str) -> None:
     """Writes beside and renames, so that nobody ever reads half a file."""
     beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_text(text, encoding="utf-8", errors="surrogateescape")
     os.replace(beside, path)
 
 
@@ -46,15 +47,34 @@ def origin() -> dict[str, Any]:
 
 
 def git_diff() -> str | None:
-    """What the working tree holds beyond the commit: changed files, and the names of new ones."""
-    changed, new = _git("diff", "HEAD"), _git("ls-files", "--others", "--exclude-standard")
-    return "\n".join([*filter(None, [changed]), *(f"# not in git: {name}" for name in (new or "").split())]) or None
+    """What the working tree holds beyond the commit, as a patch that git apply takes: changed files, and new ones that
+    are source and small. Other new files are named.
+    """
+    plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--binary", "--src-prefix=a/", "--dst-prefix=b/")
+    root = _git("rev-parse", "--show-toplevel")
+    if root is None:
+        return None
+    parts = [_git("diff", "HEAD", *plain, cwd=root) or ""]
+    for name in filter(None, (_git("ls-files", "--others", "--exclude-standard", "-z", cwd=root) or "").split("\0")):
+        path = Path(root, name)
+        if path.suffix in SOURCE and path.is_file() and path.stat().st_size <= 1_000_000:
+            parts.append(_git("diff", "--no-index", *plain, "--", os.devnull, name, cwd=root, codes=(0, 1)) or "")
+        else:
+            parts.append(f"# not in git: {name}")
+    return "\n".join(filter(None, parts)) or None
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str, cwd: str | None = None, codes: tuple[int, ...] = (0,)) -> str | None:
     """What git says of the folder this code lies in; None without git, or outside a repository."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True, check=True, timeout=30)
-        return done.stdout.rstrip()
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=cwd or HERE,
+            capture_output=True,
+            timeout=30,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+        return done.stdout.removesuffix("\n") if done.returncode in codes else None
     except (OSError, subprocess.SubprocessError):
         return None

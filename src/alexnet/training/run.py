@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from alexnet.models.init import paired
 from alexnet.models.summary import summarize, table
 from alexnet.pictures.sheet import InputSheet
 from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN
-from alexnet.training.checkpoint import read
+from alexnet.training.checkpoint import WholeCheckpoints, network_class, read
 from alexnet.training.module import ImageClassifier, accuracies
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.provenance import git_diff, origin, write, write_json
@@ -38,9 +39,15 @@ log = logging.getLogger("alexnet")
 
 
 # Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
-OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "overfit_batches")
+OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "overfit_batches", "plugins")
 WAIT = timedelta(minutes=10)  # for the other nodes, before the run and at every exchange
-LEAST = {"max_epochs": -1, "accumulate_grad_batches": 1, "num_nodes": 1, "log_every_n_steps": 0}
+LEAST = {
+    "max_epochs": -1,
+    "accumulate_grad_batches": 1,
+    "num_nodes": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+}
 LEAST |= {"num_sanity_val_steps": -1}  # all of them
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -62,6 +69,7 @@ def train(cfg: DictConfig) -> float:
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
     network = paired(lambda: build(cfg, "model"), cfg.seed)
     with named("model"):
+        network_class(cfg.model._target_)
         layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
         if layers.shape != (data.num_classes,):
             if len(layers.shape) == 1 and "num_classes" in cfg.model:
@@ -89,7 +97,7 @@ def train(cfg: DictConfig) -> float:
 
     made = new_folder(cfg)
     folder = made[0]
-    with _messages(folder / "train.log"):
+    with _messages(folder / "train.log"), _interrupts(folder):
         if not validates:
             log.info("no validation pictures: %s says which epoch is best", cfg.monitor)
         config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
@@ -105,17 +113,38 @@ def train(cfg: DictConfig) -> float:
             cfg.channels_last,
         )  # fmt: skip
         keep = partial(ModelCheckpoint, folder / "checkpoints", enable_version_counter=False)
-        best = keep(filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True)
+        of_training = cfg.monitor.startswith("train") or None  # known only once the epoch is over
+        best = keep(
+            filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True,
+            save_on_train_epoch_end=of_training,
+        )  # fmt: skip
         last = keep(filename="last")
         speed = Speed()
-        callbacks: list[Callback] = [speed, ProgressBar(speed), StopAtNaN(), InputSheet(data), best, last]
+        callbacks: list[Callback] = [speed, StopAtNaN(), InputSheet(data), best, last]
+        if cfg.trainer.get("enable_progress_bar", True):
+            callbacks.append(ProgressBar(speed))
         callbacks += _build_each(cfg, "callbacks", Callback).values()
         loggers = list(_build_each(cfg, "logger", Logger).values())
         if loggers:
             callbacks.append(LearningRateMonitor())
         if cfg.early_stopping is not None:
-            callbacks.append(EarlyStopping(cfg.monitor, mode=cfg.mode, patience=cfg.early_stopping, check_finite=False))
-        trainer: Trainer = build(cfg, "trainer", logger=loggers, callbacks=callbacks, default_root_dir=str(folder))
+            callbacks.append(
+                EarlyStopping(
+                    cfg.monitor,
+                    mode=cfg.mode,
+                    patience=cfg.early_stopping,
+                    check_finite=False,
+                    check_on_train_epoch_end=of_training,
+                )
+            )
+        trainer: Trainer = build(
+            cfg,
+            "trainer",
+            logger=loggers,
+            callbacks=callbacks,
+            default_root_dir=str(folder),
+            plugins=[WholeCheckpoints()],
+        )
         if trainer.num_nodes > 1:
             trainer.strategy._timeout = WAIT  # type: ignore[attr-defined]  # public only where the strategy is made
             log.info("node %d of %d: waiting for the others, up to %s", trainer.node_rank, trainer.num_nodes, WAIT)
@@ -133,14 +162,13 @@ def train(cfg: DictConfig) -> float:
                 raise
             discard(made)  # Lightning found the trainer's values not to suit each other or the data
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt(
-                f"interrupted in epoch {trainer.current_epoch + 1}; what is done is in {folder}"
-            ) from error
         result: dict[str, Any] = _by_split(trainer.callback_metrics, figures)
         if best.best_model_path:
             chosen = read(best.best_model_path)
             epoch, measured = chosen["epoch"] + 1, chosen["metrics"]
+            if validates and "val/loss" not in measured:  # not of that epoch
+                trainer.validate(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
+                measured = trainer.callback_metrics
         else:  # the run ended before its first validation
             if validates:
                 trainer.validate(module, datamodule=data, verbose=False)
@@ -194,6 +222,8 @@ def _settle_trainer(cfg: DictConfig) -> tuple[torch.device, bool]:
                 integer(name, cfg.trainer[name], least)
         for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
             _share_or_count(name, cfg.trainer[name], none=name != "limit_train_batches")
+        if cfg.trainer.get("deterministic", False) not in (True, False, "warn"):
+            raise ValueError(f"deterministic={cfg.trainer.deterministic}: must be true, false or warn")
         if cfg.trainer.gradient_clip_val is not None:
             number("gradient_clip_val", cfg.trainer.gradient_clip_val, 0)
         auto = one_of("precision", cfg.trainer.precision, PRECISIONS) == "auto"
@@ -274,6 +304,18 @@ def _messages(path: Path) -> Iterator[None]:
         keep.close()
 
 
+@contextmanager
+def _interrupts(folder: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM in any phase: one line that says where things are."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
+        raise KeyboardInterrupt(f"interrupted; what is done is in {folder}") from error
+
+
 def _write_origin(folder: Path, cfg: DictConfig, data: PictureData) -> None:
     """config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run."""
     write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
@@ -296,8 +338,10 @@ def _by_split(metrics: dict[str, Any], figures: list[str]) -> dict[str, dict[str
 
 def _log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[str, Any]) -> None:
     """What a study varies, beside the final figures: TensorBoard's HPARAMS tab."""
-    groups = ("model", "data", "augment", "optimizer", "scheduler")
+    groups = ("model", "data", "augment", "optimizer", "scheduler", "trainer")
     settings = {f"{g}.{k}": v for g in groups for k, v in config[g].items() if not k.startswith("_")}
+    settings |= {g: config[g]["_target_"].rpartition(".")[2] for g in groups}
+    settings |= {key: config[key] for key in ("monitor", "early_stopping", "compile", "channels_last")}
     plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
     settings = {"seed": config["seed"]} | plain
     figures = {f"final/{split}_{k}": v for split in ("train", "val", "test") for k, v in result.get(split, {}).items()}

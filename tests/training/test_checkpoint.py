@@ -1,0 +1,91 @@
+"""Checkpoints are whole or not there, and what is none is refused in one line."""
+
+import errno
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alexnet import load
+from alexnet.checks import UserError
+from alexnet.models import AlexNet
+from alexnet.training.checkpoint import WholeCheckpoints
+
+
+def good() -> dict[str, Any]:
+    model = {"_target_": "alexnet.models.AlexNet", "num_classes": 3, "width": 0.0625, "image_size": 67}
+    network = AlexNet(num_classes=3, width=0.0625, image_size=67)
+    state = {f"network.{key}": value for key, value in network.state_dict().items()}
+    return {"config": {"model": model}, "data": {}, "state_dict": state}
+
+
+def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, original = tmp_path / "checkpoints" / "last.ckpt", torch.save
+    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    beside: list[str] = []
+
+    def full(checkpoint: Any, file: Any) -> None:
+        buffer = io.BytesIO()
+        original(checkpoint, buffer)
+        file.write(buffer.getvalue()[:100])
+        beside.extend(p.name for p in path.parent.iterdir())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        WholeCheckpoints().save_checkpoint({"step": 2}, path)
+    assert sorted(beside) == [".last.ckpt.part", "last.ckpt"], "nowhere else"
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
+    assert torch.load(path, weights_only=True) == {"step": 1}
+
+
+CHANGES: dict[str, Any] = {
+    "no target": lambda c: c["config"]["model"].pop("_target_"),
+    "target of another type": lambda c: c["config"]["model"].update(_target_=3),
+    "target that is not there": lambda c: c["config"]["model"].update(_target_="torch.nn.Nothing"),
+    "module that is not there": lambda c: c["config"]["model"].update(_target_="torch.nothing.Nothing"),
+    "a function of torch": lambda c: c["config"]["model"].update(_target_="torch.hub.load"),
+    "a builtin": lambda c: c["config"]["model"].update(_target_="os.system"),
+    "argument that is not there": lambda c: c["config"]["model"].update(lrm=True),
+    "argument out of range": lambda c: c["config"]["model"].update(width=-1),
+    "model of another type": lambda c: c["config"].update(model=[1, 2]),
+    "config of another type": lambda c: c.update(config=None),
+    "weights of another type": lambda c: c.update(state_dict=7),
+    "weights of another shape": lambda c: c["state_dict"].update({"network.features.conv1.bias": torch.zeros(1)}),
+    "weights missing": lambda c: c["state_dict"].pop("network.features.conv1.bias"),
+    "keys of another type": lambda c: c.update(state_dict={1: 2}),
+    "extra state of another type": lambda c: c["state_dict"].update({"network._extra_state": 5}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_checkpoints_are_refused(change: str, tmp_path: Path) -> None:
+    checkpoint = good()
+    torch.save(checkpoint, tmp_path / "good.ckpt")
+    assert load(tmp_path / "good.ckpt")(torch.zeros(1, 3, 67, 67)).shape == (1, 3)
+    CHANGES[change](checkpoint)
+    torch.save(checkpoint, tmp_path / "changed.ckpt")
+    with pytest.raises(UserError, match="checkpoint="):
+        load(tmp_path / "changed.ckpt")
+
+
+def test_foreign_and_damaged_files_are_refused(tmp_path: Path) -> None:
+    torch.save(good(), tmp_path / "good.ckpt")
+    content, draw = (tmp_path / "good.ckpt").read_bytes(), random.Random(0)
+    files = [b"", b"text", b"\x80\x04N.", content[: len(content) // 2]]
+    for _ in range(60):  # in the zip's directory and the pickle: a changed weight cannot be told from a trained one
+        changed = bytearray(content)
+        changed[draw.randrange(64, 1500)] ^= 1 << draw.randrange(8)
+        files.append(bytes(changed))
+    for each in files:
+        (tmp_path / "file.ckpt").write_bytes(each)
+        try:
+            load(tmp_path / "file.ckpt")
+        except UserError:
+            continue
+        assert len(each) == len(content)
+    with pytest.raises(UserError, match="no such file"):
+        load(tmp_path / "none.ckpt")
