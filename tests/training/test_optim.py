@@ -143,7 +143,8 @@ def test_every_reduction_of_a_small_rate_is_made() -> None:
     assert rates(schedule, optimizer, [0.5] * 9)[-1][0] == pytest.approx(1e-9, rel=1e-6)
 
 
-def test_a_warm_up_that_does_not_end_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warm_up_that_does_not_end_is_said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optim.log, "propagate", True)  # a run in this process has turned it off
     for epochs, said in ((3, True), (1, False)):
         caplog.clear()
         optim.cosine(optim.sgd(nn.Linear(1, 1)), 10, 20, "m", "max", warmup_epochs=epochs)
