@@ -309,8 +309,11 @@ def _interrupts(folder: Path) -> Iterator[None]:
     """Ctrl-C and SIGTERM in any phase: one line that says where things are."""
     try:
         yield
-    except (SystemExit, KeyboardInterrupt) as error:
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+    except BaseException as error:
+        began: BaseException | None = error  # Lightning makes a SystemExit of it, and torch.save a RuntimeError
+        while began is not None and not isinstance(began, KeyboardInterrupt):
+            began = began.__context__
+        if began is None:
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
         raise KeyboardInterrupt(f"interrupted; what is done is in {folder}") from error
