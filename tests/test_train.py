@@ -27,6 +27,7 @@ from alexnet.training.run import train
 from tests.conftest import ROOT, SMOKE, program, train_py
 
 Config = Callable[..., DictConfig]
+TINY = (*SMOKE, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
 
 
 def test_help_shows_how_to_use_it() -> None:
@@ -241,8 +242,7 @@ def test_checkpoints_hold_plain_values_and_rebuild_the_network(smoke: Path) -> N
 
 def test_an_ablated_checkpoint_does_not_pass_for_the_whole_network(tmp_path: Path) -> None:
     train_py(
-        "experiment=smoke",
-        "model.width=0.125",
+        *SMOKE,
         "model.lrn=false",
         "trainer.max_epochs=1",
         f"folder={tmp_path}/run",
@@ -257,14 +257,7 @@ def test_an_ablated_checkpoint_does_not_pass_for_the_whole_network(tmp_path: Pat
 
 
 def test_a_sweep_is_one_folder_with_a_folder_for_each_job(tmp_path: Path) -> None:
-    tiny = (
-        "experiment=smoke",
-        "model.width=0.125",
-        "trainer.max_epochs=1",
-        "trainer.limit_train_batches=1",
-        "logger=none",
-    )
-    done = train_py("-m", "model.lrn=true,false", "seed=1,2", *tiny, f"outputs={tmp_path}")
+    done = train_py("-m", "model.lrn=true,false", "seed=1,2", *TINY, f"outputs={tmp_path}")
     (sweep,) = (tmp_path / "smoke").iterdir()
     jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
     assert len(jobs) == 4
@@ -275,14 +268,7 @@ def test_a_sweep_is_one_folder_with_a_folder_for_each_job(tmp_path: Path) -> Non
 
 
 def test_a_sweep_says_each_failure_and_goes_on(tmp_path: Path) -> None:
-    tiny = (
-        *SMOKE,
-        "trainer.max_epochs=1",
-        "trainer.limit_train_batches=1",
-        "logger=none",
-        "trainer.limit_test_batches=1",
-    )
-    done = train_py("-m", "model.groups=3,1,5", *tiny, f'outputs="{tmp_path}/it\'s here"', code=1)
+    done = train_py("-m", "model.groups=3,1,5", *TINY, f'outputs="{tmp_path}/it\'s here"', code=1)
     said = [line for line in done.stderr.splitlines() if line.startswith(("error: job", "job"))]
     assert said[0].startswith("error: job 0 (model.groups=3")
     assert "model.groups=5: conv2 has" in said[1]
@@ -297,6 +283,20 @@ def test_a_sweep_says_each_failure_and_goes_on(tmp_path: Path) -> None:
 def test_home_is_the_users_home(written: str, tmp_path: Path) -> None:
     train_py(*SMOKE, "trainer.max_epochs=1", "logger=none", written, HOME=str(tmp_path))
     assert list((tmp_path / "runs" / "smoke").glob("*/metrics.json"))
+
+
+def interrupted(*arguments: str, at: str, number: int) -> tuple[int, str]:
+    """Python with `arguments`, sent a signal when it prints a line that starts with `at`: exit code and stderr."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(at):
+            process.send_signal(number)
+            break
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
 
 
 INTERRUPTED = """
@@ -324,16 +324,8 @@ runpy.run_path("train.py", run_name="__main__")
 def test_every_phase_can_be_stopped(phase: str, number: int, code: int, tmp_path: Path) -> None:
     arguments = [*SMOKE, "trainer.max_epochs=1", "logger=none", f"outputs={tmp_path}/o"]
     script = INTERRUPTED.format(phase=phase, arguments=arguments)
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line == "now\n":
-            process.send_signal(number)
-            break
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code, said
+    ended, said = interrupted("-c", script, at="now\n", number=number)
+    assert ended == code, said
     line = said.strip().splitlines()[-1]
     if phase == "setup":
         assert line == "interrupted"
@@ -345,37 +337,18 @@ def test_every_phase_can_be_stopped(phase: str, number: int, code: int, tmp_path
 
 
 def test_two_sweeps_at_once_keep_apart(tmp_path: Path) -> None:
-    tiny = (
-        "experiment=smoke",
-        "model.width=0.125",
-        "trainer.max_epochs=1",
-        "trainer.limit_train_batches=1",
-        "logger=none",
-    )
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda seed: train_py("-m", f"seed={seed}", *tiny, f"outputs={tmp_path}"), (3, 4)))
+        list(pool.map(lambda seed: train_py("-m", f"seed={seed}", *TINY, f"outputs={tmp_path}"), (3, 4)))
     found = sorted((tmp_path / "smoke").glob("*/*/metrics.json"))
     assert [json.loads(path.read_text())["seed"] for path in found] in ([3, 4], [4, 3])
     assert len({path.parent.parent for path in found}) == 2
 
 
 def test_ctrl_c_says_what_is_left_and_ends_as_shells_expect(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "train.py",
-        "experiment=smoke",
-        "model.width=0.125",
-        "trainer.max_epochs=500",
-        f"outputs={tmp_path}",
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 2/"):
-            process.send_signal(signal.SIGINT)
-            break
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    ended, said = interrupted(
+        "train.py", *SMOKE, "trainer.max_epochs=500", f"outputs={tmp_path}", at="epoch 2/", number=signal.SIGINT
+    )
+    assert ended == 130
     assert "interrupted; what is done is in" in said
     assert "Traceback" not in said
     (folder,) = (tmp_path / "smoke").iterdir()

@@ -195,7 +195,7 @@ def _class(name: Any) -> Any:
     quiet.disabled = True
     try:
         return get_object(name)
-    except (InstantiationException, ImportError, ValueError, AttributeError) as error:
+    except (ImportError, ValueError) as error:
         raise ValueError(f"_target_={name}: {' '.join(str(error).split())}") from error
     finally:
         quiet.disabled = False

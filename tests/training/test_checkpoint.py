@@ -1,7 +1,5 @@
-"""Checkpoints are whole or not there, and what is none is refused in one line."""
+"""What is no checkpoint of this project is refused in one line."""
 
-import errno
-import io
 import random
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import torch
 from alexnet import load
 from alexnet.checks import UserError
 from alexnet.models import AlexNet
-from alexnet.training.checkpoint import WholeCheckpoints
 
 
 def good() -> dict[str, Any]:
@@ -20,26 +17,6 @@ def good() -> dict[str, Any]:
     network = AlexNet(num_classes=3, width=0.0625, image_size=67)
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
     return {"config": {"model": model}, "data": {}, "state_dict": state}
-
-
-def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, original = tmp_path / "checkpoints" / "last.ckpt", torch.save
-    WholeCheckpoints().save_checkpoint({"step": 1}, path)
-    beside: list[str] = []
-
-    def full(checkpoint: Any, file: Any) -> None:
-        buffer = io.BytesIO()
-        original(checkpoint, buffer)
-        file.write(buffer.getvalue()[:100])
-        beside.extend(p.name for p in path.parent.iterdir())
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        WholeCheckpoints().save_checkpoint({"step": 2}, path)
-    assert sorted(beside) == [".last.ckpt.part", "last.ckpt"], "nowhere else"
-    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
-    assert torch.load(path, weights_only=True) == {"step": 1}
 
 
 CHANGES: dict[str, Any] = {

@@ -1,41 +1,17 @@
-"""How a checkpoint comes to lie on the disk, whole, and how a network comes back out of it."""
+"""How a network comes back out of a checkpoint."""
 
-import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
-from torchvision.models import list_models
 
 from alexnet.checks import UserError
 
 PREFIX = "network."  # ImageClassifier.network
 TRUSTED = ("alexnet", "torch", "torchvision")
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes beside, to the disk, and renames: a kill or a full disk leaves the checkpoint that was there before.
-
-    Lightning's own writes into the folder for temporary files, and copies from there to another file system.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.part")
-        try:
-            with beside.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
 
 
 def load(path: str | Path) -> nn.Module:
@@ -83,9 +59,15 @@ def network_class(target: str) -> Callable[..., nn.Module]:
     module, _, name = target.rpartition(".")
     found = getattr(import_module(module), name, None) if module.split(".")[0] in TRUSTED else None
     is_class = isinstance(found, type) and issubclass(found, nn.Module)
-    if found is None or not (is_class or (module.startswith("torchvision.models") and name in list_models())):
+    if found is None or not (is_class or (module.startswith("torchvision.models") and _makes_a_network(name))):
         raise ValueError(
             f"_target_={target}: no network class of {', '.join(TRUSTED)}, and no other is loaded from a checkpoint; "
             f"put one into src/alexnet/models"
         )
     return found
+
+
+def _makes_a_network(name: str) -> bool:
+    from torchvision.models import list_models
+
+    return name in list_models()

@@ -95,10 +95,10 @@ def make_schedule(
     cls, given = partial.func, partial.keywords  # type: ignore[attr-defined]
     if issubclass(cls, ReduceLROnPlateau):
         return {"scheduler": partial(optimizer, **{"mode": mode} | given), "interval": "epoch", "monitor": monitor}
-    if "total_steps" in inspect.signature(cls).parameters and not given.keys() & {"total_steps", "epochs"}:
-        given = given | {"total_steps": steps}
+    takes_total = "total_steps" in inspect.signature(cls).parameters
+    total = {"total_steps": steps} if takes_total and not given.keys() & {"total_steps", "epochs"} else {}
     interval = "step" if issubclass(cls, OneCycleLR | CyclicLR) else "epoch"
-    return {"scheduler": cls(optimizer, *partial.args, **given), "interval": interval}  # type: ignore[attr-defined]
+    return {"scheduler": partial(optimizer, **total), "interval": interval}
 
 
 def _is_class(partial: Callable[..., Any], kind: type) -> bool:

@@ -30,7 +30,8 @@ from alexnet.models.init import paired
 from alexnet.models.summary import summarize, table
 from alexnet.pictures.sheet import InputSheet
 from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN
-from alexnet.training.checkpoint import WholeCheckpoints, network_class, read
+from alexnet.training.checkpoint import network_class, read
+from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.module import ImageClassifier, accuracies
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.provenance import git_diff, origin, write, write_json
@@ -47,8 +48,8 @@ LEAST = {
     "num_nodes": 1,
     "check_val_every_n_epoch": 1,
     "log_every_n_steps": 0,
+    "num_sanity_val_steps": -1,  # all of them
 }
-LEAST |= {"num_sanity_val_steps": -1}  # all of them
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 

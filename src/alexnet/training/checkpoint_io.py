@@ -1,0 +1,29 @@
+"""How a checkpoint comes to lie on the disk: whole, or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes beside, to the disk, and renames: a kill or a full disk leaves the checkpoint that was there before.
+
+    Lightning's own writes into the folder for temporary files, and copies from there to another file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.part")
+        try:
+            with beside.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
