@@ -38,7 +38,9 @@ def test_train_does_not_install_twice_and_says_what_is_next(tmp_path: Path) -> N
     (tmp_path / "venv" / "installed").touch()
     overrides = "experiment=smoke model.width=0.125 data.crop=99 model.lrn=false"
     arguments = f"{overrides} outputs={tmp_path}"
-    done = program("make", "train", f"VENV={tmp_path / 'venv'}", "PYTHON=false", f"ARGS={arguments}")
+    done = program(
+        "make", "--no-print-directory", "train", f"VENV={tmp_path / 'venv'}", "PYTHON=false", f"ARGS={arguments}"
+    )
     assert "pip install" not in done.stdout
     lines = done.stdout.splitlines()
     assert any(line.startswith("test top-1 accuracy") for line in lines)
