@@ -12,6 +12,14 @@ class UserError(Exception):
     """A mistake that the user can mend. The doors print its text alone, without a stack trace, and exit with 1."""
 
 
+class Refused(UserError):
+    """A mistake that was found before the first step, so that nothing of the run is worth keeping."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as Ctrl-C is KeyboardInterrupt."""
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """' Did you mean X?' for the known name most like `name`, or nothing. Swapped letters count as none."""
 

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from alexnet.checks import UserError, nearest
+from alexnet.checks import Terminated, UserError, nearest
 
 FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto; true, false or warn
 PRESETS = ("experiment",)  # groups that only change what the other groups declare
@@ -48,13 +48,12 @@ def door() -> Iterator[None]:
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
-    pid, terminated = os.getpid(), []
+    pid = os.getpid()
 
     def terminate(number: int, _: Any) -> None:
         if os.getpid() != pid:  # a forked helper
             os._exit(143)
-        terminated.append(number)
-        raise KeyboardInterrupt
+        raise Terminated
 
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if in_main else None
@@ -65,7 +64,7 @@ def door() -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
-        sys.exit(143 if terminated else 130)
+        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         SweepFolder.remove_if_empty()
         SweepFolder.tell_failures()

@@ -45,7 +45,7 @@ class Speed(Callback):
         return self.epoch_images / self.epoch_seconds if self.epoch_seconds else 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.log("images_per_second", self.rate, rank_zero_only=True)
+        pl_module.log("images_per_second", self.rate, sync_dist=True)
         metrics, epoch, epochs = trainer.callback_metrics, trainer.current_epoch + 1, trainer.max_epochs
         stages = ("train", "val") if getattr(pl_module, "validated", epoch - 1) == epoch - 1 else ("train",)
         parts = [f"{stage} loss {metrics[f'{stage}/loss']:.4f} top-1 {metrics[f'{stage}/top1']:.4f}"

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from alexnet.data import PictureData
 
 HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
@@ -44,6 +48,17 @@ def origin() -> dict[str, Any]:
         },
         "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
     }
+
+
+def write_origin(folder: Path, cfg: DictConfig, data: PictureData) -> None:
+    """config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run."""
+    write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
+    splits = {name: len(pictures) for name, pictures in data.splits.items()}
+    pictures = {"source": data.source, "fingerprint": data.about.fingerprint, "pictures": splits}
+    write_json(folder / "run.json", origin() | {"seed": cfg.seed, "data": pictures})
+    if diff := git_diff():
+        write(folder / "git.diff", diff + "\n")
 
 
 def git_diff() -> str | None:

@@ -1,0 +1,154 @@
+"""Training in one process, alone or as one of several ranks: from the built parts to metrics.json."""
+
+import logging
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from alexnet.checks import Refused
+from alexnet.config import build
+from alexnet.pictures.sheet import InputSheet
+from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN
+from alexnet.training.checkpoint import read
+from alexnet.training.checkpoint_io import WholeCheckpoints
+from alexnet.training.module import ImageClassifier
+from alexnet.training.parts import Parts, build_each
+from alexnet.training.provenance import write_json
+
+log = logging.getLogger("alexnet")
+
+
+def fit(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
+    """Trains, tests the best epoch, writes metrics.json into cfg.folder. Gives what is written.
+
+    Raises:
+        Refused: before the first step, for a trainer whose values do not suit each other or the data.
+    """
+    folder, data, speed = Path(cfg.folder), parts.data, Speed()
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    if cfg.compile and _can_compile(parts.trainer.strategy.root_device):
+        parts.network.compile()
+    module = ImageClassifier(
+        parts.network, parts.optimizer, parts.scheduler, data.num_classes, cfg.monitor, cfg.mode, cfg.seed,
+        {"config": config, "data": data.describe()}, parts.metrics, cfg.channels_last,
+    )  # fmt: skip
+    best, *others = _callbacks(cfg, folder, speed)
+    trainer: Trainer = build(
+        cfg,
+        "trainer",
+        logger=list(build_each(cfg, "logger", Logger).values()),
+        callbacks=[best, *others, InputSheet(data)],
+        default_root_dir=str(folder),
+        plugins=[WholeCheckpoints()],
+    )
+    try:
+        trainer.fit(module, datamodule=data)
+    except (MisconfigurationException, ValueError) as error:
+        if speed.images:
+            raise
+        raise Refused(f"trainer: {' '.join(str(error).split())}") from error
+
+    result: dict[str, Any] = _by_split(trainer.callback_metrics, parts.figures)
+    if best.best_model_path:
+        chosen = read(best.best_model_path)
+        epoch, measured = chosen["epoch"] + 1, chosen["metrics"]
+        if validates(cfg, parts) and "val/loss" not in measured:  # not of that epoch
+            trainer.validate(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
+            measured = trainer.callback_metrics
+    else:  # the run ended before its first validation
+        if validates(cfg, parts):
+            trainer.validate(module, datamodule=data, verbose=False)
+        best.best_model_path = str(folder / "checkpoints" / "best.ckpt")
+        trainer.save_checkpoint(best.best_model_path, weights_only=True)
+        epoch, measured = trainer.current_epoch, trainer.callback_metrics
+    result |= {split: values for split, values in _by_split(measured, parts.figures).items() if split == "val"}
+    if data.has("test") and cfg.trainer.limit_test_batches != 0:
+        trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
+        result |= _by_split(trainer.callback_metrics, parts.figures)
+    result |= {
+        "monitor": cfg.monitor,
+        "best_epoch": epoch,
+        "epochs": trainer.current_epoch,
+        "parameters": parts.layers.parameters,
+        "flops_per_image": parts.layers.flops,
+        "seconds": round(speed.seconds, 2),
+        "images_per_second": round(speed.images / speed.seconds, 2) if speed.seconds else None,
+        "seed": cfg.seed,
+    }
+    if trainer.is_global_zero:
+        _log_hyperparameters(trainer, config, result)
+        write_json(folder / "metrics.json", result)
+    return result
+
+
+def validates(cfg: DictConfig, parts: Parts) -> bool:
+    return parts.data.has("val") and cfg.trainer.limit_val_batches != 0
+
+
+def _callbacks(cfg: DictConfig, folder: Path, speed: Speed) -> list[Any]:
+    """The checkpoint of the best epoch comes first."""
+    keep = partial(ModelCheckpoint, folder / "checkpoints", enable_version_counter=False)
+    of_training = cfg.monitor.startswith("train") or None  # known only once the epoch is over
+    best = keep(
+        filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True, save_on_train_epoch_end=of_training
+    )
+    callbacks: list[Callback] = [best, keep(filename="last"), speed, StopAtNaN()]
+    if cfg.trainer.get("enable_progress_bar", True):
+        callbacks.append(ProgressBar(speed))
+    callbacks += build_each(cfg, "callbacks", Callback).values()
+    if cfg.logger:
+        callbacks.append(LearningRateMonitor())
+    if cfg.early_stopping is not None:
+        callbacks.append(
+            EarlyStopping(
+                cfg.monitor,
+                mode=cfg.mode,
+                patience=cfg.early_stopping,
+                check_finite=False,
+                check_on_train_epoch_end=of_training,
+            )
+        )
+    return callbacks
+
+
+def _can_compile(device: torch.device) -> bool:
+    compilers = [os.environ.get("CXX", "g++"), "clang++"]
+    if device.type == "cpu" and not any(map(shutil.which, compilers)):
+        log.warning("compile=true needs g++ or clang++ on the CPU, and finds neither: going on without")
+        return False
+    return True
+
+
+def _by_split(metrics: dict[str, Any], figures: list[str]) -> dict[str, dict[str, float]]:
+    """{"val/loss": 1.0, ...} as {"val": {"loss": 1.0}, ...}, for the figures that a result is made of."""
+    return {
+        split: {f: float(metrics[f"{split}/{f}"]) for f in figures if f"{split}/{f}" in metrics}
+        for split in ("train", "val", "test")
+        if f"{split}/loss" in metrics
+    }
+
+
+def _log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[str, Any]) -> None:
+    """What a study varies, beside the final figures: TensorBoard's HPARAMS tab."""
+    groups = ("model", "data", "augment", "optimizer", "scheduler", "trainer")
+    settings = {f"{g}.{k}": v for g in groups for k, v in config[g].items() if not k.startswith("_")}
+    settings |= {g: config[g]["_target_"].rpartition(".")[2] for g in groups}
+    settings |= {key: config[key] for key in ("monitor", "early_stopping", "compile", "channels_last")}
+    plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+    settings = {"seed": config["seed"]} | plain
+    figures = {f"final/{split}_{k}": v for split in ("train", "val", "test") for k, v in result.get(split, {}).items()}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(settings, figures)
+        else:
+            logger.log_hyperparams(settings)
+        logger.finalize("success")

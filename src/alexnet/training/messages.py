@@ -1,0 +1,84 @@
+"""What a run says, and where: on the screen, in train.log, and when it is interrupted."""
+
+import logging
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from alexnet.checks import UserError
+from alexnet.config import in_sweep
+
+log = logging.getLogger("alexnet")
+
+
+def quiet() -> None:
+    """The run says itself what matters of what Lightning says."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "Experiment logs directory|.*does not have many workers|.*LeafSpec")
+
+
+@contextmanager
+def messages(folder: Path, shown: bool = True) -> Iterator[None]:
+    """Writes messages to train.log in `folder` with their time, and what ended the run if it failed. If `shown` they
+    are printed too; if not, only errors are written.
+    """
+    show, keep = logging.Handler(), logging.FileHandler(folder / "train.log", encoding="utf-8")
+    show.emit = lambda record: print(record.getMessage(), flush=True)  # type: ignore[method-assign]  # above a live bar
+    keep.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.setLevel(logging.INFO if shown else logging.ERROR)
+    log.propagate = False
+    log.handlers = [show, keep] if shown else [keep]
+    try:
+        yield
+    except BaseException as error:
+        trace = None if isinstance(error, UserError | KeyboardInterrupt) else sys.exc_info()
+        keep.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "%s: %s", (type(error).__name__, error), trace))
+        raise
+    finally:
+        log.handlers = [show] if shown else []
+        keep.close()
+
+
+@contextmanager
+def interrupts(folder: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM in any phase: one line that says where things are."""
+    try:
+        yield
+    except BaseException as error:
+        began: BaseException | None = error  # Lightning makes a SystemExit of it, and torch.save a RuntimeError
+        while began is not None and not isinstance(began, KeyboardInterrupt):
+            began = began.__context__
+        if began is None:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
+        raise type(began)(f"interrupted; what is done is in {folder}") from error
+
+
+def report(result: dict[str, Any], cfg: DictConfig) -> None:
+    """The last lines of a run, among them what to try next with the same model and data."""
+    log.info("%.0f s of training, %s images/s", result["seconds"], result["images_per_second"])
+    if "test" in result:
+        best = f", of epoch {result['best_epoch']} (best {result['monitor']})" if result["best_epoch"] else ""
+        log.info("test top-1 accuracy %.4f%s", result["test"]["top1"], best)
+    log.info("run    %s", cfg.folder)
+    if not in_sweep():
+        python = Path(sys.executable)
+        python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+        log.info("next   %s --logdir %s", python.with_name("tensorboard"), cfg.outputs)
+        toggle = next((key for key, value in cfg.model.items() if isinstance(value, bool)), None)
+        left_out = ("seed", "folder", f"model.{toggle}")
+        same = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]
+        if toggle:
+            other = [*same, f"model.{toggle}={str(not cfg.model[toggle]).lower()}"]
+            log.info("       %s train.py %s", python, shlex.join(other))
+            same.append(f"model.{toggle}=true,false")
+        log.info("       %s train.py -m %s", python, shlex.join([*same, "seed=1,2,3"]))

@@ -1,0 +1,194 @@
+"""What the config describes, built and tried before a picture is read or a folder made."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from torch import nn
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from alexnet.checks import UserError, flag, integer, number, one_of
+from alexnet.config import build, named
+from alexnet.data import PictureData
+from alexnet.models.init import paired
+from alexnet.models.summary import Summary, summarize
+from alexnet.training.checkpoint import network_class
+from alexnet.training.module import accuracies
+from alexnet.training.optim import make_optimizer, make_schedule
+
+# Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
+OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "overfit_batches", "plugins")
+LEAST = {
+    "max_epochs": -1,
+    "accumulate_grad_batches": 1,
+    "num_nodes": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+    "num_sanity_val_steps": -1,  # all of them
+}
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+@dataclass
+class Parts:
+    """What a run is made of.
+
+    Attributes:
+        network: with the weights that it starts from.
+        layers: what the network is, layer by layer.
+        optimizer, scheduler: see training.optim.
+        metrics: more figures than loss and accuracy, by name.
+        figures: the names of all figures of a split.
+        trainer: a trial of the one that will train. It knows the device, the precision and the ranks.
+    """
+
+    data: PictureData
+    network: nn.Module
+    layers: Summary
+    optimizer: Callable[..., Optimizer]
+    scheduler: Callable[..., Any]
+    metrics: dict[str, Metric]
+    figures: list[str]
+    trainer: Trainer
+
+
+def build_parts(cfg: DictConfig) -> Parts:
+    """Builds and tries everything, and settles in `cfg` what it leaves open: num_classes, precision.
+
+    Raises:
+        UserError: for a value that does not suit, by its key.
+    """
+    with named(""):
+        seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
+    data: PictureData = build(cfg, "data", augment=build(cfg, "augment"))
+    cfg.data.num_classes = data.num_classes  # a folder's classes are counted
+    network = paired(lambda: build(cfg, "model"), cfg.seed)
+    with named("model"):
+        network_class(cfg.model._target_)
+        layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
+        if layers.shape != (data.num_classes,):
+            if len(layers.shape) == 1 and "num_classes" in cfg.model:
+                raise ValueError(f"num_classes={layers.shape[0]}: the data have {data.num_classes}; leave it to them")
+            raise ValueError(
+                f"gives {layers.shape} for a picture; one number for each of {data.num_classes} classes "
+                f"is needed, ({data.num_classes},)"
+            )
+    trainer = _try_trainer(cfg)
+    if data.batch_size % trainer.world_size:
+        raise UserError(
+            f"data.batch_size={data.batch_size}: {trainer.world_size} devices share every batch evenly, so it must be "
+            f"a multiple of {trainer.world_size}"
+        )
+    optimizer, scheduler = build(cfg, "optimizer", _partial_=True), build(cfg, "scheduler", _partial_=True)
+    with named("optimizer"):
+        trial = make_optimizer(optimizer, network)
+    with named("scheduler"):
+        endless = trainer.max_epochs == -1 and trainer.max_steps == -1
+        make_schedule(scheduler, trial, 1, float("inf") if endless else 10**6, cfg.monitor, cfg.mode)
+    metrics = build_each(cfg, "metrics", Metric)
+    figures = ["loss", *accuracies(data.num_classes), *metrics]
+    _check_root(cfg, figures)
+    build_each(cfg, "logger", Logger, folder=cfg.outputs)
+    build_each(cfg, "callbacks", Callback, folder=cfg.outputs)
+    return Parts(data, network, layers, optimizer, scheduler, metrics, figures, trainer)
+
+
+def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None) -> dict[str, Any]:
+    """The named objects of a group, loggers writing into `folder`. Building them writes nothing."""
+    if folder:
+        cfg = cfg.copy()
+        cfg.folder = folder
+    made = {name: build(cfg, f"{group}.{name}") for name in map(str, cfg[group] or ())}
+    for name, thing in made.items():
+        if not isinstance(thing, kind):
+            raise UserError(f"{group}.{name}: must be a {kind.__name__}, and is a {type(thing).__name__}")
+        if group == "metrics" and (not name.isidentifier() or name in ("loss", "top1", "top5")):
+            raise UserError(
+                f"metrics.{name}: not a name for a metric: letters, digits and _, but not loss, top1 or top5"
+            )
+    return made
+
+
+def _check_root(cfg: DictConfig, figures: list[str]) -> None:
+    with named(""):
+        one_of("monitor", cfg.monitor, [f"{split}/{figure}" for split in ("val", "train") for figure in figures])
+        better = {"loss": "min", "top1": "max", "top5": "max"}.get(cfg.monitor.split("/")[1])
+        one_of("mode", cfg.mode, ("min", "max"))
+        if better and cfg.mode != better:
+            raise ValueError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")
+        if cfg.early_stopping is not None:
+            integer("early_stopping", cfg.early_stopping, 0)
+        flag("compile", cfg.compile)
+        flag("channels_last", cfg.channels_last)
+
+
+def _try_trainer(cfg: DictConfig) -> Trainer:
+    """Tries the trainer's values, and puts a precision in the place of `auto`."""
+    with named("trainer"):
+        for name in OWN:
+            if name in cfg.trainer:
+                raise ValueError(f"{name}={cfg.trainer[name]}: the run sets this itself; leave it out")
+        for name, least in LEAST.items():
+            if name in cfg.trainer:
+                integer(name, cfg.trainer[name], least)
+        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+            _share_or_count(name, cfg.trainer[name], none=name != "limit_train_batches")
+        if cfg.trainer.get("deterministic", False) not in (True, False, "warn"):
+            raise ValueError(f"deterministic={cfg.trainer.deterministic}: must be true, false or warn")
+        if cfg.trainer.gradient_clip_val is not None:
+            number("gradient_clip_val", cfg.trainer.gradient_clip_val, 0)
+        auto = one_of("precision", cfg.trainer.precision, PRECISIONS) == "auto"
+    cfg.trainer.precision = "32-true" if auto else cfg.trainer.precision
+    # An allocation of one SLURM task, a submitit job among them, holds one process: its ranks are the run's to start.
+    alone = not TorchElasticEnvironment.detect() and SLURMEnvironment.detect() and os.environ["SLURM_NTASKS"] == "1"
+    plugins = [LightningEnvironment()] if alone else []
+    trainer: Trainer = build(cfg, "trainer", logger=False, enable_checkpointing=False, plugins=plugins)
+    with named("trainer"):
+        _check_ranks(trainer)
+    device = trainer.strategy.root_device
+    if auto and (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    ):
+        cfg.trainer.precision = "bf16-mixed"
+    return trainer
+
+
+def _check_ranks(trainer: Trainer) -> None:
+    """More than one node needs somebody who starts the ranks on each; and there must be as many as are asked for."""
+    nodes, devices = trainer.num_nodes, trainer.num_devices
+    if getattr(trainer.strategy, "_start_method", "popen") != "popen":  # ddp_spawn, ddp_fork, ddp_notebook
+        raise ValueError("strategy: the run starts its ranks itself, so ddp is enough")
+    if starts_ranks(trainer):
+        if nodes > 1:
+            raise ValueError(f"num_nodes={nodes}: start the run on every node, with torchrun --nnodes={nodes} or srun")
+        return
+    started = int(os.environ.get("WORLD_SIZE" if TorchElasticEnvironment.detect() else "SLURM_NTASKS", 1))
+    if started not in (1, nodes * devices):
+        raise ValueError(
+            f"devices={devices}: {started} processes were started for {nodes * devices}; pass "
+            f"trainer.devices={started // nodes}"
+        )
+
+
+def starts_ranks(trainer: Trainer) -> bool:
+    """Whether the run has ranks that are its own to start: neither torchrun nor SLURM has."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return environment is not None and not environment.creates_processes_externally
+
+
+def _share_or_count(name: str, value: Any, none: bool) -> None:
+    """Lightning takes a float as a share of an epoch's batches, and a whole number as so many of them."""
+    try:
+        number(name, value, 0, 1, above=not none) if isinstance(value, float) else integer(name, value, 1 - none)
+    except ValueError:
+        least = "0, a share" if none else "a share above 0"
+        raise ValueError(f"{name}={value}: must be {least} up to 1.0, or a whole number of batches") from None

@@ -1,0 +1,99 @@
+"""Many processes, one run: torch's own launcher starts a rank for every device, and watches them all."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import tempfile
+import uuid
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+
+from alexnet.checks import Refused, Terminated, UserError
+from alexnet.training.fit import fit
+from alexnet.training.messages import interrupts, messages, quiet
+from alexnet.training.parts import build_parts
+
+log = logging.getLogger("alexnet")
+
+
+def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
+    """Runs `fit` in so many processes of this machine, which share its cores. Rank 0 leaves metrics.json.
+
+    Raises:
+        UserError: with the error of the rank that failed first; its trace is in train.log.
+        KeyboardInterrupt: on Ctrl-C, and Terminated on SIGTERM. No rank is left in any case.
+    """
+    done = Path(cfg.folder) / "metrics.json"
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    method = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)  # joblib's workers have one that ranks could not find
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said here
+    threads = max(1, torch.get_num_threads() // ranks)
+    with tempfile.TemporaryDirectory() as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=ranks,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(logs),
+            signals_to_handle="SIGTERM,SIGINT",
+        )
+        try:
+            elastic_launch(config, _rank)(OmegaConf.to_container(cfg, resolve=True), threads)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            kind, _, text = failure.message.partition(": ")
+            if done.exists():
+                log.warning("rank %d ended with an error after the run was done: %s", rank, failure.message)
+            elif kind == "Refused":
+                raise Refused(text) from None
+            else:
+                raise UserError(f"rank {rank}: {text if kind == 'UserError' else failure.message}") from None
+        except SignalException as error:
+            raise (Terminated if error.sigval == signal.SIGTERM else KeyboardInterrupt) from None
+        finally:
+            multiprocessing.set_start_method(method, force=True)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _rank(config: dict[str, Any], threads: int) -> None:
+    """One of the processes: what they need to find each other is in the environment, as under torchrun."""
+    _prctl_pr_set_pdeathsig(signal.SIGKILL)  # with the process that started it
+    multiprocessing.set_start_method(None, force=True)
+    for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
+        signal.signal(number, _once(kind))
+    torch.set_num_threads(threads)
+    first = os.environ["RANK"] == "0"
+    if not first:
+        warnings.simplefilter("ignore")  # rank 0 says the same
+    quiet()
+    cfg = OmegaConf.create(config)
+    parts = build_parts(cfg)
+    parts.data.setup()
+    with messages(Path(cfg.folder), shown=first), interrupts(Path(cfg.folder)):
+        fit(cfg, parts)
+
+
+def _once(kind: type[BaseException]) -> Any:
+    """A handler that stops the rank, and then lets it end: Ctrl-C comes from the terminal and from the launcher."""
+
+    def handler(*_: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise kind
+
+    return handler
