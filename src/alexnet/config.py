@@ -76,6 +76,8 @@ def door() -> Iterator[None]:
         SweepFolder.tell_failures()
         raise
     finally:
+        if not full:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
         if in_main:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 

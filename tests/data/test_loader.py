@@ -7,8 +7,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from alexnet.data import PictureData
+from alexnet.data.augment import Augment
 from alexnet.data.datamodule import _as_it_is
-from alexnet.data.loader import DRAWS, Crops, EpochSampler
+from alexnet.data.loader import DRAWS, Crops, EpochSampler, RankBatches
 from alexnet.data.packed import Pictures
 
 
@@ -22,18 +23,30 @@ def picture(stored: Pictures, i: int) -> np.ndarray:
     return stored.images[stored.rows[i]].transpose(2, 0, 1)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
-def test_the_ranks_together_see_every_sample_once(world_size: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "batch_size", "world_size"), [(23, 4, 1), (23, 4, 2), (21, 4, 4), (5, 5, 5), (3, 8, 2)]
+)
+def test_the_ranks_together_see_the_batches_that_one_process_sees(size: int, batch_size: int, world_size: int) -> None:
     for epoch in range(3):
-        seen = []
-        for rank in range(world_size):
-            sampler = EpochSampler(23, 4, True, rank, world_size)
-            sampler.set_epoch(epoch)
-            samples = list(sampler)
-            assert len(samples) == len(sampler)
-            assert {e for e, _ in samples} == {epoch}
-            seen += [i for _, i in samples]
-        assert sorted(seen) == list(range(23))
+        sampler = EpochSampler(size, 4, True)
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        assert sorted(order) == [(epoch, i) for i in range(size)]
+        shares = [RankBatches(sampler, batch_size, rank, world_size) for rank in range(world_size)]
+        steps = list(zip(*shares, strict=True))
+        assert len(steps) == len(shares[0])
+        for step, parts in enumerate(steps):
+            whole = order[step * batch_size : (step + 1) * batch_size]
+            assert sorted(sample for part in parts for sample in part) == sorted(whole)
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_rank_without_samples_gets_an_empty_batch() -> None:
+    data = PictureData("fake", num_classes=3, size=20, crop=16, augment=Augment(flip=0.5, rescale=1, brightness=0.4))
+    data.setup()
+    images, labels, draws = data.train_dataloader().dataset.__getitems__([])
+    assert (images.dtype, labels.dtype, len(draws)) == (torch.uint8, torch.int64, 0)
+    assert data.ready(images, draws).shape == (0, 3, 16, 16)
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:

@@ -109,7 +109,7 @@ class Augment:
 def flipped(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
     """A copy of the pictures, in which the chosen ones are mirrored."""
     result = images.clone(memory_format=torch.preserve_format)
-    if images.device.type != "cpu" or images[0].numel() < 50_000:
+    if images.device.type != "cpu" or images.shape[1:].numel() < 50_000:
         result[chosen] = images[chosen].flip(axis)
     else:  # one large picture at a time stays in the cache: three times as fast
         for i in chosen.nonzero().flatten().tolist():

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from alexnet.checks import UserError, flag, integer, number, one_of
 from alexnet.data import sources
 from alexnet.data.augment import Augment
-from alexnet.data.loader import Batch, Crops, EpochSampler
+from alexnet.data.loader import Batch, Crops, EpochSampler, RankBatches
 from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
 
 CHUNK = 700_000  # numbers normalised at a time on the CPU, so that they stay in its cache
@@ -155,13 +155,11 @@ class PictureData(LightningDataModule):
     def _loader(self, split: str, training: bool = False) -> DataLoader[Batch]:
         pictures = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        if self.batch_size % world_size:
-            raise ValueError(f"batch_size={self.batch_size}: {world_size} devices must share it evenly")
+        sampler = EpochSampler(len(pictures), self.seed, training)
         random, whole = training and self.augment.crop, training and self.augment.rescale > 0
         return DataLoader(
             Crops(pictures, self.crop, self.seed, random, whole),
-            batch_size=self.batch_size // world_size,
-            sampler=EpochSampler(len(pictures), self.seed, training, rank, world_size),
+            batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size),
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

@@ -1,6 +1,7 @@
 """From a split to batches: which samples, in which order, cut out of the stored pictures."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -39,8 +40,9 @@ class Crops(Dataset[Batch]):
         return len(self.pictures)
 
     def __getitems__(self, samples: list[tuple[int, int]]) -> Batch:
-        index = np.array([i for _, i in samples])
-        draws = uniform(self.seed, samples[0][0], index, len(DRAWS))  # a batch never spans two epochs
+        index = np.array([i for _, i in samples], np.int64)
+        epoch = samples[0][0] if samples else 0  # a batch never spans two epochs
+        draws = uniform(self.seed, epoch, index, len(DRAWS))
         stored, side = self.pictures.images, self.side
         spare = stored.shape[1] - side
         corners = (draws[:, :2] * (spare + 1)).astype(np.int64) if self.random else np.full((len(index), 2), spare // 2)
@@ -55,22 +57,38 @@ class Crops(Dataset[Batch]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """(epoch, index) of every sample once: in order, or shuffled as a function of (seed, epoch) alone.
 
-    Each of `world_size` processes takes every world_size-th one, without padding: together they see each sample once.
     Lightning calls set_epoch.
     """
 
-    def __init__(self, size: int, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1) -> None:
-        self.size, self.seed, self.shuffle, self.rank, self.world_size = size, seed, shuffle, rank, world_size
+    def __init__(self, size: int, seed: int, shuffle: bool) -> None:
+        self.size, self.seed, self.shuffle = size, seed, shuffle
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(range(self.rank, self.size, self.world_size))
+        return self.size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = torch.arange(self.size)
         if self.shuffle:
             order = torch.randperm(self.size, generator=stream(self.seed, f"order/{self.epoch}"))
-        yield from ((self.epoch, i) for i in order[self.rank :: self.world_size].tolist())
+        yield from ((self.epoch, i) for i in order.tolist())
+
+
+class RankBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of `sampler`, and of each the share of one rank, every world_size-th sample: together the ranks see the
+    batches that one process sees. A batch of fewer samples than ranks leaves some of them none.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.sampler, self.batch_size, self.rank, self.world_size = sampler, batch_size, rank, world_size
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        samples = iter(self.sampler)
+        while batch := list(islice(samples, self.batch_size)):
+            yield batch[self.rank :: self.world_size]

@@ -46,7 +46,7 @@ class InputSheet(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 logger.experiment.add_image("input", contact_sheet(self.data), dataformats="HWC")
 
 

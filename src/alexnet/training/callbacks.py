@@ -20,8 +20,8 @@ class Speed(Callback):
     """Images per second of the training steps, and one line per epoch with the time that is left."""
 
     def __init__(self) -> None:
-        self.images, self.seconds = 0, 0.0  # of all steps so far
-        self.epoch_images, self.epoch_seconds = 0, 0.0
+        self.images, self.seconds = 0, 0.0  # of all epochs so far, and of all ranks
+        self.epoch_images, self.epoch_seconds = 0, 0.0  # of this rank
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.begin = time.perf_counter()
@@ -34,25 +34,29 @@ class Speed(Callback):
     ) -> None:
         if batch_idx + 1 == trainer.num_training_batches and torch.accelerator.is_available():
             torch.accelerator.synchronize()  # it may still be at work on what was asked of it
-        now, images = time.perf_counter(), len(batch[1]) * trainer.world_size
-        self.images, self.seconds = self.images + images, self.seconds + now - self.last
-        self.epoch_images, self.epoch_seconds = self.epoch_images + images, self.epoch_seconds + now - self.last
+        now = time.perf_counter()
+        self.epoch_images += len(batch[1])
+        self.epoch_seconds += now - self.last
         self.last = now
 
     @property
     def rate(self) -> float:
-        """Of this epoch."""
+        """Of this epoch, of this rank."""
         return self.epoch_images / self.epoch_seconds if self.epoch_seconds else 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.log("images_per_second", self.rate, sync_dist=True)
+        counted = torch.tensor(self.epoch_images, device=pl_module.device)
+        images = int(trainer.strategy.reduce(counted, reduce_op="sum"))
+        rate = images / self.epoch_seconds if self.epoch_seconds else 0.0
+        self.images, self.seconds = self.images + images, self.seconds + self.epoch_seconds
+        pl_module.log("images_per_second", rate, sync_dist=True)
         metrics, epoch, epochs = trainer.callback_metrics, trainer.current_epoch + 1, trainer.max_epochs
         stages = ("train", "val") if getattr(pl_module, "validated", epoch - 1) == epoch - 1 else ("train",)
         parts = [f"{stage} loss {metrics[f'{stage}/loss']:.4f} top-1 {metrics[f'{stage}/top1']:.4f}"
                  for stage in stages if f"{stage}/loss" in metrics]  # fmt: skip
         each = (time.perf_counter() - self.begin) / epoch
         left = f", {each * (epochs - epoch):.0f} s left" if epochs and epochs > 0 else ""
-        log.info("epoch %d/%s: %s, %.1f images/s%s", epoch, epochs, ", ".join(parts), self.rate, left)
+        log.info("epoch %d/%s: %s, %.1f images/s%s", epoch, epochs, ", ".join(parts), rate, left)
 
 
 class ProgressBar(RichProgressBar):
@@ -66,7 +70,7 @@ class ProgressBar(RichProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         loss = super().get_metrics(trainer, pl_module).get("train/loss_step", "")
-        return {"loss": loss, "images/s": f"{self.speed.rate:.0f}"}
+        return {"loss": loss, "images/s": f"{self.speed.rate * trainer.world_size:.0f}"}
 
 
 class StopAtNaN(Callback):

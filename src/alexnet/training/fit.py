@@ -53,7 +53,7 @@ def fit(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     try:
         trainer.fit(module, datamodule=data)
     except (MisconfigurationException, ValueError) as error:
-        if speed.images:
+        if trainer.global_step:
             raise
         raise Refused(f"trainer: {' '.join(str(error).split())}") from error
 

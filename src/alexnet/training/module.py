@@ -19,6 +19,28 @@ from alexnet.training.optim import make_optimizer, make_schedule
 Batch = tuple[Tensor, Tensor]
 
 
+class MeanLoss(Metric):
+    """The mean over an epoch's samples, of all ranks. Lightning's own rounds where ranks have unequal numbers of them,
+    and torchmetrics' MeanMetric leaves out NaN, or all weights.
+    """
+
+    total: Tensor
+    n: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("n", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, total: Tensor, n: int) -> None:
+        """total: the sum of n samples' losses."""
+        self.total += total
+        self.n += n
+
+    def compute(self) -> Tensor:
+        return self.total / self.n
+
+
 class ImageClassifier(LightningModule):
     """Cross-entropy on a network's logits, with top-1 and (for more than five classes) top-5 accuracy.
 
@@ -57,6 +79,7 @@ class ImageClassifier(LightningModule):
         self.train_figures, self.val_figures, self.test_figures = (
             figures.clone(prefix=f"{split}/") for split in ("train", "val", "test")
         )
+        self.train_loss, self.val_loss, self.test_loss = (MeanLoss() for _ in range(3))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images.contiguous(memory_format=self.memory_format))
@@ -65,25 +88,34 @@ class ImageClassifier(LightningModule):
         torch.manual_seed(stream(self.seed, f"step/{self.current_epoch}/{batch_idx}/{self.global_rank}").initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._score("train", batch, self.train_figures)
-        self.log("train/loss_step", loss.detach(), batch_size=len(batch[1]), prog_bar=True)
-        return loss
+        loss, ranks = self._score("train", batch, self.train_figures, self.train_loss), self.trainer.world_size
+        if ranks == 1:
+            self.log("train/loss_step", loss.detach(), prog_bar=True)
+            return loss
+        # Ranks step with the mean of their gradients; the weights make of it the mean over the samples of them all.
+        n = torch.tensor(float(len(batch[1])), device=self.device)
+        total = torch.stack((n, n * loss.detach()))
+        torch.distributed.all_reduce(total)
+        self.log("train/loss_step", total[1] / total[0], prog_bar=True)
+        return loss * (n * ranks / total[0])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._score("val", batch, self.val_figures)
+        self._score("val", batch, self.val_figures, self.val_loss)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._score("test", batch, self.test_figures)
+        self._score("test", batch, self.test_figures, self.test_loss)
 
-    def _score(self, stage: str, batch: Batch, figures: MetricCollection) -> Tensor:
+    def _score(self, stage: str, batch: Batch, figures: MetricCollection, mean: MeanLoss) -> Tensor:
         images, labels = batch
-        logits = self(images).float()
-        loss = cross_entropy(logits, labels)
-        figures.update(logits.detach(), labels)
-        n = len(labels)  # the epoch's loss is the mean over samples, not over batches
-        self.log(f"{stage}/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
-        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=n)
-        return loss
+        n = len(labels)  # a rank may have none of a batch's samples, and still takes part in the step
+        logits = self(images if n else images.new_zeros(2, *images.shape[1:]))[:n].float()
+        total = cross_entropy(logits, labels, reduction="sum")
+        if n:
+            figures.update(logits.detach(), labels)
+            mean.update(total.detach(), n)
+        self.log(f"{stage}/loss", mean, on_step=False, on_epoch=True)
+        self.log_dict(figures, on_step=False, on_epoch=True)
+        return total / max(n, 1)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -36,7 +36,8 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     method = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)  # joblib's workers have one that ranks could not find
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said here
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):  # what failed is said here
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     threads = max(1, torch.get_num_threads() // ranks)
     with tempfile.TemporaryDirectory() as logs:
         config = LaunchConfig(
@@ -55,13 +56,14 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
             elastic_launch(config, _rank)(OmegaConf.to_container(cfg, resolve=True), threads)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            kind, _, text = failure.message.partition(": ")
+            said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+            kind, _, text = said.partition(": ")
             if done.exists():
-                log.warning("rank %d ended with an error after the run was done: %s", rank, failure.message)
+                log.warning("rank %d ended with an error after the run was done: %s", rank, said)
             elif kind == "Refused":
                 raise Refused(text) from None
             else:
-                raise UserError(f"rank {rank}: {text if kind == 'UserError' else failure.message}") from None
+                raise UserError(f"rank {rank}: {text if kind == 'UserError' else said}") from None
         except SignalException as error:
             raise (Terminated if error.sigval == signal.SIGTERM else KeyboardInterrupt) from None
         finally:
