@@ -1,10 +1,13 @@
 """Many processes, one run: torch's own launcher starts a rank for every device, and watches them all."""
 
+import faulthandler
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
+import time
 import uuid
 import warnings
 from pathlib import Path
@@ -83,11 +86,25 @@ def _rank(config: dict[str, Any], threads: int) -> None:
     if not first:
         warnings.simplefilter("ignore")  # rank 0 says the same
     quiet()
-    cfg = OmegaConf.create(config)
-    parts = build_parts(cfg)
-    parts.data.setup()
-    with messages(Path(cfg.folder), shown=first), interrupts(Path(cfg.folder)):
-        fit(cfg, parts)
+    folder = Path(config["folder"])
+    with (folder / "train.log").open("a") as aborted:
+        faulthandler.enable(aborted)
+        try:
+            cfg = OmegaConf.create(config)
+            parts = build_parts(cfg)
+            parts.data.setup()
+            with messages(folder, shown=first), interrupts(folder):
+                fit(cfg, parts)
+        except KeyboardInterrupt:  # the launcher takes the end of a rank by this, or by sys.exit(0), for success
+            sys.exit(130)
+        except SystemExit as error:
+            raise RuntimeError(f"sys.exit({error.code})") from error
+        except RuntimeError as error:
+            if "by peer" in str(error):
+                time.sleep(5)  # what became of the other rank shall be seen first
+            raise
+        finally:
+            faulthandler.disable()
 
 
 def _once(kind: type[BaseException]) -> Any:
