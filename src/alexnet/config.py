@@ -298,8 +298,10 @@ class SweepFolder(Callback):
                 traceback.print_exception(error)
             reason = explain(error) if known else f"{type(error).__name__}: {error}"
             job = f"job {config.hydra.job.num} ({' '.join(job_return.overrides or ())})"
+            folder = OmegaConf.select(job_return.cfg, "folder") if job_return.cfg else None
+            where = f" ({folder})" if folder and Path(folder).exists() else ""
             print(f"error: {job}: {reason}", file=sys.stderr, flush=True)
-            SweepFolder.failed.append(f"{job}: {reason}")
+            SweepFolder.failed.append(f"{job}: {reason}{where}")
 
     @classmethod
     def tell_failures(cls) -> None:

@@ -2,17 +2,21 @@
 
 import csv
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
 from alexnet.data import PictureData
-from tests.conftest import SMOKE, program, train_py
+from tests.conftest import ROOT, SMOKE, program, train_py
 from tests.training.test_run import recomputed
 
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
@@ -83,6 +87,115 @@ def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path
     alone = json.loads((one_and_two[0] / "metrics.json").read_text())
     assert metrics["train"] == pytest.approx(alone["train"], abs=1e-3)
     assert metrics["images_per_second"] * metrics["seconds"] == pytest.approx(2 * 77, rel=0.02)
+
+
+BAD = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from pytorch_lightning import Callback
+
+class Bad(Callback):
+    def __init__(self, how="none", rank=1):
+        self.how, self.rank = how, rank
+
+    def setup(self, trainer, module, stage):
+        if self.how == "late" and stage == "fit" and trainer.global_rank == self.rank:
+            done = Path(trainer.default_root_dir) / "metrics.json"
+            def abort():
+                while not done.exists():
+                    time.sleep(0.001)
+                os.abort()
+            threading.Thread(target=abort, daemon=True).start()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_rank == self.rank and trainer.global_step == 3:
+            if self.how == "raise":
+                raise RuntimeError("boom")
+            if self.how == "leave":
+                sys.exit(0)
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Overrides and environment for runs whose rank 1 ends as callbacks.bad.how says."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "bad.py").write_text(BAD)
+    return (
+        (*SMOKE, *DDP, "logger=none", "+callbacks.bad._target_=bad.Bad", "+callbacks.bad.rank=1"),
+        {"PYTHONPATH": f"{tmp_path}/code", "MARK": f"{tmp_path}"},
+    )
+
+
+def left(mark: str) -> list[str]:
+    """The command lines of processes with MARK=mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"MARK={mark}\0".encode() in (process / "environ").read_bytes() + b"\0":
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_a_rank_that_fails_ends_its_job_and_no_other(bad: tuple, tmp_path: Path) -> None:
+    overrides, env = bad
+    done = train_py(
+        "-m", "+callbacks.bad.how=raise,kill,leave,none", *overrides, f"outputs={tmp_path}/o", code=1, **env
+    )
+    (sweep,) = (tmp_path / "o").glob("*/*")
+    folders = sorted(path for path in sweep.iterdir() if path.is_dir())
+    reasons = ("rank 1: RuntimeError: boom", "rank 1: Signal 9 (SIGKILL) received", "rank 1: RuntimeError: sys.exit(0)")
+    assert [(folder / "metrics.json").exists() for folder in folders] == [False, False, False, True]
+    at_once, _, at_the_end = done.stderr.partition("error: 3 of the sweep's jobs failed:")
+    for number, (reason, folder) in enumerate(zip(reasons, folders, strict=False)):
+        assert re.search(rf"error: job {number} \(.*\): {re.escape(reason)}", at_once)
+        assert re.search(rf"job {number} \(.*\): {re.escape(reason)}.*\({re.escape(str(folder))}\)", at_the_end)
+    assert "Traceback" not in done.stderr
+    assert 'bad.py", line' in (folders[0] / "train.log").read_text(), "the trace is in the log"
+    assert not left(str(tmp_path))
+
+
+def test_a_rank_that_fails_when_all_is_written_fails_nothing(bad: tuple, tmp_path: Path) -> None:
+    overrides, env = bad
+    done = train_py(*overrides, "+callbacks.bad.how=late", f"outputs={tmp_path}/o", **env)
+    assert "rank 1 ended with an error after the run was done: Signal 6 (SIGABRT)" in done.stdout
+    assert "test top-1 accuracy" in done.stdout
+    assert not done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("number", "code", "more"),
+    [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, ["-m", "seed=1,2"]), (signal.SIGKILL, -9, [])],
+)
+def test_signals_leave_no_rank_behind(number: int, code: int, more: list[str], tmp_path: Path) -> None:
+    arguments = [*more, *SMOKE, *DDP, "trainer.max_epochs=500", "logger=none", f"outputs={tmp_path}/o"]
+    env = os.environ | {"MARK": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *arguments], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    if number == signal.SIGINT:  # from a terminal, to all of them
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    end = time.monotonic() + 10
+    while left(str(tmp_path)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left(str(tmp_path))
+    assert process.returncode == code
+    folders = [path.parent for path in (tmp_path / "o").rglob("train.log")]
+    assert len(folders) == 1, "no job is started after the signal"
+    if number != signal.SIGKILL:
+        assert said == f"interrupted; what is done is in {folders[0]}\n"
 
 
 def test_devices_share_a_batch_evenly(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What watches a run: progress, speed, and a loss that is no number any more."""
 
 import logging
+import signal
 import sys
 import time
 from typing import Any
@@ -71,6 +72,21 @@ class ProgressBar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         loss = super().get_metrics(trainer, pl_module).get("train/loss_step", "")
         return {"loss": loss, "images/s": f"{self.speed.rate * trainer.world_size:.0f}"}
+
+
+class Stoppable(Callback):
+    """Puts back the program's own answer to SIGTERM. Lightning's speaks to the other ranks from within the signal, and
+    waits for ever where they are in another exchange.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, self.handler)
+
+    on_validation_start = on_test_start = on_train_start
 
 
 class StopAtNaN(Callback):

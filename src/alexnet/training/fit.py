@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from alexnet.checks import Refused
 from alexnet.config import build
 from alexnet.pictures.sheet import InputSheet
-from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN
+from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN, Stoppable
 from alexnet.training.checkpoint import read
 from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.module import ImageClassifier
@@ -101,7 +101,7 @@ def _callbacks(cfg: DictConfig, folder: Path, speed: Speed) -> list[Any]:
     best = keep(
         filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True, save_on_train_epoch_end=of_training
     )
-    callbacks: list[Callback] = [best, keep(filename="last"), speed, StopAtNaN()]
+    callbacks: list[Callback] = [best, keep(filename="last"), speed, StopAtNaN(), Stoppable()]
     if cfg.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressBar(speed))
     callbacks += build_each(cfg, "callbacks", Callback).values()

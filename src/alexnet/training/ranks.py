@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import uuid
 import warnings
@@ -26,6 +27,8 @@ from alexnet.training.messages import interrupts, messages, quiet
 from alexnet.training.parts import build_parts
 
 log = logging.getLogger("alexnet")
+NOISY = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api",
+         "torch.multiprocessing.spawn")  # fmt: skip
 
 
 def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
@@ -39,7 +42,7 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     method = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)  # joblib's workers have one that ranks could not find
-    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):  # what failed is said here
+    for name in NOISY:  # what failed is said here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     threads = max(1, torch.get_num_threads() // ranks)
     with tempfile.TemporaryDirectory() as logs:
@@ -113,6 +116,9 @@ def _once(kind: type[BaseException]) -> Any:
     def handler(*_: Any) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        end = threading.Timer(10, os._exit, [130])  # it may wait for a rank that waits for it
+        end.daemon = True
+        end.start()
         raise kind
 
     return handler
