@@ -2,16 +2,20 @@
 
 import inspect
 import logging
+import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -49,6 +53,7 @@ def door() -> Iterator[None]:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
     pid = os.getpid()
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")  # that the plugin knows the presets' keys, which is right
 
     def terminate(number: int, _: Any) -> None:
         if os.getpid() != pid:  # a forked helper
@@ -66,14 +71,13 @@ def door() -> Iterator[None]:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        SweepFolder.remove_if_empty()
-        SweepFolder.tell_failures()
+        SweepFolder.end()
         hydras = not isinstance(error, ValueError) or "Config group override must be" in str(error)  # for model=null
         if full or not hydras:
             raise
         sys.exit(f"error: {explain(error)}")
     except Exception:
-        SweepFolder.tell_failures()
+        SweepFolder.end()
         raise
     finally:
         if not full:
@@ -264,27 +268,30 @@ class SweepFolder(Callback):
     """Gives every sweep a folder of its own, and takes it away if no run came to be."""
 
     made: ClassVar[list[Path]] = []
-    failed: ClassVar[list[str]] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         try:
             _check_paths(config)
             if config.folder is not None:
                 raise UserError(f"folder={config.folder}: cannot hold all the runs of a sweep; leave it out")
+            _check_launcher(config)
             SweepFolder.made = _make(_dated(Path(config.outputs).absolute(), config.hydra.runtime.choices))
         except UserError as error:  # Hydra turns an Exception of a callback into a warning, and goes on
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         path = str(SweepFolder.made[0])
+        typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = path
-            typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
             fixed = [o.key_or_group for o in typed if not o.is_sweep_override()]
             config.hydra.overrides.hydra += [  # the jobs compose their config anew
                 f"hydra.sweep.dir={_quoted(path)}",
                 # a job's folder is named after what the sweep varies
                 f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quoted, [*fixed, 'outputs']))}]",
             ]
+        if config.hydra.runtime.choices["hydra/launcher"] == "submitit_local":  # which starts all jobs at once
+            jobs = math.prod(len(list(o.sweep_iterator())) for o in typed if o.is_sweep_override())
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Says at once that a job of a sweep has failed; the others go on."""
@@ -301,19 +308,41 @@ class SweepFolder(Callback):
             folder = OmegaConf.select(job_return.cfg, "folder") if job_return.cfg else None
             where = f" ({folder})" if folder and Path(folder).exists() else ""
             print(f"error: {job}: {reason}", file=sys.stderr, flush=True)
-            SweepFolder.failed.append(f"{job}: {reason}{where}")
+            with (Path(config.hydra.sweep.dir) / "failed.txt").open("a") as failed:  # jobs may be other processes
+                failed.write(f"{job}: {reason}{where}\n")
 
     @classmethod
-    def tell_failures(cls) -> None:
-        """Ends the program where jobs of its sweep have failed, with a list of them."""
-        if cls.failed:
-            failed, cls.failed = cls.failed, []
-            sys.exit("\n".join([f"error: {len(failed)} of the sweep's jobs failed:", *failed]))
-
-    @classmethod
-    def remove_if_empty(cls) -> None:
-        if cls.made and all(p.name == "multirun.yaml" for p in cls.made[0].iterdir()):
+    def end(cls) -> None:
+        """Ends the program where jobs of its sweep have failed, with a list of them. Without any run, takes the folder
+        away.
+        """
+        if not cls.made:
+            return
+        failed = cls.made[0] / "failed.txt"
+        text = failed.read_text().rstrip() if failed.exists() else ""
+        if not any(path.is_dir() and path.name[0] != "." for path in cls.made[0].iterdir()):
             discard(cls.made)
+        cls.made = []
+        if text:
+            jobs = sum(line.startswith("job ") for line in text.splitlines())
+            sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
+
+
+def _check_launcher(config: DictConfig) -> None:
+    """What Hydra's own errors do not say well: a plugin that is not installed, and a sweep in every rank."""
+    started = os.environ.get("WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_NTASKS", "1")
+    if started != "1":
+        typed = shlex.join([a for a in sys.argv[1:] if a not in ("-m", "--multirun")])
+        raise UserError(
+            f"a sweep in each of {started} processes: start it in one, which starts the ranks of every job itself: "
+            f"python {sys.argv[0]} -m {typed}"
+        )
+    package = config.hydra.launcher._target_.split(".")[1]
+    if package.startswith("hydra_") and not find_spec(f"hydra_plugins.{package}"):
+        name = config.hydra.runtime.choices["hydra/launcher"]
+        raise UserError(
+            f"hydra/launcher={name} needs a package that is not installed: pip install {package.replace('_', '-')}"
+        )
 
 
 def _at_home(path: re.Match[str]) -> str:

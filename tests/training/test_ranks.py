@@ -19,6 +19,8 @@ from alexnet.data import PictureData
 from tests.conftest import ROOT, SMOKE, program, train_py
 from tests.training.test_run import recomputed
 
+pytestmark = pytest.mark.xdist_group("ranks")  # one after the other: each takes two cores
+
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
 
 
@@ -90,8 +92,8 @@ def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path
 
 
 BAD = """
-import os, signal, sys, threading, time
-from pathlib import Path
+import os, signal, sys
+from multiprocessing.util import Finalize
 from pytorch_lightning import Callback
 
 class Bad(Callback):
@@ -99,13 +101,8 @@ class Bad(Callback):
         self.how, self.rank = how, rank
 
     def setup(self, trainer, module, stage):
-        if self.how == "late" and stage == "fit" and trainer.global_rank == self.rank:
-            done = Path(trainer.default_root_dir) / "metrics.json"
-            def abort():
-                while not done.exists():
-                    time.sleep(0.001)
-                os.abort()
-            threading.Thread(target=abort, daemon=True).start()
+        if self.how == "late" and stage == "test" and trainer.global_rank == self.rank:
+            Finalize(None, os.abort, exitpriority=0)  # when the process ends
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if trainer.global_rank == self.rank and trainer.global_step == 3:
@@ -198,12 +195,6 @@ def test_signals_leave_no_rank_behind(number: int, code: int, more: list[str], t
         assert said == f"interrupted; what is done is in {folders[0]}\n"
 
 
-def test_devices_share_a_batch_evenly(tmp_path: Path) -> None:
-    done = train_py(*SMOKE, *DDP, "data.batch_size=7", f"outputs={tmp_path}/o", code=1)
-    assert "error: data.batch_size=7: 2 devices share every batch evenly" in done.stderr
-    assert not (tmp_path / "o").exists()
-
-
 def test_a_node_that_does_not_come_is_not_waited_for_without_end(tmp_path: Path) -> None:
     arguments = [*SMOKE, "trainer.num_nodes=2", "trainer.accelerator=cpu", f"outputs={tmp_path}/o"]
     code = (
@@ -219,5 +210,104 @@ def test_a_node_that_does_not_come_is_not_waited_for_without_end(tmp_path: Path)
                 "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}  # fmt: skip
     done = program(sys.executable, "-c", code, code=1, **torchrun)
     assert "node 0 of 2: waiting for the others, up to 0:00:02" in done.stdout
-    assert "error: trainer.num_nodes=2: the ranks did not meet within 0:00:02" in done.stderr
+    assert "error: the ranks did not meet: Timed out" in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def together(commands: list[list[str]], environments: list[dict[str, str]]) -> list[str]:
+    """Runs programs side by side, all of which must end well. Gives what each printed."""
+    processes = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for command, env in zip(commands, environments, strict=True)
+    ]
+    ended = [(process.communicate(timeout=120), process.returncode) for process in processes]
+    assert [code for _, code in ended] == [0] * len(commands), ended
+    return [out for (out, _), _ in ended]
+
+
+ONCE = (*SMOKE, "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
+
+
+def test_torchrun_gives_one_folder(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    (said,) = together([[*torchrun, "train.py", *ONCE, "trainer.devices=2", f"outputs={tmp_path}"]], [{}])
+    (folder,) = tmp_path.glob("*/*")
+    assert (folder / "metrics.json").exists()
+    assert said.count("test top-1 accuracy") == 1
+
+
+def test_two_nodes_give_one_folder(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    agents = [
+        [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={node}", "--nproc-per-node=1",
+         "--master-addr=127.0.0.1", f"--master-port={port}", "train.py", *ONCE, "trainer.num_nodes=2",
+         f"outputs={tmp_path}"]
+        for node in range(2)
+    ]  # fmt: skip
+    first, second = together(agents, [{}, {}])
+    (folder,) = tmp_path.glob("*/*")
+    assert (folder / "metrics.json").exists()
+    assert "test top-1 accuracy" in first
+    assert second.splitlines() == ["node 1 of 2: waiting for the others, up to 0:10:00"]
+
+
+SLURM = {"SLURM_JOB_NAME": "study", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"}
+
+
+def test_two_slurm_tasks_give_one_folder(tmp_path: Path) -> None:
+    tasks = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": str(os.getpid())}
+    environments = [SLURM | tasks | {"SLURM_PROCID": i, "SLURM_LOCALID": i} for i in ("0", "1")]
+    command = [sys.executable, "train.py", *ONCE, "trainer.devices=2", f"outputs={tmp_path}"]
+    first, second = together([command, command], environments)
+    (folder,) = tmp_path.glob("*/*")
+    assert (folder / "metrics.json").exists()
+    assert "test top-1 accuracy" in first
+    assert not second
+
+
+@pytest.mark.parametrize(
+    ("started", "arguments", "message"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, ["-m", "seed=1,2", "trainer.devices=2"],
+         "python train.py -m seed=1,2 trainer.devices=2"),
+        (SLURM | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
+         ["trainer.devices=1"], "trainer.devices=1: 2 processes were started for 1; pass trainer.devices=2"),
+        ({}, ["trainer.devices=2", "trainer.num_nodes=2"], "trainer.num_nodes=2: start the run on every node"),
+        ({}, ["trainer.devices=2", "trainer.strategy=ddp_spawn"], "the run starts its ranks itself, so ddp is enough"),
+        ({}, ["trainer.devices=2", "data.batch_size=7"], "data.batch_size=7: 2 devices share every batch evenly"),
+        ({}, ["-m", "seed=1,2", "hydra.launcher._target_=hydra_plugins.hydra_absent_launcher.Launcher"],
+         "hydra/launcher=basic needs a package that is not installed: pip install hydra-absent-launcher"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_one_line(
+    started: dict[str, str], arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = train_py(*arguments, "trainer.accelerator=cpu", f"outputs={tmp_path}/o", code=1, **started)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert message in line
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers_run_jobs_of_two_ranks(launcher: str, tmp_path: Path) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
+    command = ["-m", "model.groups=1,5", f"hydra/launcher={launcher}", "trainer.devices=2", *ONCE]
+    done = train_py(*command, f"outputs={tmp_path}", code=1)
+    (sweep,) = tmp_path.glob("*/*")
+    assert [path.parent.name for path in sweep.glob("*/metrics.json")] == ["0_model.groups=1"]
+    run = json.loads((sweep / "0_model.groups=1" / "run.json").read_text())
+    assert run["command"][0] == "train.py"
+    assert "Traceback" not in done.stderr
+    reason = done.stderr.partition("error: 1 of the sweep's jobs failed:\n")[2]
+    assert re.fullmatch(r"job 1 \(model.groups=5 .*\): model.groups=5: .* groups must divide both\n", reason)
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm", "ray"])
+def test_presets_of_launchers(launcher: str) -> None:
+    done = train_py(f"hydra/launcher={launcher}", "--cfg", "hydra")
+    assert f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher." in done.stdout

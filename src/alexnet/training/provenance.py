@@ -35,7 +35,7 @@ def origin() -> dict[str, Any]:
     """The command, the code's state, the machine and every package's version, as plain values."""
     cuda = torch.cuda.is_available()
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": _command(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
@@ -48,6 +48,15 @@ def origin() -> dict[str, Any]:
         },
         "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
     }
+
+
+def _command() -> list[str]:
+    """What was typed; for a job of a sweep that runs elsewhere, what to type for it alone."""
+    hydra = HydraConfig.get()
+    name = Path(sys.argv[0]).name
+    return (
+        [name, *sys.argv[1:]] if Path(name).stem == hydra.job.name else [f"{hydra.job.name}.py", *hydra.overrides.task]
+    )
 
 
 def write_origin(folder: Path, cfg: DictConfig, data: PictureData) -> None:

@@ -75,8 +75,7 @@ def _meet(trainer: Trainer) -> bool:
     try:
         trainer.strategy.setup_environment()
     except torch.distributed.DistError as error:
-        ranks = f"trainer.num_nodes={trainer.num_nodes}: the ranks did not meet within {WAIT}"
-        raise UserError(f"{ranks}: {str(error).splitlines()[0]:.200}") from error
+        raise UserError(f"the ranks did not meet: {str(error).splitlines()[0]:.200}") from error
     return trainer.is_global_zero
 
 
