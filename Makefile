@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+JOBS ?= 2
 OUTPUTS ?= outputs
 BIN := $(VENV)/bin
 
@@ -30,8 +31,8 @@ train: $(DONE) ## train AlexNet on the embedded digits, a few minutes on two cor
 smoke: $(DONE) ## the same path in seconds
 	$(BIN)/python train.py experiment=smoke $(ARGS)
 
-test: $(DONE) ## every test
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DONE) ## every test, JOBS at a time
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 lint: $(DONE) ## style and types
 	$(BIN)/ruff check

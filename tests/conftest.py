@@ -3,11 +3,16 @@
 import os
 import subprocess
 import sys
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
@@ -41,9 +46,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one `python train.py experiment=smoke`, which several tests read."""
-    outputs = tmp_path_factory.mktemp("smoke")
-    train_py(*SMOKE, f"outputs={outputs}")
+    """The folder of one `python train.py experiment=smoke`, which several tests read, in all of xdist's workers."""
+    base = tmp_path_factory.getbasetemp()
+    outputs = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    with FileLock(f"{outputs}.lock"):
+        if not outputs.exists():
+            train_py(*SMOKE, f"outputs={outputs}")
     (folder,) = (outputs / "smoke").iterdir()
     return folder
 

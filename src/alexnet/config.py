@@ -72,7 +72,10 @@ def door() -> Iterator[None]:
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         SweepFolder.end()
-        hydras = not isinstance(error, ValueError) or "Config group override must be" in str(error)  # for model=null
+        # ValueErrors of Hydra's: model=null, and -m with --cfg
+        hydras = not isinstance(error, ValueError) or re.match(
+            "Config group override must be|Only one of --", str(error)
+        )
         if full or not hydras:
             raise
         sys.exit(f"error: {explain(error)}")

@@ -19,8 +19,6 @@ from alexnet.data import PictureData
 from tests.conftest import ROOT, SMOKE, program, train_py
 from tests.training.test_run import recomputed
 
-pytestmark = pytest.mark.xdist_group("ranks")  # one after the other: each takes two cores
-
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
 
 
@@ -69,6 +67,7 @@ def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders
 
 
+@pytest.mark.xdist_group("pair")
 def test_two_ranks_learn_what_one_process_learns(one_and_two: list[Path]) -> None:
     one, two = (
         [float(row["train/loss_step"]) for row in csv.DictReader(path.open()) if row["train/loss_step"]]
@@ -80,6 +79,7 @@ def test_two_ranks_learn_what_one_process_learns(one_and_two: list[Path]) -> Non
     assert two == pytest.approx(one, abs=2e-3), "what rounding makes of it in another 20 steps"
 
 
+@pytest.mark.xdist_group("pair")
 def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path]) -> None:
     data = PictureData("digits", channels=1)
     data.setup()
