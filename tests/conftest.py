@@ -45,13 +45,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one `python train.py experiment=smoke`, which several tests read, in all of xdist's workers."""
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Gives the folder of a name, which is filled once, whichever of xdist's workers asks for it first."""
     base = tmp_path_factory.getbasetemp()
-    outputs = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
-    with FileLock(f"{outputs}.lock"):
-        if not outputs.exists():
-            train_py(*SMOKE, f"outputs={outputs}")
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        path = base / name
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                fill(path)
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The folder of one `python train.py experiment=smoke`, which several tests read."""
+    outputs = once("smoke", lambda path: train_py(*SMOKE, f"outputs={path}"))
     (folder,) = (outputs / "smoke").iterdir()
     return folder
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,52 +23,45 @@ from tests.training.test_run import recomputed
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
 
 
+def run_with_one_and_two(path: Path) -> None:
+    """The same run by one process and by two. The last batch of 77 training pictures, and of 269 others, is one:
+    a rank has none.
+    """
+    for name, ranks in (("one", ()), ("two", DDP)):
+        done = train_py(
+            *SMOKE, "model.dropout=0", "model.activation=tanh", "data.fraction=0.06", "data.batch_size=4",
+            "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0",
+            "optimizer.lr=0.001", "trainer.accelerator=cpu", "trainer.precision=32-true", *ranks,
+            f"folder={path / name}",
+        )  # fmt: skip
+        (path / f"{name}.out").write_text(done.stdout)
+        (path / f"{name}.err").write_text(done.stderr)
+
+
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The folder of the smoke run in two processes, and what it printed."""
-    outputs = tmp_path_factory.mktemp("ranks")
-    done = train_py(*SMOKE, *DDP, f"outputs={outputs}")
-    (folder,) = outputs.glob("*/*")
-    return folder, done
+def one_and_two(once: Callable[[str, Callable[[Path], object]], Path]) -> list[Path]:
+    path = once("one_and_two", run_with_one_and_two)
+    return [path / "one", path / "two"]
 
 
-def test_a_run_of_two_ranks_leaves_one_folder_like_any_other(
-    smoke: Path, two_ranks: tuple[Path, subprocess.CompletedProcess[str]]
-) -> None:
+def test_a_run_of_two_ranks_leaves_one_folder_like_any_other(one_and_two: list[Path]) -> None:
     def names(folder: Path) -> set[str]:
         files = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         return {re.sub(r"tfevents.*", "tfevents", name) for name in files}
 
-    folder, done = two_ranks
-    assert names(folder) == names(smoke)
-    assert not done.stderr
-    said = [line for line in done.stdout.splitlines() if "images/s" not in line and "top-1" not in line]
-    assert len(said) == len(set(said)), "only one rank prints"
-    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["devices"] == 2
-    ours, theirs = (json.loads((run / "metrics.json").read_text()) for run in (folder, smoke))
-    assert ours.keys() == theirs.keys()
-    assert ours["best_epoch"] in (1, 2)
-    assert "epoch 2/2" in (folder / "train.log").read_text()
+    one, two = one_and_two
+    assert names(one) == names(two)
+    assert not two.with_suffix(".err").read_text()
+    said = two.with_suffix(".out").read_text().splitlines()
+    assert len(said) == len(one.with_suffix(".out").read_text().splitlines()), "only one rank prints"
+    assert yaml.safe_load((two / "config.yaml").read_text())["trainer"]["devices"] == 2
+    metrics, other = (json.loads((run / "metrics.json").read_text()) for run in (two, one))
+    assert metrics.keys() == other.keys()
+    assert metrics["images_per_second"] * metrics["seconds"] == pytest.approx(2 * 77, rel=0.02)
+    assert "epoch 2/2" in (two / "train.log").read_text()
+    assert json.loads((two / "run.json").read_text())["data"]["pictures"]["train"] == 77
 
 
-@pytest.fixture(scope="module")
-def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The same run by one process and by two. The last batch of 77 training pictures, and of 269 others, is one:
-    a rank has none.
-    """
-    folders = [tmp_path_factory.mktemp("pair") / name for name in ("one", "two")]
-    for folder, ranks in zip(folders, ((), DDP), strict=True):
-        train_py(
-            *SMOKE, "model.dropout=0", "model.activation=tanh", "data.fraction=0.06", "data.batch_size=4",
-            "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0",
-            "optimizer.lr=0.001", "trainer.accelerator=cpu", "trainer.precision=32-true", "logger=csv", *ranks,
-            f"folder={folder}",
-        )  # fmt: skip
-        assert json.loads((folder / "run.json").read_text())["data"]["pictures"]["train"] == 77
-    return folders
-
-
-@pytest.mark.xdist_group("pair")
 def test_two_ranks_learn_what_one_process_learns(one_and_two: list[Path]) -> None:
     one, two = (
         [float(row["train/loss_step"]) for row in csv.DictReader(path.open()) if row["train/loss_step"]]
@@ -75,11 +69,10 @@ def test_two_ranks_learn_what_one_process_learns(one_and_two: list[Path]) -> Non
     )
     assert len(one) == 2 * 20
     assert max(one) - min(one) > 1, "something is learnt"
-    assert two[:21] == pytest.approx(one[:21], abs=1e-5)
+    assert two[:21] == pytest.approx(one[:21], abs=1e-4)
     assert two == pytest.approx(one, abs=2e-3), "what rounding makes of it in another 20 steps"
 
 
-@pytest.mark.xdist_group("pair")
 def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path]) -> None:
     data = PictureData("digits", channels=1)
     data.setup()
@@ -87,7 +80,7 @@ def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path
     for split in ("val", "test"):
         assert metrics[split] == pytest.approx(recomputed(one_and_two[1], data, split), abs=1e-5)
     alone = json.loads((one_and_two[0] / "metrics.json").read_text())
-    assert metrics["train"] == pytest.approx(alone["train"], abs=1e-3)
+    assert metrics["train"] == pytest.approx(alone["train"], abs=2e-3)
     assert metrics["images_per_second"] * metrics["seconds"] == pytest.approx(2 * 77, rel=0.02)
 
 

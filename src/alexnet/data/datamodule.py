@@ -34,7 +34,7 @@ class PictureData(LightningDataModule):
         fraction: share of the training pictures of every class that is used; a smaller share lies within a larger one.
         batch_size: pictures per step, of all devices together.
         workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where pictures are
-            packed, which is fastest, and one per core where they are not.
+            packed, which is fastest, and one per core, shared out among ranks, where they are not.
         packed: decode every picture once, into one array on disk; otherwise each time it is used.
         on_broken: error names every picture that cannot be read; skip leaves them out and lists them.
         cache_dir: where packed pictures are kept. digits and fake are small, and packed in memory.
@@ -77,7 +77,8 @@ class PictureData(LightningDataModule):
         if on_broken == "skip" and not packed:
             raise ValueError("on_broken=skip: needs packed=true, which reads every picture beforehand")
         cores = os.cpu_count() or 1
-        self.workers = (0 if packed else cores) if workers is None else integer("workers", workers, 0, 8 * cores)
+        share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # of this rank
+        self.workers = (0 if packed else share) if workers is None else integer("workers", workers, 0, 8 * cores)
         self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
         self.cache_dir = _path("cache_dir", cache_dir)
         self.seed = integer("seed", seed, 0, 2**32 - 1)

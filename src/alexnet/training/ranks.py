@@ -27,6 +27,7 @@ from alexnet.training.messages import interrupts, messages, quiet
 from alexnet.training.parts import build_parts
 
 log = logging.getLogger("alexnet")
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # by the launcher
 NOISY = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api",
          "torch.multiprocessing.spawn")  # fmt: skip
 
@@ -39,7 +40,7 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
         KeyboardInterrupt: on Ctrl-C, and Terminated on SIGTERM. No rank is left in any case.
     """
     done = Path(cfg.folder) / "metrics.json"
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in HANDLED}
     method = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)  # joblib's workers have one that ranks could not find
     for name in NOISY:  # what failed is said here
@@ -56,7 +57,6 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
             local_addr="localhost",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(logs),
-            signals_to_handle="SIGTERM,SIGINT",
         )
         try:
             elastic_launch(config, _rank)(OmegaConf.to_container(cfg, resolve=True), threads)
@@ -70,7 +70,7 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
                 raise Refused(text) from None
             else:
                 raise UserError(f"rank {rank}: {text if kind == 'UserError' else said}") from None
-        except SignalException as error:
+        except SignalException as error:  # a terminal that is closed counts as Ctrl-C
             raise (Terminated if error.sigval == signal.SIGTERM else KeyboardInterrupt) from None
         finally:
             multiprocessing.set_start_method(method, force=True)
