@@ -34,6 +34,9 @@ from yaml import YAMLError
 
 from alexnet.checks import Terminated, UserError, nearest
 
+# That a launcher's plugin knows the keys of its preset, which is right. Here, since its workers import this too.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")
+
 FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto; true, false or warn
 PRESETS = ("experiment",)  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
@@ -53,7 +56,6 @@ def door() -> Iterator[None]:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
     pid = os.getpid()
-    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")  # that the plugin knows the presets' keys, which is right
 
     def terminate(number: int, _: Any) -> None:
         if os.getpid() != pid:  # a forked helper
