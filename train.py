@@ -8,6 +8,10 @@ from alexnet.config import check, door
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
+    if cfg.study is not None:
+        from alexnet.studies.study import with_arm
+
+        cfg = with_arm(cfg)
     check(cfg)
     from alexnet.training.run import train  # takes seconds: torch is imported only for a config that can be right
 

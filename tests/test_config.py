@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from alexnet.checks import UserError, nearest
-from alexnet.config import GROUPS, _make, build, check
+from alexnet.config import GROUPS, PRESETS, _make, build, check
 from alexnet.config import ROOT as ROOT_KEYS
 from alexnet.training.optim import make_optimizer, make_schedule
 from tests.conftest import ROOT, train_py
@@ -26,7 +26,7 @@ NEEDS = {("logger", "wandb"): "wandb", ("logger", "mlflow"): "mlflow"}
 
 
 def test_every_group_is_known() -> None:
-    assert {group for group, _ in OPTIONS} == {*GROUPS, "experiment"}
+    assert {group for group, _ in OPTIONS} == {*GROUPS, *PRESETS}
     assert set(ROOT_KEYS) == {path.stem for path in (ROOT / "conf").glob("*.yaml")}
 
 

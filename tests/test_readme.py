@@ -39,7 +39,7 @@ def test_train_lines(line: str, pictures: Path, tmp_path: Path) -> None:
     arguments = [argument.replace("data.root=monkeys", f"data.root={pictures}") for argument in shlex.split(line)[2:]]
     done = train_py(*arguments, *SMALL, f"outputs={tmp_path / 'outputs'}")
     if not {"--help", "--cfg"} & set(arguments):
-        runs = 6 if "-m" in arguments else 1
+        runs = 6 if {"-m", "study=lrn"} & set(arguments) else 1
         assert len(list((tmp_path / "outputs").rglob("metrics.json"))) == runs
         assert done.stdout.count("test top-1 accuracy") == runs
 

@@ -37,10 +37,25 @@ from alexnet.checks import Terminated, UserError, nearest
 # That a launcher's plugin knows the keys of its preset, which is right. Here, since its workers import this too.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")
 
-FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto; true, false or warn
-PRESETS = ("experiment",)  # groups that only change what the other groups declare
+FREE = (
+    "study",
+    "trainer.devices",
+    "trainer.deterministic",
+)  # study.check_study; a number, a list or auto; true, false or warn
+PRESETS = ("experiment", "study")  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
-    "train": ("seed", "monitor", "mode", "early_stopping", "compile", "channels_last", "outputs", "folder"),
+    "train": (
+        "seed",
+        "study",
+        "arm",
+        "monitor",
+        "mode",
+        "early_stopping",
+        "compile",
+        "channels_last",
+        "outputs",
+        "folder",
+    ),
     "prepare": ("seed", "show", "outputs", "folder"),
 }
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "trainer", "logger")
@@ -361,6 +376,7 @@ def _quoted(text: str) -> str:
 
 def _dated(outputs: str | Path, choices: Mapping[str, Any]) -> Path:
     name = choices.get("experiment") or f"{choices['data']}-{choices.get('model', 'prepare')}"
+    name = f"study/{choices['study']}-{name}" if choices.get("study") else name
     return Path(outputs) / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 

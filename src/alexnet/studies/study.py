@@ -1,0 +1,85 @@
+"""A study: a question, and the runs that shall answer it. Nothing here imports torch."""
+
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+
+from alexnet.checks import UserError, nearest, one_of
+from alexnet.config import SweepFolder, explain
+
+KEYS = ("question", "claim", "source", "metric", "margin", "arms", "arm")
+METRICS = ("test/top1", "test/top5", "test/loss")
+
+
+def check_study(study: DictConfig, typed: list[str]) -> None:
+    """Refuses a study that does not say what it must, and an override of the command line that an arm sets as well.
+
+    typed: the overrides of the command line.
+
+    Raises:
+        UserError: with the key.
+    """
+    for key in map(str, study):
+        if key not in KEYS:
+            raise UserError(f"study.{key}: no such key.{nearest(key, KEYS)}")
+        if OmegaConf.is_missing(study, key):
+            raise UserError(f"study.{key} has no value: write it into the study's file")
+    try:
+        one_of("metric", study.metric, METRICS)
+    except ValueError as error:
+        raise UserError(f"study.{error}") from None
+    if isinstance(study.margin, bool) or not isinstance(study.margin, int | float) or not study.margin > 0:
+        raise UserError(f"study.margin={study.margin}: must be a number above 0, in the metric's unit")
+    setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
+    for override in typed:
+        if arm := setter.get(key_of(override)):
+            raise UserError(f"{override}: the study's arm {arm} sets this; leave it out, or ask another study")
+
+
+def arms_of(study: DictConfig) -> dict[str, list[str]]:
+    """The overrides of every arm by its name, the baseline first; none where the study varies keys instead."""
+    if study.arms is None:
+        return {}
+    if not isinstance(study.arms, DictConfig) or not all(isinstance(arm, ListConfig) for arm in study.arms.values()):
+        raise UserError("study.arms: must be names with a list of overrides each, such as no_lrn: [model.lrn=false]")
+    return {str(name): list(map(str, arm)) for name, arm in study.arms.items()}
+
+
+def with_arm(cfg: DictConfig) -> DictConfig:
+    """The config of the arm study.arm, composed anew with its overrides; `cfg` itself where there are no arms."""
+    typed = list(HydraConfig.get().overrides.task)
+    check_study(cfg.study, typed)
+    arms, arm = arms_of(cfg.study), cfg.study.arm
+    if not arms and arm is None:
+        return cfg
+    if arm not in arms:
+        raise UserError(f"study.arm={arm}: must be one of {', '.join(arms)}.{nearest(str(arm), arms)}")
+    composed = hydra.compose(HydraConfig.get().job.config_name, [*typed, *arms[arm]], return_hydra_config=True)
+    job: Any = HydraConfig.get()
+    with read_write(job), open_dict(job):
+        job.runtime.choices = composed.hydra.runtime.choices
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed
+
+
+def key_of(override: str) -> str:
+    return str(OverridesParser.create().parse_override(override).key_or_group)
+
+
+class CheckStudy(Callback):
+    """Refuses a study before its first job."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            check_study(config.study, list(config.hydra.overrides.task))
+        except (UserError, HydraException) as error:  # Hydra makes a warning of it, and goes on
+            SweepFolder.end()
+            print(f"error: {explain(error)}", file=sys.stderr)
+            raise SystemExit(1) from None

@@ -1,0 +1,76 @@
+"""Questions as files, and the runs that they become."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from alexnet.checks import UserError
+from alexnet.studies.study import arms_of, check_study
+from tests.conftest import ROOT, train_py
+
+STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
+TINY = (
+    *("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"),
+    *("trainer.limit_test_batches=1", "data.batch_size=8", "data.size=80", "data.crop=67", "logger=none"),
+)
+
+
+def runs(folder: Path) -> list[dict]:
+    """The configs of the finished runs, in their order."""
+    found = sorted(folder.glob("study/*/*/*/metrics.json"), key=lambda path: int(path.parent.name.split("_")[0]))
+    return [yaml.safe_load((path.parent / "config.yaml").read_text()) for path in found]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_runs(name: str, tmp_path: Path) -> None:
+    small = ["model.width=0.125,0.25"] if name == "width" else ["model.width=0.125"]
+    train_py(f"study={name}", "seed=7", *small, *TINY, f"outputs={tmp_path}")
+    study = yaml.safe_load((ROOT / "conf" / "study" / f"{name}.yaml").read_text())
+    varied = study["hydra"]["sweeper"]["params"]
+    assert next(iter(varied)) == "seed", "seeds vary slowest"
+    (key,) = set(varied) - {"seed"}
+    values = small[0].split("=")[1].split(",") if name == "width" else str(varied[key]).split(",")
+    configs = runs(tmp_path)
+    assert [config["seed"] for config in configs] == [7] * len(values)
+    chosen = [str(OmegaConf.select(OmegaConf.create(config), key)) for config in configs]
+    assert [text.lower() for text in chosen] == values
+    if key == "study.arm":
+        assert values == list(study["study"]["arms"])
+        for config, overrides in zip(configs, study["study"]["arms"].values(), strict=True):
+            for override in overrides:
+                where, _, value = override.partition("=")
+                got = OmegaConf.select(OmegaConf.create(config), where)
+                assert got == OmegaConf.create(f"x: {value}").x if "." in where else got["crop"] is False
+
+
+def test_seeds_and_values_are_replaced_by_the_command_line(tmp_path: Path) -> None:
+    train_py("study=dropout", "seed=4,5", "model.dropout=0.3,0.1", "model.width=0.125", *TINY, f"outputs={tmp_path}")
+    assert [(c["seed"], c["model"]["dropout"]) for c in runs(tmp_path)] == [(4, 0.3), (4, 0.1), (5, 0.3), (5, 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study=parts", "model.lrn=true"], "model.lrn=true: the study's arm no_lrn sets this"),
+        (["study=parts", "study.margin=0"], "study.margin=0: must be a number above 0"),
+        (["study=parts", "study.metric=val/top1"], "study.metric=val/top1: must be one of test/top1"),
+        (["study=parts", "study.arm=no_lnr"], "study.arm=no_lnr: must be one of whole, no_lrn"),
+        (["study=prats"], "study=prats: must be one of"),
+        (["study=parts", "+study.marign=1"], "study.marign: no such key. Did you mean margin?"),
+    ],
+)
+def test_mistakes(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = train_py(*arguments, "seed=1", f"outputs={tmp_path}/o", code=1)
+    assert f"error: {message}" in done.stderr or f": {message}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_arm_is_a_list_of_overrides() -> None:
+    study = OmegaConf.create({"question": "?", "metric": "test/top1", "margin": 0.01, "arms": {"a": "model.lrn=false"}})
+    with pytest.raises(UserError, match=r"study.arms: must be names with a list of overrides each"):
+        arms_of(study)
+    study.arms = None
+    check_study(study, ["model.lrn=false"])
