@@ -37,25 +37,10 @@ from alexnet.checks import Terminated, UserError, nearest
 # That a launcher's plugin knows the keys of its preset, which is right. Here, since its workers import this too.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")
 
-FREE = (
-    "study",
-    "trainer.devices",
-    "trainer.deterministic",
-)  # study.check_study; a number, a list or auto; true, false or warn
+FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto; true, false or warn
 PRESETS = ("experiment", "study")  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
-    "train": (
-        "seed",
-        "study",
-        "arm",
-        "monitor",
-        "mode",
-        "early_stopping",
-        "compile",
-        "channels_last",
-        "outputs",
-        "folder",
-    ),
+    "train": ("seed", "study", "monitor", "mode", "early_stopping", "compile", "channels_last", "outputs", "folder"),
     "prepare": ("seed", "show", "outputs", "folder"),
 }
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "trainer", "logger")
@@ -284,21 +269,29 @@ def in_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Around what a callback of Hydra's checks before a sweep: Hydra makes a warning of an Exception, and goes on."""
+    try:
+        yield
+    except (UserError, HydraException) as error:
+        SweepFolder.end()
+        print(f"error: {explain(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
 class SweepFolder(Callback):
     """Gives every sweep a folder of its own, and takes it away if no run came to be."""
 
     made: ClassVar[list[Path]] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        try:
+        with refusing():
             _check_paths(config)
             if config.folder is not None:
                 raise UserError(f"folder={config.folder}: cannot hold all the runs of a sweep; leave it out")
             _check_launcher(config)
             SweepFolder.made = _make(_dated(Path(config.outputs).absolute(), config.hydra.runtime.choices))
-        except UserError as error:  # Hydra turns an Exception of a callback into a warning, and goes on
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
         path = str(SweepFolder.made[0])
         typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         with read_write(config), open_dict(config):
@@ -348,10 +341,14 @@ class SweepFolder(Callback):
             sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
 
 
+def processes_started() -> int:
+    """How many processes torchrun or SLURM has started for this run, this one among them."""
+    return int(os.environ.get("WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_NTASKS", 1))
+
+
 def _check_launcher(config: DictConfig) -> None:
     """What Hydra's own errors do not say well: a plugin that is not installed, and a sweep in every rank."""
-    started = os.environ.get("WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_NTASKS", "1")
-    if started != "1":
+    if (started := processes_started()) > 1:
         typed = shlex.join([a for a in sys.argv[1:] if a not in ("-m", "--multirun")])
         raise UserError(
             f"a sweep in each of {started} processes: start it in one, which starts the ranks of every job itself: "

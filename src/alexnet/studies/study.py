@@ -1,17 +1,15 @@
 """A study: a question, and the runs that shall answer it. Nothing here imports torch."""
 
-import sys
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from alexnet.checks import UserError, nearest, one_of
-from alexnet.config import SweepFolder, explain
+from alexnet.config import refusing
 
 KEYS = ("question", "claim", "source", "metric", "margin", "arms", "arm")
 METRICS = ("test/top1", "test/top5", "test/loss")
@@ -77,9 +75,5 @@ class CheckStudy(Callback):
     """Refuses a study before its first job."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        try:
+        with refusing():
             check_study(config.study, list(config.hydra.overrides.task))
-        except (UserError, HydraException) as error:  # Hydra makes a warning of it, and goes on
-            SweepFolder.end()
-            print(f"error: {explain(error)}", file=sys.stderr)
-            raise SystemExit(1) from None

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from alexnet.checks import UserError, flag, integer, number, one_of
-from alexnet.config import build, named
+from alexnet.config import build, named, processes_started
 from alexnet.data import PictureData
 from alexnet.models.init import paired
 from alexnet.models.summary import Summary, summarize
@@ -171,8 +171,7 @@ def _check_ranks(trainer: Trainer) -> None:
         if nodes > 1:
             raise ValueError(f"num_nodes={nodes}: start the run on every node, with torchrun --nnodes={nodes} or srun")
         return
-    started = int(os.environ.get("WORLD_SIZE" if TorchElasticEnvironment.detect() else "SLURM_NTASKS", 1))
-    if started not in (1, nodes * devices):
+    if (started := processes_started()) not in (1, nodes * devices):
         raise ValueError(
             f"devices={devices}: {started} processes were started for {nodes * devices}; pass "
             f"trainer.devices={started // nodes}"

@@ -52,11 +52,10 @@ def origin() -> dict[str, Any]:
 
 def _command() -> list[str]:
     """What was typed; for a job of a sweep that runs elsewhere, what to type for it alone."""
-    hydra = HydraConfig.get()
-    name = Path(sys.argv[0]).name
-    return (
-        [name, *sys.argv[1:]] if Path(name).stem == hydra.job.name else [f"{hydra.job.name}.py", *hydra.overrides.task]
-    )
+    hydra, program = HydraConfig.get(), Path(sys.argv[0])
+    if program.stem == hydra.job.name:
+        return [program.name, *sys.argv[1:]]
+    return [f"{hydra.job.name}.py", *hydra.overrides.task]
 
 
 def write_origin(folder: Path, cfg: DictConfig, data: PictureData) -> None:
