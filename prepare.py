@@ -3,7 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-from alexnet.config import check, door
+from alexnet.config import check
+from alexnet.door import door
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prepare")

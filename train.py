@@ -3,15 +3,16 @@
 import hydra
 from omegaconf import DictConfig
 
-from alexnet.config import check, door
+from alexnet.config import check
+from alexnet.door import door
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
     if cfg.study is not None:
-        from alexnet.studies.study import with_arm
+        from alexnet.studies.study import take_arm
 
-        cfg = with_arm(cfg)
+        take_arm(cfg)
     check(cfg)
     from alexnet.training.run import train  # takes seconds: torch is imported only for a config that can be right
 

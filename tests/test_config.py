@@ -3,7 +3,6 @@
 import inspect
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from alexnet.checks import UserError, nearest
-from alexnet.config import GROUPS, PRESETS, _make, build, check
+from alexnet.config import GROUPS, PRESETS, build, check
 from alexnet.config import ROOT as ROOT_KEYS
 from alexnet.training.optim import make_optimizer, make_schedule
 from tests.conftest import ROOT, train_py
@@ -112,17 +111,6 @@ def test_root_keys_of_the_main_file_are_all_read() -> None:
     keys = set(yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())) - {"defaults", "hydra"}
     source = "".join(path.read_text() for path in (ROOT / "src" / "alexnet").rglob("*.py"))
     assert all(f"cfg.{key}" in source for key in keys)
-
-
-def test_two_runs_in_the_same_second_do_not_share_a_folder(tmp_path: Path) -> None:
-    made: list[Path] = []
-    threads = [threading.Thread(target=lambda: made.extend(_make(tmp_path / "same"))) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(made)) == 20
-    assert all(path.is_dir() for path in made)
 
 
 def test_nearest() -> None:

@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet import load
-from alexnet.config import check, door
+from alexnet.config import check
+from alexnet.door import door
 from alexnet.models import AlexNet
 from alexnet.training.run import train
 from tests.conftest import ROOT, SMOKE, train_py
@@ -164,7 +165,7 @@ def test_more_mistakes(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     assert "exists already" in refused(f"folder={tmp_path}/there", outputs=outputs)
     assert "model.lrm: no such key" in refused("-m", "model.lrm=true,false", outputs=outputs)
-    assert "cannot hold all the runs of a sweep" in refused("-m", "seed=1,2", f"folder={tmp_path}/x", outputs=outputs)
+    assert "no sweep to go on with" in refused("-m", "seed=1,2", f"folder={tmp_path}/x", outputs=outputs)
     assert "cannot make /proc/none" in refused("-m", "seed=1,2", outputs=Path("/proc/none"))
     preset = tmp_path / "conf" / "experiment" / "mine.yaml"
     preset.parent.mkdir(parents=True)
@@ -258,8 +259,8 @@ def test_an_ablated_checkpoint_does_not_pass_for_the_whole_network(tmp_path: Pat
 def test_a_sweep_is_one_folder_with_a_folder_for_each_job(tmp_path: Path) -> None:
     done = train_py("-m", "model.lrn=true,false", "seed=1,2", *TINY, f"outputs={tmp_path}")
     (sweep,) = (tmp_path / "smoke").iterdir()
-    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
-    assert len(jobs) == 4
+    jobs = [sweep / f"model.lrn={lrn},seed={seed}" for lrn in ("true", "false") for seed in (1, 2)]
+    assert sorted(path for path in sweep.iterdir() if path.is_dir()) == sorted(jobs)
     configs = [yaml.safe_load((job / "config.yaml").read_text()) for job in jobs]
     assert [(c["model"]["lrn"], c["seed"]) for c in configs] == [(True, 1), (True, 2), (False, 1), (False, 2)]
     assert all((job / "metrics.json").is_file() for job in jobs)
@@ -275,7 +276,7 @@ def test_a_sweep_says_each_failure_and_goes_on(tmp_path: Path) -> None:
     assert len(said) == 4, "each when it happens, and a list at the end"
     assert "Traceback" not in done.stderr
     (sweep,) = (tmp_path / "it's here" / "smoke").iterdir()
-    assert [path.name for path in sweep.iterdir() if path.is_dir()] == ["1_model.groups=1"]
+    assert [path.name for path in sweep.iterdir() if path.is_dir()] == ["model.groups=1"]
 
 
 @pytest.mark.parametrize("written", ["outputs=~/runs", "outputs='~/runs'"])

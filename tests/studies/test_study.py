@@ -19,7 +19,7 @@ TINY = (
 
 def runs(folder: Path) -> list[dict]:
     """The configs of the finished runs, in their order."""
-    found = sorted(folder.glob("study/*/*/*/metrics.json"), key=lambda path: int(path.parent.name.split("_")[0]))
+    found = sorted(folder.glob("study/*/*/metrics.json"), key=lambda path: path.stat().st_mtime)
     return [yaml.safe_load((path.parent / "config.yaml").read_text()) for path in found]
 
 

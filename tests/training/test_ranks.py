@@ -136,7 +136,7 @@ def test_a_rank_that_fails_ends_its_job_and_no_other(bad: tuple, tmp_path: Path)
         "-m", "+callbacks.bad.how=raise,kill,leave,none", *overrides, f"outputs={tmp_path}/o", code=1, **env
     )
     (sweep,) = (tmp_path / "o").glob("*/*")
-    folders = sorted(path for path in sweep.iterdir() if path.is_dir())
+    folders = [sweep / f"callbacks.bad.how={how}" for how in ("raise", "kill", "leave", "none")]
     reasons = ("rank 1: RuntimeError: boom", "rank 1: Signal 9 (SIGKILL) received", "rank 1: RuntimeError: sys.exit(0)")
     assert [(folder / "metrics.json").exists() for folder in folders] == [False, False, False, True]
     at_once, _, at_the_end = done.stderr.partition("error: 3 of the sweep's jobs failed:")
@@ -292,8 +292,8 @@ def test_launchers_run_jobs_of_two_ranks(launcher: str, tmp_path: Path) -> None:
     command = ["-m", "model.groups=1,5", f"hydra/launcher={launcher}", "trainer.devices=2", *ONCE]
     done = train_py(*command, f"outputs={tmp_path}", code=1)
     (sweep,) = tmp_path.glob("*/*")
-    assert [path.parent.name for path in sweep.glob("*/metrics.json")] == ["0_model.groups=1"]
-    run = json.loads((sweep / "0_model.groups=1" / "run.json").read_text())
+    assert [path.parent.name for path in sweep.glob("*/metrics.json")] == ["model.groups=1"]
+    run = json.loads((sweep / "model.groups=1" / "run.json").read_text())
     assert run["command"][0] == "train.py"
     assert "Traceback" not in done.stderr
     reason = done.stderr.partition("error: 1 of the sweep's jobs failed:\n")[2]

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 
 from alexnet import load
 from alexnet.checks import UserError
-from alexnet.config import door
 from alexnet.data import PictureData
+from alexnet.door import door
 from alexnet.models import AlexNet
 from alexnet.training.run import train
 

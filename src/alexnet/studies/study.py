@@ -5,11 +5,9 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from alexnet.checks import UserError, nearest, one_of
-from alexnet.config import refusing
 
 KEYS = ("question", "claim", "source", "metric", "margin", "arms", "arm")
 METRICS = ("test/top1", "test/top5", "test/loss")
@@ -49,13 +47,13 @@ def arms_of(study: DictConfig) -> dict[str, list[str]]:
     return {str(name): list(map(str, arm)) for name, arm in study.arms.items()}
 
 
-def with_arm(cfg: DictConfig) -> DictConfig:
-    """The config of the arm study.arm, composed anew with its overrides; `cfg` itself where there are no arms."""
+def take_arm(cfg: DictConfig) -> None:
+    """Makes `cfg` the config of the arm study.arm, composed anew with its overrides."""
     typed = list(HydraConfig.get().overrides.task)
     check_study(cfg.study, typed)
     arms, arm = arms_of(cfg.study), cfg.study.arm
     if not arms and arm is None:
-        return cfg
+        return
     if arm not in arms:
         raise UserError(f"study.arm={arm}: must be one of {', '.join(arms)}.{nearest(str(arm), arms)}")
     composed = hydra.compose(HydraConfig.get().job.config_name, [*typed, *arms[arm]], return_hydra_config=True)
@@ -64,16 +62,11 @@ def with_arm(cfg: DictConfig) -> DictConfig:
         job.runtime.choices = composed.hydra.runtime.choices
     with open_dict(composed):
         del composed["hydra"]
-    return composed
+    with open_dict(cfg):
+        for key in list(cfg):
+            del cfg[key]
+        cfg.update(composed)
 
 
 def key_of(override: str) -> str:
     return str(OverridesParser.create().parse_override(override).key_or_group)
-
-
-class CheckStudy(Callback):
-    """Refuses a study before its first job."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        with refusing():
-            check_study(config.study, list(config.hydra.overrides.task))

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from alexnet.checks import UserError
-from alexnet.config import in_sweep
+from alexnet.folders import in_sweep
 
 log = logging.getLogger("alexnet")
 
@@ -27,12 +27,13 @@ def quiet() -> None:
 
 
 @contextmanager
-def messages(folder: Path, shown: bool = True) -> Iterator[None]:
+def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[None]:
     """Writes messages to train.log in `folder` with their time, and what ended the run if it failed. If `shown` they
-    are printed too; if not, only errors are written.
+    are printed too, or with `brief` warnings alone; if not, only errors are written.
     """
     show, keep = logging.Handler(), logging.FileHandler(folder / "train.log", encoding="utf-8")
     show.emit = lambda record: print(record.getMessage(), flush=True)  # type: ignore[method-assign]  # above a live bar
+    show.setLevel(logging.WARNING if brief else logging.NOTSET)
     keep.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.setLevel(logging.INFO if shown else logging.ERROR)
     log.propagate = False

@@ -80,7 +80,7 @@ def build_parts(cfg: DictConfig) -> Parts:
                 f"gives {layers.shape} for a picture; one number for each of {data.num_classes} classes "
                 f"is needed, ({data.num_classes},)"
             )
-    trainer = _try_trainer(cfg)
+    trainer = try_trainer(cfg)
     if data.batch_size % trainer.world_size:
         raise UserError(
             f"data.batch_size={data.batch_size}: {trainer.world_size} devices share every batch evenly, so it must be "
@@ -129,7 +129,7 @@ def _check_root(cfg: DictConfig, figures: list[str]) -> None:
         flag("channels_last", cfg.channels_last)
 
 
-def _try_trainer(cfg: DictConfig) -> Trainer:
+def try_trainer(cfg: DictConfig) -> Trainer:
     """Tries the trainer's values, and puts a precision in the place of `auto`."""
     with named("trainer"):
         for name in OWN:

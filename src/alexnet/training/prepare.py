@@ -6,8 +6,9 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from alexnet.checks import UserError, flag, integer, printable
-from alexnet.config import build, named, new_folder
+from alexnet.config import build, named
 from alexnet.data import PictureData
+from alexnet.folders import new_folder
 from alexnet.pictures.sheet import contact_sheet
 
 

@@ -5,7 +5,10 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from alexnet.checks import UserError
+from alexnet.config import explain
 from alexnet.data import PictureData
+from alexnet.folders import held, record
 
 HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
@@ -58,15 +64,49 @@ def _command() -> list[str]:
     return [f"{hydra.job.name}.py", *hydra.overrides.task]
 
 
-def write_origin(folder: Path, cfg: DictConfig, data: PictureData) -> None:
-    """config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run."""
+def write_origin(folder: Path, cfg: DictConfig, data: PictureData, asked: str) -> None:
+    """config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run. asked: the digest of the
+    settings before the run settled what they leave open.
+    """
     write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
     splits = {name: len(pictures) for name, pictures in data.splits.items()}
     pictures = {"source": data.source, "fingerprint": data.about.fingerprint, "pictures": splits}
-    write_json(folder / "run.json", origin() | {"seed": cfg.seed, "data": pictures})
+    about = {"state": "running", "asked": asked} | origin()
+    about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": pictures}
+    write_json(folder / "run.json", about)
     if diff := git_diff():
         write(folder / "git.diff", diff + "\n")
+
+
+@contextmanager
+def recorded(folder: Path) -> Iterator[None]:
+    """Around a run, which has `folder` to itself: notes in run.json how it ended, done, interrupted, or failed and why.
+
+    Raises:
+        UserError: where a run goes on in the folder.
+    """
+    with held(folder), _noting(folder):
+        yield
+
+
+@contextmanager
+def _noting(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _note(folder, state="interrupted")
+        raise
+    except BaseException as error:
+        text = explain(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        _note(folder, state="failed", reason=text)
+        raise
+    _note(folder, state="done")
+
+
+def _note(folder: Path, **values: str) -> None:
+    if known := record(folder):
+        write_json(folder / "run.json", {**values, **{k: v for k, v in known.items() if k not in values}})
 
 
 def git_diff() -> str | None:
@@ -85,6 +125,19 @@ def git_diff() -> str | None:
         else:
             parts.append(f"# not in git: {name}")
     return "\n".join(filter(None, parts)) or None
+
+
+@cache
+def code_now() -> tuple[str | None, str | None]:
+    """The commit, and what the working tree holds beyond it."""
+    return _git("rev-parse", "HEAD"), git_diff()
+
+
+def code_of(folder: Path) -> tuple[str | None, str | None]:
+    """The same of a run."""
+    diff = folder / "git.diff"
+    text = diff.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n") if diff.exists() else None
+    return record(folder).get("git_commit"), text
 
 
 def _git(*arguments: str, cwd: str | None = None, codes: tuple[int, ...] = (0,)) -> str | None:

@@ -2,20 +2,24 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Trainer
 
 from alexnet.checks import Refused, UserError
-from alexnet.config import discard, new_folder
+from alexnet.folders import discard, in_sweep, new_folder
 from alexnet.models.summary import table
+from alexnet.settings import digest
+from alexnet.training.again import done_before
 from alexnet.training.fit import fit, validates
 from alexnet.training.messages import interrupts, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
-from alexnet.training.provenance import write_origin
+from alexnet.training.provenance import recorded, write_origin
 from alexnet.training.ranks import fit_in_ranks
 
 log = logging.getLogger("alexnet")
@@ -30,6 +34,9 @@ def train(cfg: DictConfig) -> float:
         UserError: for a value that does not suit; no folder is left for what is known before training.
     """
     quiet()
+    asked = digest(cfg)
+    if in_sweep() and (before := done_before(cfg, asked)):
+        return monitored(before)
     parts = build_parts(cfg)
     parts.data.setup()
     if cfg.monitor.startswith("val") and not validates(cfg, parts):
@@ -40,15 +47,15 @@ def train(cfg: DictConfig) -> float:
     shared = trainer.world_size > 1 and not own  # this process is one of several that torchrun or SLURM has started
     if shared:
         first = _meet(trainer)
-    made = new_folder(cfg) if first else []
+    made = new_folder(cfg, asked) if first else []
     if shared:
         _share_folder(cfg, trainer)
-    folder = Path(cfg.folder)
-    with messages(folder, shown=first), interrupts(folder):
+    folder, brief = Path(cfg.folder), cfg.study is not None  # which says a line of each of its jobs
+    with recorded(folder) if first else nullcontext(), messages(folder, first, brief), interrupts(folder):
         if not validates(cfg, parts):
             log.info("no validation pictures: %s says which epoch is best", cfg.monitor)
         if first:
-            write_origin(folder, cfg, parts.data)
+            write_origin(folder, cfg, parts.data, asked)
         log.info("%s", table(parts.layers))
         log.info("precision %s on %s", cfg.trainer.precision, trainer.strategy.root_device.type)
         try:
@@ -63,7 +70,12 @@ def train(cfg: DictConfig) -> float:
             raise
         if first:
             report(result, cfg)
-    split, figure = cfg.monitor.split("/")
+    return monitored(result)
+
+
+def monitored(result: dict[str, Any]) -> float:
+    """What a sweeper compares, as metrics.json has it; nan where there is none."""
+    split, figure = result["monitor"].split("/")
     return result.get(split, {}).get(figure, float("nan"))
 
 

@@ -1,0 +1,79 @@
+"""What every program stands in: the user's mistakes end in a line, and signals in an exit code."""
+
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from alexnet.checks import Terminated, UserError
+from alexnet.config import GROUPS, PRESETS, explain
+from alexnet.folders import SweepFolder, quoted
+
+
+@contextmanager
+def door() -> Iterator[None]:
+    """Around a program: the user's mistakes end in one or two lines and exit code 1, without a stack trace.
+
+    HYDRA_FULL_ERROR=1 shows the trace all the same.
+    """
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
+    pid = os.getpid()
+
+    def terminate(number: int, _: Any) -> None:
+        if os.getpid() != pid:  # a forked helper
+            os._exit(143)
+        raise Terminated
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if in_main else None
+    try:
+        # ~ is no character of Hydra's grammar, and shells leave it as it is in data.root=~/pictures
+        sys.argv[1:] = [re.sub(r"^([\w.+]+=)(~(?:/.*)?)$", _at_home, argument) for argument in sys.argv[1:]]
+        _check_group_lists(sys.argv[1:])
+        yield
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+    except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        SweepFolder.end()
+        # ValueErrors of Hydra's: model=null, and -m with --cfg
+        hydras = not isinstance(error, ValueError) or re.match(
+            "Config group override must be|Only one of --", str(error)
+        )
+        if full or not hydras:
+            raise
+        sys.exit(f"error: {explain(error)}")
+    except Exception:
+        SweepFolder.end()
+        raise
+    finally:
+        if not full:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        if in_main:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _check_group_lists(arguments: list[str]) -> None:
+    """Refuses model=[1], where a list holds something else than options' names: Hydra itself ends in a TypeError."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if group in (*GROUPS, *PRESETS) and "[" in value:
+            asked = OverridesParser.create().parse_override(argument).value()
+            for one in asked.list if isinstance(asked, ChoiceSweep) else [asked]:
+                if isinstance(one, list) and not all(isinstance(name, str) for name in one):
+                    raise UserError(f"{argument}: must be the name of an option, or several, {group}=[NAME,NAME]")
+
+
+def _at_home(path: re.Match[str]) -> str:
+    return path[1] + quoted(os.path.expanduser(path[2]))

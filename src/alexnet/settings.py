@@ -1,0 +1,54 @@
+"""What of a run's config decides its result: two runs are the same where this is. Nothing here imports torch."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+# Names, loggers, and how the work is spread: however that is, the result is the same to rounding. Where the pictures
+# lie is left to their fingerprint.
+WITHOUT = (
+    *("folder", "outputs", "study", "logger", "data.root", "data.cache_dir", "data.workers"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
+    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.use_distributed_sampler"),
+)
+
+
+def settings(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Every key that decides the result, as `model.lrn`, with its value. Numbers are floats."""
+    if isinstance(config, DictConfig):
+        config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    return {key: value for key, value in _flat(config, "") if not _without(key)}
+
+
+def digest(config: DictConfig | Mapping[str, Any]) -> str:
+    text = json.dumps(settings(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The keys in which two runs' settings differ, in the config's order."""
+    missing = object()
+    return [key for key in {**a, **b} if a.get(key, missing) != b.get(key, missing)]
+
+
+def spelled(value: Any) -> str:
+    """A setting's value as it is typed: true, 0.5, 2, null."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            number = isinstance(value, int) and not isinstance(value, bool)
+            yield f"{path}{key}", float(value) if number else value
+
+
+def _without(key: str) -> bool:
+    return any(key == left or key.startswith(f"{left}.") for left in WITHOUT)

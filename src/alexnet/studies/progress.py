@@ -1,0 +1,129 @@
+"""What a study says while it runs: its jobs beforehand, and a line for each that ends."""
+
+import itertools
+import json
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+
+from alexnet.checks import UserError
+from alexnet.config import check
+from alexnet.folders import record, refusing, same_settings, state_of, swept
+from alexnet.settings import differing, digest, settings, spelled
+from alexnet.studies.study import check_study, take_arm
+
+PLAN = "study.json"  # in the study's folder
+
+
+class Progress(Callback):
+    """Checks a study and all its jobs before the first, and says how far it is."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        with refusing():
+            check_study(config.study, list(config.hydra.overrides.task))
+            print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
+            jobs = [planned(config, overrides) for overrides in jobs_of(config)]
+            print("\n".join([*told(jobs), f"  {folder}"]), flush=True)
+        plan = {
+            "study": config.hydra.runtime.choices["study"],
+            "began": time.time(),
+            "typed": list(config.hydra.overrides.task),
+            "jobs": [{key: job[key] for key in ("arm", "seed", "asked", "state")} for job in jobs],
+        }
+        (folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """A line for a job that was run now; those that were done before have one already."""
+        if job_return.status != JobStatus.COMPLETED or job_return.cfg is None:
+            return
+        folder, plan = Path(job_return.cfg.folder), json.loads(Path(config.hydra.sweep.dir, PLAN).read_text())
+        if (folder / "metrics.json").stat().st_mtime < plan["began"]:
+            return
+        ended = [
+            path for path in folder.parent.glob("*/run.json")
+            if path.stat().st_mtime >= plan["began"] and record(path.parent).get("state") in ("done", "failed")
+        ]  # fmt: skip
+        to_do = sum(job["state"] != "done" for job in plan["jobs"])
+        split, figure = config.study.metric.split("/")
+        value = json.loads((folder / "metrics.json").read_text()).get(split, {}).get(figure, float("nan"))
+        took = datetime.now().astimezone() - datetime.fromisoformat(record(folder)["started"])
+        left = (time.time() - plan["began"]) / len(ended) * (to_do - len(ended))
+        about = f"; about {duration(left)} left" if left > 0 else ""
+        print(
+            f"[{len(ended)}/{to_do}] {folder.name}: {config.study.metric} {value:.4f}, "
+            f"{duration(took.total_seconds())}{about}",
+            flush=True,
+        )
+
+
+def jobs_of(config: DictConfig) -> list[list[str]]:
+    """The overrides of every job, as Hydra's BasicSweeper makes them: the first key varies slowest."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    values: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task]):
+        key = override.get_key_element()
+        if override.is_discrete_sweep():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return [list(job) for job in itertools.product(*values.values())]
+
+
+def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """A job before it runs: its arm, seed, settings and their digest, and the state of its run, if there is one.
+
+    Raises:
+        UserError: for a config that its run would refuse.
+    """
+    name = config.hydra.job.config_name
+    cfg = hydra.compose(name, [*config.hydra.overrides.hydra, *overrides], return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.job.config_name, cfg.hydra.job.num = name, 0
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    take_arm(cfg)
+    check(cfg)
+    asked = digest(cfg)
+    states = [state_of(folder) for folder in same_settings(cfg, asked)]
+    state = next((state for state in ("done", *states) if state in states), None)
+    return {"arm": swept(cfg), "seed": cfg.seed, "settings": settings(cfg), "asked": asked, "state": state}
+
+
+def told(jobs: list[dict[str, Any]]) -> list[str]:
+    """How many jobs there are and in which state, and what each arm changes against the first."""
+    arms = {job["arm"]: job["settings"] for job in reversed(jobs)}
+    arms = dict(reversed(arms.items()))
+    seeds = {job["seed"] for job in jobs}
+    asked = {job["asked"]: job for job in jobs}
+    for job in jobs:
+        other = asked[job["asked"]]
+        if job is not other:
+            what = f"study.arm={job['arm']}" if job["arm"] != other["arm"] else f"seed={job['seed']}"
+            raise UserError(f"{what}: the same run as {other['arm']}, seed={other['seed']}; leave one out")
+    states = Counter(job["state"] for job in jobs if job["state"])
+    known = "".join(f", {count} {state}" for state, count in states.items())
+    lines = [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}"]
+    baseline, *_ = arms.values()
+    for arm, values in arms.items():
+        keys = [key for key in differing(baseline, values) if key not in ("seed", "data.seed")]
+        changed = " ".join(f"{key}={spelled(values.get(key))}" for key in keys)
+        lines.append(f"  {arm:24} {changed or 'baseline'}")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """As a person would say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,50 @@
+"""A sweep that is typed again: a job that is done is read, and not run."""
+
+import json
+from functools import cache
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from alexnet.config import build
+from alexnet.data import PictureData
+from alexnet.folders import record, same_settings, state_of
+from alexnet.training.parts import try_trainer
+from alexnet.training.provenance import code_now, code_of
+
+
+def done_before(cfg: DictConfig, asked: str) -> dict[str, Any] | None:
+    """metrics.json of the run of this sweep that had the same settings, pictures and precision, if there is one; its
+    folder is noted in `cfg`. asked: the settings' digest.
+    """
+    for folder in same_settings(cfg, asked):
+        known = record(folder)
+        if state_of(folder) != "done":
+            continue
+        if (known["data"]["fingerprint"], known["precision"]) != (_fingerprint(cfg), _precision(cfg)):
+            continue
+        with open_dict(cfg):
+            cfg.folder = str(folder)
+        other = "" if code_of(folder) == code_now() else f", by another version of the code ({known['git_commit']:.7})"
+        print(f"done before{other}: {folder}", flush=True)
+        return json.loads((folder / "metrics.json").read_text())
+    return None
+
+
+def _fingerprint(cfg: DictConfig) -> str:
+    data = cast(dict[str, Any], OmegaConf.to_container(cfg.data, resolve=True))
+    return _fingerprint_of(json.dumps(data | {"seed": 0}))
+
+
+@cache
+def _fingerprint_of(data: str) -> str:
+    """Of the pictures that a data config says, which are opened once in a sweep."""
+    pictures: PictureData = build(OmegaConf.create({"data": json.loads(data)}), "data")
+    pictures.setup()
+    return pictures.about.fingerprint
+
+
+def _precision(cfg: DictConfig) -> str:
+    cfg = cfg.copy()
+    try_trainer(cfg)
+    return cfg.trainer.precision

@@ -1,0 +1,66 @@
+"""What a study says, and how it goes on when it is typed again."""
+
+import json
+import re
+from pathlib import Path
+
+from alexnet.studies.progress import duration
+from tests.conftest import train_py
+from tests.studies.test_study import TINY
+
+LINE = ("study=lrn", "model.width=0.125", *TINY)
+
+
+def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
+    """Finished jobs are read, interrupted ones and new seeds run, each with its line; other settings are others."""
+    outputs = f"outputs={tmp_path}"
+    first = train_py(*LINE, "seed=1", outputs).stdout.splitlines()
+    folder = tmp_path / "study" / "lrn-digits-alexnet"
+    assert first[:2] == [
+        "study lrn: Does local response normalisation help?",
+        "  2 jobs, 2 arms with 1 seeds",
+    ]
+    assert [line.split() for line in first[2:4]] == [
+        ["model.lrn=true", "baseline"],
+        ["model.lrn=false", "model.lrn=false"],
+    ]
+    assert first[4] == f"  {folder}"
+    assert re.fullmatch(r"\[1/2\] model.lrn=true,seed=1: test/top1 0\.\d{4}, \d+ s; about \d+ s left", first[5])
+    assert re.fullmatch(r"\[2/2\] model.lrn=false,seed=1: test/top1 0\.\d{4}, \d+ s", first[6])
+    assert len(first) == 7
+    assert "epoch 1/1" in (folder / "model.lrn=true,seed=1" / "train.log").read_text()
+    written = (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns
+
+    interrupted = folder / "model.lrn=false,seed=1"
+    about = json.loads((interrupted / "run.json").read_text())
+    (interrupted / "run.json").write_text(json.dumps(about | {"state": "running"}))
+    (interrupted / "metrics.json").unlink()
+    again = train_py(*LINE, "seed=1,2", outputs).stdout
+    assert "  4 jobs, 2 arms with 2 seeds, 1 done, 1 interrupted\n" in again
+    assert f"done before: {folder / 'model.lrn=true,seed=1'}\n" in again
+    assert re.findall(r"^\[(\d/\d)\] (\S+):", again, re.M) == [
+        ("1/3", "model.lrn=false,seed=1"),
+        ("2/3", "model.lrn=true,seed=2"),
+        ("3/3", "model.lrn=false,seed=2"),
+    ]
+    assert (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns == written
+
+    fixed = train_py(*LINE, "seed=2", "model.lrn=false", outputs).stdout
+    assert f"done before: {folder / 'model.lrn=false,seed=2'}\n" in fixed, "the same run, however it is typed"
+    train_py(*LINE, "seed=2", "model.lrn=false", "optimizer.lr=0.001", outputs)
+    assert (folder / "model.lrn=false,seed=2_2" / "metrics.json").exists()
+
+
+def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
+    """A mistake that only its last job would meet."""
+    for arguments, message in (
+        (["model.lrn=true,flase"], "model.lrn=flase: must be true or false"),
+        (["seed=1,1"], "seed=1: the same run as model.lrn=true, seed=1; leave one out"),
+    ):
+        done = train_py(*LINE, *arguments, f"outputs={tmp_path}/o", code=1)
+        assert done.stderr == f"error: {message}\n"
+        assert not (tmp_path / "o").exists()
+
+
+def test_duration() -> None:
+    assert [duration(s) for s in (0.4, 99, 600, 12_600)] == ["0 s", "99 s", "10 min", "3.5 h"]

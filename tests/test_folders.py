@@ -1,0 +1,101 @@
+"""Folders of runs and of sweeps, and a sweep that is typed again."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from alexnet.checks import UserError
+from alexnet.folders import LOCK, _make, held, state_of
+from tests.conftest import ROOT, SMOKE, train_py
+
+SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none")
+
+
+def test_two_runs_in_the_same_second_do_not_share_a_folder(tmp_path: Path) -> None:
+    made: list[Path] = []
+    threads = [threading.Thread(target=lambda: made.extend(_make(tmp_path / "same"))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 20
+    assert all(path.is_dir() for path in made)
+
+
+def test_state_of(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert state_of(run) is None
+    run.mkdir()
+    (run / "left.txt").touch()
+    assert state_of(run) == "interrupted", "killed before it noted anything"
+    with held(run):
+        assert not (run / "left.txt").exists()
+        assert state_of(run) == "running"
+        with pytest.raises(UserError, match="a run goes on there"), held(run):
+            pass
+        (run / "run.json").write_text('{"state": "running"}')
+    assert state_of(run) == "interrupted"
+    assert not (run / LOCK).exists()
+    (run / "run.json").write_text('{"state": "failed"}')
+    assert state_of(run) == "failed"
+    (run / "metrics.json").touch()
+    assert state_of(run) == "done"
+
+
+def contents(sweep: Path) -> dict[str, int]:
+    """The results of a sweep, and when each was written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in sweep.glob("*/metrics.json")}
+
+
+def test_a_sweep_goes_on(tmp_path: Path) -> None:
+    """What is done is read, what is new is run, what was killed or failed is run again; other settings beside it."""
+    train_py(*SWEEP, f"outputs={tmp_path}")
+    (sweep,) = (tmp_path / "smoke").iterdir()
+    first = contents(sweep)
+    assert set(first) == {"model.lrn=true", "model.lrn=false"}
+
+    killed = sweep / "model.lrn=false"
+    about = json.loads((killed / "run.json").read_text())
+    assert about["state"] == "done"
+    (killed / "run.json").write_text(json.dumps(about | {"state": "running"}))
+    (killed / "metrics.json").unlink()
+    (killed / "left_by_the_killed_run").touch()
+    again = train_py(*SWEEP, "trainer.log_every_n_steps=7", f"folder='{sweep}'", "outputs=elsewhere")
+    assert f"done before: {sweep / 'model.lrn=true'}" in again.stdout
+    assert again.stdout.count("test top-1") == 1
+    second = contents(sweep)
+    assert second["model.lrn=true"] == first["model.lrn=true"]
+    assert second["model.lrn=false"] > first["model.lrn=false"]
+    assert not (killed / "left_by_the_killed_run").exists()
+
+    train_py(*SWEEP, "trainer.max_epochs=1", f"folder='{sweep}'")
+    assert set(contents(sweep)) == {*first, "model.lrn=true_2", "model.lrn=false_2"}
+
+
+def test_a_sweep_that_is_not_there(tmp_path: Path) -> None:
+    done = train_py(*SWEEP, f"folder={tmp_path}", code=1)
+    assert done.stderr == f"error: folder={tmp_path}: no sweep to go on with; leave it out to begin one\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_do_not_run_the_same_job(tmp_path: Path) -> None:
+    """The second says that it goes on elsewhere."""
+    (tmp_path / "multirun.yaml").touch()
+    line = ("-m", *SMOKE, f"folder='{tmp_path}'", "trainer.max_epochs=500")
+    run = subprocess.Popen([sys.executable, "train.py", *line], cwd=ROOT, stdout=subprocess.DEVNULL)
+    folder = tmp_path / "job=0"
+    try:
+        while not (folder / "run.json").exists():
+            assert run.poll() is None
+            time.sleep(0.1)
+        assert state_of(folder) == "running"
+        assert f"folder={folder}: a run goes on there, in another process" in train_py(*line, code=1).stderr
+    finally:
+        run.kill()
+        run.wait()
+    assert state_of(folder) == "interrupted"
