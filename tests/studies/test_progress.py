@@ -8,7 +8,7 @@ from alexnet.studies.progress import duration
 from tests.conftest import train_py
 from tests.studies.test_study import TINY
 
-LINE = ("study=lrn", "model.width=0.125", *TINY)
+LINE = ("study=lrn", "model.width=0.125", "scheduler=constant", *TINY)
 
 
 def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
