@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +29,7 @@ from alexnet.checks import UserError
 from alexnet.config import check_paths, explain, processes_started
 
 LOCK = ".lock"  # held while a run lasts, and gone with it
+_SEED = re.compile(r"(?:^|(?<=,))seed=\d+(?:,|$)")  # in what is swept
 
 
 def new_folder(cfg: DictConfig, asked: str | None = None) -> list[Path]:
@@ -57,25 +57,27 @@ def new_folder(cfg: DictConfig, asked: str | None = None) -> list[Path]:
 def job_folder(cfg: DictConfig) -> Path:
     """Of a job of a sweep: named after what is swept, in a study after its arm and seed."""
     hydra, name = HydraConfig.get(), swept(cfg)
-    if cfg.study is not None:
+    if cfg.study is not None or _SEED.search(hydra.job.override_dirname):
         name = ",".join(filter(None, [name, f"seed={cfg.seed}"]))
     name = (name or f"job={hydra.job.num}").replace("/", "-").encode()[:200].decode(errors="ignore")
     return Path(hydra.sweep.dir) / name  # file systems allow names of 255 bytes
 
 
 def swept(cfg: DictConfig) -> str:
-    """What a job's values of the swept keys are, as typed; in a study its arm, without the seed."""
-    dirname = HydraConfig.get().job.override_dirname
-    name = re.sub(r"=(True|False)(?=,|$)", lambda value: value[0].lower(), dirname)
+    """A job's values of the swept keys, but the seed, as typed; in a study its arm. Nothing outside a sweep."""
+    if not in_sweep():
+        return ""
+    name = _SEED.sub("", HydraConfig.get().job.override_dirname).strip(",")
+    name = re.sub(r"=(True|False)(?=,|$)", lambda value: value[0].lower(), name)
     name = re.sub(r"(?:^|(?<=,))\+", "", name)
     return ",".join(filter(None, [cfg.study.arm, name])) if cfg.study is not None else name
 
 
-def same_settings(cfg: DictConfig, asked: str) -> Iterator[Path]:
+def same_settings(asked: str) -> Iterator[Path]:
     """The folders of runs of this sweep that were asked the same, by settings.digest."""
-    for folder in takewhile(Path.is_dir, _numbered(job_folder(cfg))):
-        if record(folder).get("asked") == asked:
-            yield folder
+    for path in sorted(Path(HydraConfig.get().sweep.dir).glob("*/run.json")):
+        if record(path.parent).get("asked") == asked:
+            yield path.parent
 
 
 def record(folder: Path) -> dict[str, Any]:

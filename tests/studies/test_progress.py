@@ -55,7 +55,7 @@ def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
     """A mistake that only its last job would meet."""
     for arguments, message in (
         (["model.lrn=true,flase"], "model.lrn=flase: must be true or false"),
-        (["seed=1,1"], "seed=1: the same run as model.lrn=true, seed=1; leave one out"),
+        (["study.margin=-1"], "study.margin=-1: must be a number above 0, in the metric's unit"),
     ):
         done = train_py(*LINE, *arguments, f"outputs={tmp_path}/o", code=1)
         assert done.stderr == f"error: {message}\n"

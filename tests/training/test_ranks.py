@@ -13,12 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from alexnet.data import PictureData
 from tests.conftest import ROOT, SMOKE, program, train_py
-from tests.training.test_run import recomputed
+from tests.training.test_run import recomputed, scored
 
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
 
@@ -79,6 +80,12 @@ def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path
     metrics = json.loads((one_and_two[1] / "metrics.json").read_text())
     for split in ("val", "test"):
         assert metrics[split] == pytest.approx(recomputed(one_and_two[1], data, split), abs=1e-5)
+    right = np.load(one_and_two[1] / "test_right.npz")
+    scores, labels = scored(one_and_two[1], data, "test")
+    expected = {"top1": scores.argmax(1) == labels, "top5": (scores.topk(5).indices == labels[:, None]).any(1)}
+    for name, whether in expected.items():
+        bits = np.unpackbits(right[name], count=right["pictures"])
+        assert (bits != whether.numpy()).sum() <= 1, "in the order of the pictures, whichever rank had them"
     alone = json.loads((one_and_two[0] / "metrics.json").read_text())
     assert metrics["train"] == pytest.approx(alone["train"], abs=2e-3)
     assert metrics["images_per_second"] * metrics["seconds"] == pytest.approx(2 * 77, rel=0.02)

@@ -150,8 +150,8 @@ def test_one_class_in_a_batch_and_a_folder_of_pictures(run: Callable, pictures: 
     assert "top5" not in metrics["test"]
 
 
-def recomputed(folder: Path, data: PictureData, split: str) -> dict[str, float]:
-    """The figures of a run's best checkpoint on the stored pictures, in float64 and without Lightning."""
+def scored(folder: Path, data: PictureData, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a run's best checkpoint on the stored pictures, in float64 and without Lightning, and the labels."""
     about, network = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["data"], load(folder).double()
     pictures, margin = data.splits[split], (data.size - data.crop) // 2
     crop = slice(margin, margin + data.crop)
@@ -162,7 +162,11 @@ def recomputed(folder: Path, data: PictureData, split: str) -> dict[str, float]:
         images = torch.from_numpy(pictures.images[rows][:, crop, crop]).permute(0, 3, 1, 2).double() / 255
         with torch.no_grad():
             logits.append(network((images - mean) / std))
-    scores = torch.cat(logits)
+    return torch.cat(logits), labels
+
+
+def recomputed(folder: Path, data: PictureData, split: str) -> dict[str, float]:
+    scores, labels = scored(folder, data, split)
     ranked = scores.argsort(1, descending=True)
     return {
         "loss": -scores.log_softmax(1)[range(len(labels)), labels].mean().item(),

@@ -15,7 +15,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
-from alexnet.checks import UserError
 from alexnet.config import check
 from alexnet.folders import record, refusing, same_settings, state_of, swept
 from alexnet.settings import differing, digest, settings, spelled
@@ -53,7 +52,7 @@ class Progress(Callback):
             path for path in folder.parent.glob("*/run.json")
             if path.stat().st_mtime >= plan["began"] and record(path.parent).get("state") in ("done", "failed")
         ]  # fmt: skip
-        to_do = sum(job["state"] != "done" for job in plan["jobs"])
+        to_do = len({job["asked"] for job in plan["jobs"] if job["state"] != "done"})
         split, figure = config.study.metric.split("/")
         value = json.loads((folder / "metrics.json").read_text()).get(split, {}).get(figure, float("nan"))
         took = datetime.now().astimezone() - datetime.fromisoformat(record(folder)["started"])
@@ -95,7 +94,7 @@ def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
     take_arm(cfg)
     check(cfg)
     asked = digest(cfg)
-    states = [state_of(folder) for folder in same_settings(cfg, asked)]
+    states = [state_of(folder) for folder in same_settings(asked)]
     state = next((state for state in ("done", *states) if state in states), None)
     return {"arm": swept(cfg), "seed": cfg.seed, "settings": settings(cfg), "asked": asked, "state": state}
 
@@ -105,12 +104,6 @@ def told(jobs: list[dict[str, Any]]) -> list[str]:
     arms = {job["arm"]: job["settings"] for job in reversed(jobs)}
     arms = dict(reversed(arms.items()))
     seeds = {job["seed"] for job in jobs}
-    asked = {job["asked"]: job for job in jobs}
-    for job in jobs:
-        other = asked[job["asked"]]
-        if job is not other:
-            what = f"study.arm={job['arm']}" if job["arm"] != other["arm"] else f"seed={job['seed']}"
-            raise UserError(f"{what}: the same run as {other['arm']}, seed={other['seed']}; leave one out")
     states = Counter(job["state"] for job in jobs if job["state"])
     known = "".join(f", {count} {state}" for state, count in states.items())
     lines = [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}"]
@@ -118,7 +111,8 @@ def told(jobs: list[dict[str, Any]]) -> list[str]:
     for arm, values in arms.items():
         keys = [key for key in differing(baseline, values) if key not in ("seed", "data.seed")]
         changed = " ".join(f"{key}={spelled(values.get(key))}" for key in keys)
-        lines.append(f"  {arm:24} {changed or 'baseline'}")
+        nothing = "baseline" if values is baseline else "the same as the baseline here"
+        lines.append(f"  {arm:24} {changed or nothing}")
     return lines
 
 

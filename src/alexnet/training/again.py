@@ -17,7 +17,7 @@ def done_before(cfg: DictConfig, asked: str) -> dict[str, Any] | None:
     """metrics.json of the run of this sweep that had the same settings, pictures and precision, if there is one; its
     folder is noted in `cfg`. asked: the settings' digest.
     """
-    for folder in same_settings(cfg, asked):
+    for folder in same_settings(asked):
         known = record(folder)
         if state_of(folder) != "done":
             continue

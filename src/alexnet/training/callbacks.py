@@ -4,8 +4,10 @@ import logging
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
@@ -87,6 +89,43 @@ class Stoppable(Callback):
             signal.signal(signal.SIGTERM, self.handler)
 
     on_validation_start = on_test_start = on_train_start
+
+
+class RightOrWrong(Callback):
+    """Leaves test_right.npz: of every test picture, in their order, whether it is right. A comparison of two runs then
+    knows which pictures they differ in.
+
+    The file has `pictures`, their number, and for each of top1 and top5 (`ranks`: 1 and 5) an array of packed bits:
+    np.unpackbits(file["top1"], count=file["pictures"]).
+    """
+
+    def __init__(self, folder: Path, ranks: dict[str, int]) -> None:
+        self.folder, self.ranks = folder, ranks
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seen: list[Tensor] = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        labels = batch[1]
+        mine = torch.arange(len(labels), device=labels.device)  # data.loader.RankBatches deals a batch's samples out
+        index = batch_idx * trainer.datamodule.batch_size + trainer.global_rank + mine * trainer.world_size  # type: ignore[attr-defined]
+        first = outputs.topk(max(self.ranks.values())).indices == labels[:, None]
+        right = [outputs.argmax(1) == labels if k == 1 else first[:, :k].any(1) for k in self.ranks.values()]
+        self.seen.append(torch.stack((index, *right), 1))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        rows = torch.cat(self.seen).cpu()
+        if trainer.world_size > 1:
+            parts: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(parts, rows)
+            rows = torch.cat(parts)
+        if trainer.is_global_zero:
+            rows = rows[rows[:, 0].argsort()]
+            bits = {name: np.packbits(rows[:, 1 + i].numpy().astype(bool)) for i, name in enumerate(self.ranks)}
+            np.savez(self.folder / "test_right.npz", pictures=len(rows), **bits)  # type: ignore[arg-type]
 
 
 class StopAtNaN(Callback):

@@ -17,10 +17,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from alexnet.checks import Refused
 from alexnet.config import build
 from alexnet.pictures.sheet import InputSheet
-from alexnet.training.callbacks import ProgressBar, Speed, StopAtNaN, Stoppable
+from alexnet.training.callbacks import ProgressBar, RightOrWrong, Speed, StopAtNaN, Stoppable
 from alexnet.training.checkpoint import read
 from alexnet.training.checkpoint_io import WholeCheckpoints
-from alexnet.training.module import ImageClassifier
+from alexnet.training.module import ImageClassifier, tops
 from alexnet.training.parts import Parts, build_each
 from alexnet.training.provenance import write_json
 
@@ -46,7 +46,7 @@ def fit(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
         cfg,
         "trainer",
         logger=list(build_each(cfg, "logger", Logger).values()),
-        callbacks=[best, *others, InputSheet(data)],
+        callbacks=[best, *others, InputSheet(data), RightOrWrong(folder, tops(data.num_classes))],
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
     )

@@ -88,7 +88,8 @@ class ImageClassifier(LightningModule):
         torch.manual_seed(stream(self.seed, f"step/{self.current_epoch}/{batch_idx}/{self.global_rank}").initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss, ranks = self._score("train", batch, self.train_figures, self.train_loss), self.trainer.world_size
+        loss, _ = self._score("train", batch, self.train_figures, self.train_loss)
+        ranks = self.trainer.world_size
         if ranks == 1:
             self.log("train/loss_step", loss.detach(), prog_bar=True)
             return loss
@@ -102,10 +103,10 @@ class ImageClassifier(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._score("val", batch, self.val_figures, self.val_loss)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._score("test", batch, self.test_figures, self.test_loss)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._score("test", batch, self.test_figures, self.test_loss)[1]
 
-    def _score(self, stage: str, batch: Batch, figures: MetricCollection, mean: MeanLoss) -> Tensor:
+    def _score(self, stage: str, batch: Batch, figures: MetricCollection, mean: MeanLoss) -> tuple[Tensor, Tensor]:
         images, labels = batch
         n = len(labels)  # a rank may have none of a batch's samples, and still takes part in the step
         logits = self(images if n else images.new_zeros(2, *images.shape[1:]))[:n].float()
@@ -115,7 +116,7 @@ class ImageClassifier(LightningModule):
             mean.update(total.detach(), n)
         self.log(f"{stage}/loss", mean, on_step=False, on_epoch=True)
         self.log_dict(figures, on_step=False, on_epoch=True)
-        return total / max(n, 1)
+        return total / max(n, 1), logits
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -151,6 +152,10 @@ class ImageClassifier(LightningModule):
 
 def accuracies(num_classes: int) -> dict[str, Metric]:
     """Of every run: top1, and top5 where there are more than five classes."""
-    ranks = {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}
     accuracy = partial(MulticlassAccuracy, num_classes, average="micro", validate_args=False)
-    return {name: accuracy(top_k=k) for name, k in ranks.items()}
+    return {name: accuracy(top_k=k) for name, k in tops(num_classes).items()}
+
+
+def tops(num_classes: int) -> dict[str, int]:
+    """Among how many of the most likely classes the right one counts, by the name of the accuracy."""
+    return {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}

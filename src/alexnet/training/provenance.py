@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from alexnet.checks import UserError
 from alexnet.config import explain
 from alexnet.data import PictureData
-from alexnet.folders import held, record
+from alexnet.folders import held, record, swept
 
 HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
@@ -72,7 +72,7 @@ def write_origin(folder: Path, cfg: DictConfig, data: PictureData, asked: str) -
     write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
     splits = {name: len(pictures) for name, pictures in data.splits.items()}
     pictures = {"source": data.source, "fingerprint": data.about.fingerprint, "pictures": splits}
-    about = {"state": "running", "asked": asked} | origin()
+    about = {"state": "running", "asked": asked, "arm": swept(cfg)} | origin()
     about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": pictures}
     write_json(folder / "run.json", about)
     if diff := git_diff():
