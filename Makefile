@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test lint format bench tensorboard clean
+.PHONY: help install train smoke test report lint format bench tensorboard clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ smoke: $(DONE) ## the same path in seconds
 
 test: $(DONE) ## every test, JOBS at a time
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+report: $(DONE) ## compare runs: make report ARGS=outputs/study/NAME
+	$(BIN)/python report.py $(ARGS)
 
 lint: $(DONE) ## style and types
 	$(BIN)/ruff check

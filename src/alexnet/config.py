@@ -22,7 +22,7 @@ from alexnet.checks import UserError, nearest
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")
 
 FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto; true, false or warn
-PRESETS = ("experiment", "study")  # groups that only change what the other groups declare
+PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": ("seed", "study", "monitor", "mode", "early_stopping", "compile", "channels_last", "outputs", "folder"),
     "prepare": ("seed", "show", "outputs", "folder"),

@@ -42,7 +42,9 @@ def door() -> Iterator[None]:
         sys.argv[1:] = [re.sub(r"^([\w.+]+=)(~(?:/.*)?)$", _at_home, argument) for argument in sys.argv[1:]]
         _check_group_lists(sys.argv[1:])
         yield
+        SweepFolder.end()
     except KeyboardInterrupt as interrupt:
+        SweepFolder.end(interrupted=True)
         print(str(interrupt) or "interrupted", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:

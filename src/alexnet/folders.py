@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
@@ -132,6 +132,13 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def write(path: Path, text: str) -> None:
+    """Writes beside and renames, so that nobody ever reads half a file."""
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text, encoding="utf-8", errors="surrogateescape")
+    os.replace(beside, path)
+
+
 def discard(made: list[Path]) -> None:
     """Takes back what `new_folder` made."""
     shutil.rmtree(made[0])
@@ -150,7 +157,7 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        SweepFolder.end()
+        SweepFolder.drop()
         print(f"error: {explain(error)}", file=sys.stderr)
         raise SystemExit(1) from None
 
@@ -162,6 +169,7 @@ class SweepFolder(Callback):
 
     path: ClassVar[Path | None] = None
     made: ClassVar[list[Path]] = []  # what was not there before
+    after: ClassVar[list[Callable[[Path], None]]] = []  # what others want done with the folder at the end
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         with refusing():
@@ -205,18 +213,27 @@ class SweepFolder(Callback):
                 failed.write(f"{job}: {reason}{where}\n")
 
     @classmethod
-    def end(cls) -> None:
-        """Ends the program where jobs of its sweep have failed, with a list of them. Without any run, takes the folder
-        away.
+    def drop(cls) -> None:
+        """Takes the folder away if no run came to be."""
+        if cls.path and cls.made and not any(path.is_dir() and path.name[0] != "." for path in cls.path.iterdir()):
+            discard(cls.made)
+            cls.path = None
+
+    @classmethod
+    def end(cls, interrupted: bool = False) -> None:
+        """Does what shall be done after a sweep, however it ended; Hydra calls nothing once a job has failed. Ends the
+        program where jobs have failed, with a list of them.
         """
+        cls.drop()
         if cls.path is None:
             return
-        failed = cls.path / "failed.txt"
-        text = failed.read_text().rstrip() if failed.exists() else ""
-        if cls.made and not any(path.is_dir() and path.name[0] != "." for path in cls.path.iterdir()):
-            discard(cls.made)
-        cls.path = None
-        if text:
+        path, cls.path = cls.path, None
+        for then in cls.after:
+            then(path)
+        cls.after.clear()
+        failed = path / "failed.txt"
+        if failed.exists() and not interrupted:
+            text = failed.read_text().rstrip()
             jobs = sum(line.startswith("job ") for line in text.splitlines())
             sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
 

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from alexnet.studies.progress import duration
+from alexnet.studies.words import duration
 from tests.conftest import train_py
 from tests.studies.test_study import TINY
 
@@ -27,7 +27,8 @@ def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
     assert first[4] == f"  {folder}"
     assert re.fullmatch(r"\[1/2\] model.lrn=true,seed=1: test/top1 0\.\d{4}, \d+ s; about \d+ s left", first[5])
     assert re.fullmatch(r"\[2/2\] model.lrn=false,seed=1: test/top1 0\.\d{4}, \d+ s", first[6])
-    assert len(first) == 7
+    assert first[8].startswith("model.lrn=false against model.lrn=true: no verdict: fewer than three pairs")
+    assert first[-1] == f"report {folder / 'report.md'}"
     assert "epoch 1/1" in (folder / "model.lrn=true,seed=1" / "train.log").read_text()
     written = (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns
 

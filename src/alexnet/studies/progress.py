@@ -15,12 +15,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
+from alexnet.checks import UserError
 from alexnet.config import check
-from alexnet.folders import record, refusing, same_settings, state_of, swept
+from alexnet.folders import SweepFolder, record, refusing, same_settings, state_of, swept, write
 from alexnet.settings import differing, digest, settings, spelled
+from alexnet.studies.runs import PLAN, SEEDS, plan_of
 from alexnet.studies.study import check_study, take_arm
-
-PLAN = "study.json"  # in the study's folder
+from alexnet.studies.words import duration
 
 
 class Progress(Callback):
@@ -33,13 +34,19 @@ class Progress(Callback):
             print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
             jobs = [planned(config, overrides) for overrides in jobs_of(config)]
             print("\n".join([*told(jobs), f"  {folder}"]), flush=True)
+        before = plan_of(folder)
+        varied = {str(key) for key in config.hydra.sweeper.get("params") or ()}
+        varied |= {key for job in jobs for key in differing(jobs[0]["settings"], job["settings"])}
         plan = {
             "study": config.hydra.runtime.choices["study"],
-            "began": time.time(),
             "typed": list(config.hydra.overrides.task),
+            "began": time.time(),
+            # a line that asks for some arms alone goes on with the study that has them all
+            "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
+            "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
             "jobs": [{key: job[key] for key in ("arm", "seed", "asked", "state")} for job in jobs],
         }
-        (folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n")
+        write(folder / PLAN, json.dumps(plan, indent=2) + "\n")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """A line for a job that was run now; those that were done before have one already."""
@@ -63,6 +70,25 @@ class Progress(Callback):
             f"{duration(took.total_seconds())}{about}",
             flush=True,
         )
+
+
+class Report(Callback):
+    """Makes the report of a sweep or study when it ends, whatever has failed in it."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        SweepFolder.after.append(_report)
+
+
+def _report(folder: Path) -> None:
+    try:
+        from alexnet.studies.report import report  # matplotlib takes a second
+
+        _, text = report([folder])
+        print(f"\n{text}\n\nreport {folder / 'report.md'}", flush=True)
+    except UserError as error:
+        print(f"no report: {error}", flush=True)
+    except Exception as error:  # the runs are there all the same
+        print(f"no report: {type(error).__name__}: {error} (python report.py {folder} tries again)", flush=True)
 
 
 def jobs_of(config: DictConfig) -> list[list[str]]:
@@ -109,15 +135,8 @@ def told(jobs: list[dict[str, Any]]) -> list[str]:
     lines = [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}"]
     baseline, *_ = arms.values()
     for arm, values in arms.items():
-        keys = [key for key in differing(baseline, values) if key not in ("seed", "data.seed")]
+        keys = [key for key in differing(baseline, values) if key not in SEEDS]
         changed = " ".join(f"{key}={spelled(values.get(key))}" for key in keys)
         nothing = "baseline" if values is baseline else "the same as the baseline here"
         lines.append(f"  {arm:24} {changed or nothing}")
     return lines
-
-
-def duration(seconds: float) -> str:
-    """As a person would say it: 40 s, 12 min, 3.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from alexnet.checks import UserError, nearest, one_of
 
-KEYS = ("question", "claim", "source", "metric", "margin", "arms", "arm")
+KEYS = ("question", "claim", "source", "paper", "metric", "margin", "arms", "arm")
 METRICS = ("test/top1", "test/top5", "test/loss")
 
 
@@ -32,6 +32,9 @@ def check_study(study: DictConfig, typed: list[str]) -> None:
         raise UserError(f"study.{error}") from None
     if isinstance(study.margin, bool) or not isinstance(study.margin, int | float) or not study.margin > 0:
         raise UserError(f"study.margin={study.margin}: must be a number above 0, in the metric's unit")
+    paper = study.get("paper") or {}
+    if not isinstance(paper, DictConfig | dict) or not all(isinstance(d, int | float) for d in paper.values()):
+        raise UserError(f"study.paper={paper}: must be the paper's difference from the baseline for some of the arms")
     setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
     for override in typed:
         if arm := setter.get(key_of(override)):

@@ -20,17 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from alexnet.checks import UserError
 from alexnet.config import explain
 from alexnet.data import PictureData
-from alexnet.folders import held, record, swept
+from alexnet.folders import held, record, swept, write
 
 HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
-
-
-def write(path: Path, text: str) -> None:
-    """Writes beside and renames, so that nobody ever reads half a file."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, encoding="utf-8", errors="surrogateescape")
-    os.replace(beside, path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,0 +1,25 @@
+"""Compares runs: python report.py FOLDER... with the folder of a study or sweep, or those of several runs."""
+
+import argparse
+from pathlib import Path
+
+from alexnet.door import door
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a study, a sweep, or runs")
+    parser.add_argument("--out", type=Path, help="where the report is written; else the folder itself")
+    parser.add_argument("--metric", help="test/top1, test/top5 or test/loss; else the study's")
+    parser.add_argument("--margin", type=float, help="the smallest difference that would matter, 0.01 being a point")
+    parser.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; else the first")
+    asked = parser.parse_args()
+    from alexnet.studies.report import report  # matplotlib takes a second
+
+    out, text = report(asked.folders, asked.out, asked.metric, asked.margin, asked.baseline)
+    print(f"{text}\n\nreport {out / 'report.md'}")
+
+
+if __name__ == "__main__":
+    with door():
+        main()

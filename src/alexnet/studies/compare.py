@@ -1,0 +1,166 @@
+"""From arms to verdicts: which interval applies, what it says, and what stands against believing it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.studies.intervals import LEVEL, Difference, paired, pooled, spread_apart, two_way, welch
+from alexnet.studies.runs import Arm
+from alexnet.studies.words import amount, seeds_of, signed
+
+PAIRS = 3  # fewer say nothing of their spread
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm against the baseline.
+
+    values: the metric by seed, of the seeds that count. differences: of the pairs, arm - baseline, by seed. half: the
+    interval is difference.mean +- half, which is nan where there is none. visible: the difference that such runs tell
+    from none in four studies of five.
+    """
+
+    arm: str
+    values: dict[int, float]
+    differences: dict[int, float] = field(default_factory=dict)
+    difference: Difference | None = None
+    half: float = float("nan")
+    visible: float = float("nan")
+    verdict: str = ""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.values.values()))) if self.values else float("nan")
+
+    @property
+    def sd(self) -> float:
+        return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """baseline and rows: of the metric. method: how the intervals were made. notes: what a reader must know."""
+
+    metric: str
+    baseline: Row
+    rows: list[Row]
+    method: str
+    notes: list[str]
+
+    @property
+    def better(self) -> int:
+        """1 where more of the metric is better, -1 where less is."""
+        return -1 if self.metric.endswith("loss") else 1
+
+
+def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Comparison:
+    """Every arm against the first.
+
+    Arms with three pairs or more are paired by the seeds that all of them finished. Where every run's test pictures
+    are known, intervals are for new seeds and new pictures, else for new seeds. Several arms share one spread, and
+    their intervals hold together (Dunnett). An arm whose own spread is far above the others' has its own, with
+    Bonferroni; so have all where they do not share three seeds, and those with other seeds than the baseline (Welch).
+    """
+    values = {arm.name: _values(arm, metric) for arm in arms}
+    baseline, *others = arms
+    base, notes = values[baseline.name], []
+    common = {arm.name: sorted(values[arm.name].keys() & base.keys()) for arm in others}
+    in_pairs = [arm for arm in others if len(common[arm.name]) >= PAIRS]
+    apart = [arm for arm in others if arm not in in_pairs and min(len(values[arm.name]), len(base)) >= PAIRS]
+    seeds = sorted(set(base).intersection(*(common[arm.name] for arm in in_pairs)))
+    share = len(seeds) >= PAIRS
+    for arm in [baseline, *in_pairs] if in_pairs and share else []:
+        if more := sorted(values[arm.name].keys() - set(seeds)):
+            notes.append(f"{arm.name}: {seeds_of(more)} left out, which not all arms have finished")
+    if in_pairs and not share:
+        notes.append("The arms do not share three seeds: each is paired with the baseline by its own (Bonferroni).")
+    for arm in apart:
+        notes.append(f"{arm.name} has other seeds than the baseline, so it is compared unpaired (Welch).")
+
+    own, spread = ([] if share else list(in_pairs)), None
+    if share and len(in_pairs) > 1:
+        table = np.array([[values[arm.name][seed] for seed in seeds] for arm in (baseline, *in_pairs)])
+        far = spread_apart(table)
+        own = list(in_pairs) if 0 in far else [in_pairs[i - 1] for i in far]
+        for arm in [baseline] if 0 in far else own:
+            notes.append(f"{arm.name} spreads more than the others, so {'each has' if 0 in far else 'it has'} its own "
+                         "interval (Bonferroni).")  # fmt: skip
+        rest = [0, *(i + 1 for i, arm in enumerate(in_pairs) if arm not in own)]
+        spread = pooled(table[rest]) if len(rest) > 2 else None
+    right = _right([baseline, *in_pairs], metric)
+    if in_pairs and right is None and not metric.endswith("loss"):
+        notes.append(
+            f"Not every run knows which test pictures it had right: intervals are for these {_pictures(arms)}."
+        )
+    judged = len(in_pairs) + len(apart)
+    together = len(in_pairs) - len(own)
+
+    rows = []
+    for arm in others:
+        row = Row(arm.name, values[arm.name])
+        alone = arm in own or arm in apart
+        count, level = (
+            (1, 1 - (1 - LEVEL) / judged) if alone else (together, 1 - (1 - LEVEL) * together / max(judged, 1))
+        )
+        if arm in in_pairs:
+            used = seeds if share else common[arm.name]
+            pairs = {seed: values[arm.name][seed] - base[seed] for seed in used}
+            if right:
+                change = np.stack([right[arm.name][s].astype(np.int8) - right[baseline.name][s] for s in used])
+                found = two_way(change, None if alone else spread)
+            else:
+                found = paired(list(pairs.values()), None if alone else spread)
+            row = replace(row, values={s: values[arm.name][s] for s in used}, differences=pairs, difference=found)
+        elif arm in apart:
+            row = replace(row, difference=welch(list(row.values.values()), list(base.values())))
+        else:
+            pairs = {seed: values[arm.name][seed] - base[seed] for seed in common[arm.name]}
+            row = replace(row, differences=pairs)
+        if row.difference and not np.isnan(half := row.difference.half(count, level)):
+            row = replace(row, half=half, visible=row.difference.visible(count, level))
+        rows.append(replace(row, verdict=_verdict(row, metric, margin)))
+    counted = {seed: base[seed] for seed in seeds} if share and in_pairs else base
+    return Comparison(metric, Row(baseline.name, counted), rows, _method(metric, right, together, judged), notes)
+
+
+def _values(arm: Arm, metric: str) -> dict[int, float]:
+    found = {seed: run.value(metric) for seed, run in sorted(arm.runs.items())}
+    return {seed: value for seed, value in found.items() if np.isfinite(value)}
+
+
+def _right(arms: Sequence[Arm], metric: str) -> dict[str, dict[int, NDArray[np.bool_]]] | None:
+    """By arm and seed; None unless it is known of every run, for the same number of pictures, more than one."""
+    found = {arm.name: {seed: run.right(metric) for seed, run in arm.runs.items()} for arm in arms}
+    each = [bits for by_seed in found.values() for bits in by_seed.values()]
+    if any(bits is None for bits in each) or len({len(bits) for bits in each if bits is not None}) != 1:
+        return None
+    return found if len(each[0]) > 1 else None  # type: ignore[arg-type,return-value]
+
+
+def _verdict(row: Row, metric: str, margin: float | None) -> str:
+    if row.difference is None:
+        return "no verdict: fewer than three pairs"
+    if np.isnan(row.half):
+        return "no verdict: no spread between seeds"
+    low, high = row.difference.mean - row.half, row.difference.mean + row.half
+    if low > 0 or high < 0:
+        return "better" if (low > 0) != metric.endswith("loss") else "worse"
+    if margin is not None and -margin <= low and high <= margin:
+        return f"no difference larger than {amount(margin, metric)}"
+    return f"not told apart: between {signed(low, metric)} and {signed(high, metric)}"
+
+
+def _method(metric: str, right: object, together: int, judged: int) -> str:
+    if not judged:
+        return "No interval: it takes three seeds that two arms have in common."
+    new = "new seeds and new test pictures" if right else "new seeds on these test pictures"
+    several = f"; the {judged} hold together" if judged > 1 else ""
+    spread = ", from the spread of all arms" if together > 1 else ""
+    return f"95% intervals for {new}, paired by seed{spread}{several}."
+
+
+def _pictures(arms: Sequence[Arm]) -> str:
+    counts = {run.record.get("data", {}).get("pictures", {}).get("test") for arm in arms for run in arm.runs.values()}
+    return f"{counts.pop():,} pictures alone" if len(counts) == 1 and None not in counts else "pictures alone"

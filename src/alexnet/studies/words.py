@@ -1,0 +1,37 @@
+"""How figures are written."""
+
+from collections.abc import Sequence
+
+
+def signed(value: float, metric: str) -> str:
+    """A difference: accuracies in points, losses as they are."""
+    return f"{value:+.3f}" if metric.endswith("loss") else f"{100 * value:+.2f}"
+
+
+def amount(value: float, metric: str) -> str:
+    points = f"{value if metric.endswith('loss') else 100 * value:.3g}"
+    return points if metric.endswith("loss") else f"{points} point{'' if points == '1' else 's'}"
+
+
+def seeds_of(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def duration(seconds: float) -> str:
+    """As a person would say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, which reads well on a terminal too: text to the left, figures to the right."""
+    widths = [max(3, *(len(row[i]) for row in (header, *rows))) for i in range(len(header))]
+    right = [i > 0 and all(not row[i] or row[i][0] in "+-0123456789" for row in rows) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
+        return f"| {' | '.join(padded)} |"
+
+    rule = [f"{'-' * (w - 1)}{':' if r else '-'}" for w, r in zip(widths, right, strict=True)]
+    return [line(header), line(rule), *map(line, rows)]
