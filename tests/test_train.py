@@ -276,6 +276,7 @@ def test_a_sweep_says_each_failure_and_goes_on(tmp_path: Path) -> None:
     assert len(said) == 4, "each when it happens, and a list at the end"
     assert "Traceback" not in done.stderr
     (sweep,) = (tmp_path / "it's here" / "smoke").iterdir()
+    assert f"report {sweep / 'report.md'}" in done.stdout, "of the one that is done"
     assert [path.name for path in sweep.iterdir() if path.is_dir()] == ["model.groups=1"]
 
 

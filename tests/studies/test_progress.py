@@ -2,10 +2,14 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from alexnet.studies.words import duration
-from tests.conftest import train_py
+from tests.conftest import ROOT, train_py
 from tests.studies.test_study import TINY
 
 LINE = ("study=lrn", "model.width=0.125", "scheduler=constant", *TINY)
@@ -65,3 +69,28 @@ def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
 
 def test_duration() -> None:
     assert [duration(s) for s in (0.4, 99, 600, 12_600)] == ["0 s", "99 s", "10 min", "3.5 h"]
+
+
+def test_a_study_that_is_interrupted_is_reported(tmp_path: Path) -> None:
+    """Ctrl-C in its second job: what is done is told, and typed again it goes on."""
+    line = [*LINE, "seed=1,2", f"outputs={tmp_path}", "trainer.max_epochs=1000", "+trainer.max_time={seconds: 3}"]
+    study = subprocess.Popen(
+        [sys.executable, "train.py", *line], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert study.stdout is not None
+    said = []
+    for text in study.stdout:
+        said.append(text)
+        if text.startswith("[1/4]"):
+            break
+    second = tmp_path / "study" / "lrn-digits-alexnet" / "model.lrn=false,seed=1"
+    while not (second / "run.json").exists():
+        time.sleep(0.05)
+    study.send_signal(signal.SIGINT)
+    out, err = study.communicate(timeout=60)
+    assert study.returncode == 130
+    assert err == f"interrupted; what is done is in {second}\n"
+    assert json.loads((second / "run.json").read_text())["state"] == "interrupted"
+    assert f"report {second.parent / 'report.md'}\n" in out
+    assert "  ! model.lrn=false, seed 1: interrupted\n" in out
+    assert "  ! model.lrn=true, seed 2: not run yet\n" in out

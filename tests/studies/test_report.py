@@ -1,0 +1,289 @@
+"""From runs to verdicts, tables and figures: of runs with figures that are known."""
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+from typing import ClassVar
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from alexnet.checks import UserError
+from alexnet.studies.compare import compare
+from alexnet.studies.intervals import two_way
+from alexnet.studies.report import report
+from alexnet.studies.runs import Arm, arms_of_runs, find_runs
+from alexnet.studies.words import signed, table
+from tests.conftest import program
+from tests.studies.fakes import STUDY, fake_run, pictures
+
+
+def two_arms(folder: Path, seeds: int = 5, shares: tuple[float, ...] = (0.9, 0.8), count: int = 500) -> np.ndarray:
+    right = pictures(np.random.default_rng(0), seeds, count, *shares)
+    for seed in range(seeds):
+        for number, bits in enumerate(right[:, seed]):
+            arm = {"model__dropout": number / 10}
+            fake_run(folder / f"{number}-{seed}", seed + 1, bits, f"dropout={number / 10:g}", **arm)
+    return right
+
+
+def row_of(text: str, arm: str) -> list[str]:
+    """The cells of an arm in the first table that has it."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {arm} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_one_arm_by_hand(tmp_path: Path) -> None:
+    """Sentence, table, CSV and pictures say what the bits say."""
+    right = two_arms(tmp_path)
+    out, said = report([tmp_path])
+    assert out == tmp_path
+    found = two_way(right[1].astype(int) - right[0])
+    low, high = found.mean - found.half(), found.mean + found.half()
+    answer = re.match(r"dropout=0.1 is worse than dropout=0, by (\S+) points of test/top1 \((\S+) to (\S+)\)\.\n", said)
+    assert answer, "the answer comes first"
+    np.testing.assert_allclose(
+        [float(x) for x in answer.groups()], -100 * np.array([found.mean, high, low]), atol=0.005
+    )
+    cells = row_of(said, "dropout=0.1")
+    assert cells[1:4] == ["5", f"{100 * right[1].mean():.2f}", f"{100 * right[1].mean(1).std(ddof=1):.2f}"]
+    assert cells[4:6] == [f"{100 * found.mean:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}"]
+    each = " ".join(f"{100 * d:+.2f}" for d in right[1].mean(1) - right[0].mean(1))
+    assert cells[6:] == [each, "worse"]
+    text = (tmp_path / "report.md").read_text()
+    assert said.splitlines()[0] in text
+    for name in re.findall(r"!\[.*\]\((\w+)\.png\)", text):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 200
+            assert len(np.unique(np.asarray(image))) > 10
+        assert ElementTree.parse(tmp_path / f"{name}.svg").getroot().tag.endswith("svg")
+    assert {"differences", "pairs", "curves"} == set(re.findall(r"\((\w+)\.png\)", text)), "they do not differ in cost"
+    rows = list(csv.DictReader((tmp_path / "report.csv").open()))
+    assert [row["arm"] + row["seed"] for row in rows] == [f"dropout={a}{s}" for a in ("0", "0.1") for s in range(1, 6)]
+    assert float(rows[0]["test/top1"]) == right[0, 0].mean()
+    assert rows[0]["state"] == "done"
+
+
+def of(tmp_path: Path, metric: str = "test/top1", margin: float | None = None):
+    arms, _ = arms_of_runs(find_runs([tmp_path]), {})
+    return compare(arms, metric, margin)
+
+
+@pytest.mark.parametrize(
+    ("shares", "margin", "verdict"),
+    [
+        ((0.8, 0.9), None, "better"),
+        ((0.9, 0.8), None, "worse"),
+        ((0.9, 0.9), 0.2, "no difference larger than 20 points"),
+        ((0.9, 0.9), 0.001, "not told apart: between"),
+        ((0.9, 0.9), None, "not told apart: between"),
+        ((0.8, 0.9), 0.5, "better"),
+    ],
+)
+def test_verdicts(shares: tuple[float, ...], margin: float | None, verdict: str, tmp_path: Path) -> None:
+    two_arms(tmp_path, shares=shares)
+    assert of(tmp_path, margin=margin).rows[0].verdict.startswith(verdict)
+
+
+def test_less_of_a_loss_is_better_and_has_the_paired_t(tmp_path: Path) -> None:
+    right = two_arms(tmp_path)
+    (row,) = of(tmp_path, "test/loss").rows
+    assert row.verdict == "worse"
+    interval = stats.ttest_rel(*(1 - right[::-1].mean(2))).confidence_interval()
+    np.testing.assert_allclose((row.difference.mean - row.half, row.difference.mean + row.half), interval)
+
+
+def test_without_predictions_the_paired_t_is_said(tmp_path: Path) -> None:
+    right = two_arms(tmp_path)
+    (tmp_path / "1-2" / "test_right.npz").unlink()
+    found = of(tmp_path)
+    interval = stats.ttest_rel(right[1].mean(1), right[0].mean(1)).confidence_interval()
+    np.testing.assert_allclose(found.rows[0].half, (interval.high - interval.low) / 2)
+    assert "Not every run knows which test pictures it had right" in found.notes[0]
+    assert found.method == "95% intervals for new seeds on these test pictures, paired by seed."
+
+
+def test_seeds_that_not_all_have_are_left_out_and_named(tmp_path: Path) -> None:
+    right = two_arms(tmp_path, seeds=5, shares=(0.9, 0.8, 0.85))
+    for name in ("1-4", "2-3"):
+        (tmp_path / name / "metrics.json").unlink()
+    found = of(tmp_path)
+    assert [list(row.differences) for row in found.rows] == [[1, 2, 3], [1, 2, 3]]
+    assert found.notes[:3] == [
+        f"dropout={arm}: {seeds} left out, which not all arms have finished"
+        for arm, seeds in (("0", "seeds 4, 5"), ("0.1", "seed 4"), ("0.2", "seed 5"))
+    ]
+    assert found.baseline.mean == right[0, :3].mean()
+    _, said = report([tmp_path])
+    assert "! dropout=0.1, seed 5: interrupted" in said
+
+
+def test_other_seeds_are_compared_unpaired(tmp_path: Path) -> None:
+    right = pictures(np.random.default_rng(0), 8, 300, 0.9, 0.8)
+    for number, seeds in ((0, range(4)), (1, range(4, 8))):
+        for seed in seeds:
+            fake_run(
+                tmp_path / f"{number}-{seed}", seed, right[number, seed], f"arm{number}", model__dropout=number / 10
+            )
+    found = of(tmp_path)
+    theirs = stats.ttest_ind(right[1, 4:].mean(1), right[0, :4].mean(1), equal_var=False).confidence_interval()
+    np.testing.assert_allclose(2 * found.rows[0].half, theirs.high - theirs.low)
+    assert found.notes == ["arm1 has other seeds than the baseline, so it is compared unpaired (Welch)."]
+
+
+def test_two_pairs_and_equal_pairs_have_no_verdict(tmp_path: Path) -> None:
+    two_arms(tmp_path / "two", seeds=2)
+    assert of(tmp_path / "two").rows[0].verdict == "no verdict: fewer than three pairs"
+    bits = np.arange(100) < 90
+    for seed in range(3):
+        for number in range(2):
+            fake_run(tmp_path / "equal" / f"{number}-{seed}", seed, bits, f"arm{number}", model__dropout=number / 10)
+    found = of(tmp_path / "equal")
+    assert found.rows[0].verdict == "no verdict: no spread between seeds"
+    assert "nan" not in report([tmp_path / "equal"])[1]
+
+
+def test_one_arm_alone(tmp_path: Path) -> None:
+    two_arms(tmp_path, shares=(0.9,))
+    _, said = report([tmp_path])
+    assert said.startswith("There is one arm alone, dropout=0: nothing to compare it with.")
+
+
+class InMemory:
+    """A run for compare alone."""
+
+    record: ClassVar[dict] = {}
+
+    def __init__(self, bits: np.ndarray) -> None:
+        self.bits = bits
+
+    def value(self, metric: str) -> float:
+        return float(self.bits.mean())
+
+    def right(self, metric: str) -> np.ndarray:
+        return self.bits
+
+
+@pytest.mark.parametrize(("wild", "least"), [(1, 0.94), (4, 0.88)])
+def test_intervals_of_six_arms_hold_together(wild: float, least: float) -> None:
+    """One arm's runs may spread more than the others'. Five seeds show that in three of four studies, and the rest
+    costs some of the promise; intervals with one spread for all would hold in eight of ten.
+    """
+    draw, held, studies = np.random.default_rng(5), 0, 200
+    variance = np.full(7, 1 + 0.5**2 + 0.08**2)
+    variance[3] = 1 + 0.5**2 + (0.08 * wild) ** 2
+    truth = stats.norm.cdf(1 / variance**0.5)  # of each arm, on new pictures
+    for _ in range(studies):
+        score = 1 + draw.normal(0, 1, (1, 1, 1000)) + draw.normal(0, 0.5, (7, 5, 1000))
+        run = draw.normal(0, 0.08, (7, 5, 1))
+        run[3] *= wild
+        runs = [{seed: InMemory(bits) for seed, bits in enumerate(arm)} for arm in score + run > 0]
+        rows = compare([Arm(str(i), {}, each) for i, each in enumerate(runs)], "test/top1").rows  # type: ignore[arg-type]
+        held += all(abs(row.difference.mean - truth[int(row.arm)] + truth[0]) <= row.half for row in rows)
+    assert held / studies >= least
+
+
+def test_a_study_keeps_to_its_own_settings(tmp_path: Path) -> None:
+    """Runs of another trial in its folder, and runs twice, are left out and named; the study's words are used."""
+    right = pictures(np.random.default_rng(1), 3, 400, 0.9, 0.9)
+    for seed in range(3):
+        for number, lrn in enumerate((False, True)):
+            arm = f"lrn={str(lrn).lower()}"
+            fake_run(tmp_path / f"{arm},{seed}", seed, right[number, seed], arm, model__lrn=lrn, study=STUDY)
+            other = {"record__asked": "x", "record__started": f"2025-01-01T00:00:0{seed}"}
+            fake_run(
+                tmp_path / f"{arm},{seed}_2", seed, right[number, 0], arm, model__lrn=lrn, model__dropout=0.1, **other
+            )
+    fake_run(tmp_path / "lrn=true,0_3", 0, right[1, 0], "lrn=true", study=STUDY, record__started="2026-02-01")
+    jobs = [{"arm": f"lrn={v}", "seed": s, "asked": f"lrn={v}/{s}"} for s in range(4) for v in ("true", "false")]
+    plan = {"jobs": jobs, "varied": ["model.lrn"], "arms": ["lrn=true", "lrn=false"], "typed": ["study=lrn"]}
+    (tmp_path / "study.json").write_text(json.dumps(plan))
+    _, said = report([tmp_path])
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# Does it help?\n\nlrn=false against lrn=true: ")
+    assert "6 runs with other settings (model.dropout)" in said
+    assert "lrn=true,0: the same settings as lrn=true,0_3, which is later" in said
+    assert "lrn=false, seed 3: not run yet" in said
+    assert row_of(said, "lrn=false")[7] == "-1.40", "the paper's"
+    assert "The paper: it does (section 1)." in text
+    assert "`python train.py study=lrn`" in text
+
+
+def test_doubts_are_said(tmp_path: Path) -> None:
+    two_arms(tmp_path)
+    odd = fake_run(
+        tmp_path / "odd", 9, np.arange(500) < 50, "dropout=0.1", model__dropout=0.1, record__git_commit="def"
+    )
+    notes = report([tmp_path])[1]
+    assert "dropout=0.1, seed 9: no better than chance" in notes
+    assert "The runs are of different versions of the code: abc, def" in notes
+    (odd / "metrics.json").write_text((odd / "metrics.json").read_text().replace("0.1,", "NaN,"))
+    assert "dropout=0.1, seed 9: test/top1 is no number; left out" in report([tmp_path])[1]
+
+
+def test_how_often_a_report_was_made_is_said(tmp_path: Path) -> None:
+    right = pictures(np.random.default_rng(0), 5, 300, 0.9, 0.88)
+    for seeds in (3, 3, 5):
+        for seed in range(seeds):
+            for number in range(2):
+                path = tmp_path / f"{number}-{seed}"
+                if not path.exists():
+                    fake_run(path, seed, right[number, seed], f"arm{number}", model__dropout=number / 10)
+        _, said = report([tmp_path])
+        assert ("Reported with 3 and 5 seeds." in said) == (seeds == 5)
+
+
+def test_baseline_and_metric_and_margin_can_be_chosen(tmp_path: Path) -> None:
+    two_arms(tmp_path)
+    done = program(
+        sys.executable, "report.py", str(tmp_path), "--baseline", "dropout=0.1", "--out", str(tmp_path / "out"),
+        "--metric", "test/loss", "--margin", "0.5",
+    )  # fmt: skip
+    assert done.stdout.startswith("dropout=0 is better than dropout=0.1, by ")
+    assert done.stdout.splitlines()[-1] == f"report {tmp_path / 'out' / 'report.md'}"
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"report.md", "report.csv", "pairs.png"}
+    assert not (tmp_path / "report.md").exists()
+
+
+def test_what_cannot_be_reported(tmp_path: Path) -> None:
+    """Each in a line that says why, before anything is written."""
+    bits = np.arange(100) < 90
+    (tmp_path / "empty").mkdir()
+    fake_run(tmp_path / "failed" / "a", 1, bits, state="failed", record__reason="out of memory")
+    fake_run(tmp_path / "mixed" / "a", 1, bits)
+    fake_run(tmp_path / "mixed" / "b", 1, bits[:50])
+    fake_run(tmp_path / "none" / "a", 1, bits, metrics__test={})
+    for arguments, message in (
+        ({"folders": [tmp_path / "missing"]}, "missing: no such folder"),
+        ({"folders": [tmp_path / "empty"]}, "empty: no runs in it"),
+        ({"folders": [tmp_path / "failed"]}, "none of its 1 runs is finished; a failed: out of memory"),
+        (
+            {"folders": [tmp_path / "mixed"]},
+            "these runs are of different data, and cannot be compared: digits with",
+        ),
+        ({"folders": [tmp_path / "none"]}, "test/top1: none of the 1 finished runs has such a figure"),
+        ({"folders": [tmp_path / "none"], "metric": "test/top2"}, "metric=test/top2: must be one of"),
+        ({"folders": [tmp_path / "none"], "margin": -1.0}, "margin=-1.0: must be a number above 0"),
+        ({"folders": [tmp_path / "none"], "baseline": "x"}, "baseline=x: must be one of"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            report(**arguments)  # type: ignore[arg-type]
+    assert not list(tmp_path.rglob("report.*"))
+    done = program(sys.executable, "report.py", str(tmp_path / "empty"), code=1)
+    assert done.stderr == f"error: {tmp_path / 'empty'}: no runs in it, finished or not\n"
+
+
+def test_table() -> None:
+    assert table(["arm", "x"], [["a", "1.5"], ["long", "-10"]]) == [
+        "| arm  |   x |",
+        "| ---- | --: |",
+        "| a    | 1.5 |",
+        "| long | -10 |",
+    ]
+    assert signed(0.0123, "test/top1") == "+1.23"
+    assert signed(-0.5, "test/loss") == "-0.500"
