@@ -18,8 +18,8 @@ class Row:
     """An arm against the baseline.
 
     values: the metric by seed, of the seeds that count. differences: of the pairs, arm - baseline, by seed. half: the
-    interval is difference.mean +- half, which is nan where there is none. visible: the difference that such runs tell
-    from none in four studies of five.
+    interval is difference.mean +- half, which is nan where there is none; it holds at `level` together with those of
+    `arms` arms.
     """
 
     arm: str
@@ -27,7 +27,8 @@ class Row:
     differences: dict[int, float] = field(default_factory=dict)
     difference: Difference | None = None
     half: float = float("nan")
-    visible: float = float("nan")
+    arms: int = 1
+    level: float = LEVEL
     verdict: str = ""
 
     @property
@@ -119,7 +120,7 @@ def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Co
             pairs = {seed: values[arm.name][seed] - base[seed] for seed in common[arm.name]}
             row = replace(row, differences=pairs)
         if row.difference and not np.isnan(half := row.difference.half(count, level)):
-            row = replace(row, half=half, visible=row.difference.visible(count, level))
+            row = replace(row, half=half, arms=count, level=level)
         rows.append(replace(row, verdict=_verdict(row, metric, margin)))
     counted = {seed: base[seed] for seed in seeds} if share and in_pairs else base
     return Comparison(metric, Row(baseline.name, counted), rows, _method(metric, right, together, judged), notes)

@@ -54,11 +54,11 @@ class Difference:
 
         return float(optimize.brentq(missed, 0, 10 * half.max()))
 
-    def seeds_needed(self, margin: float) -> tuple[float, float]:
-        """How many seeds tell `margin` from none in four studies of five, one arm alone: by this sd, and by its 80%
-        upper limit. inf where the test pictures hide such a difference from any number of seeds.
+    def seeds_needed(self, margin: float, arms: int = 1, level: float = LEVEL) -> tuple[float, float]:
+        """How many seeds tell `margin` from none in four studies of five: by this sd, and by its 80% upper limit. inf
+        where the test pictures hide such a difference from any number of seeds.
         """
-        z = stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(POWER)
+        z = critical(arms, float("inf"), level) + stats.norm.ppf(POWER)
         left = margin**2 - (z * self.pictures) ** 2
         if left <= 0:
             return float("inf"), float("inf")

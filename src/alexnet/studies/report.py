@@ -146,10 +146,11 @@ def _power(found: Comparison, margin: float | None) -> list[str]:
     seen = [(row, row.difference) for row in found.rows if row.difference and not math.isnan(row.half)]
     if not seen:
         return []
-    least = amount(max(row.visible for row, _ in seen), found.metric)
+    least = amount(max(d.visible(row.arms, row.level) for row, d in seen), found.metric)
     said = f"Such runs tell a difference of {least} from none in four studies of five."
     if margin is not None:
-        low, high = (max(ends) for ends in zip(*(d.seeds_needed(margin) for _, d in seen), strict=True))
+        needed = [difference.seeds_needed(margin, row.arms, row.level) for row, difference in seen]
+        low, high = (max(ends) for ends in zip(*needed, strict=True))
         said += f" A difference of {amount(margin, found.metric)}, which would matter, "
         if math.isinf(low):
             part = 1.96 * max(difference.pictures for _, difference in seen)
