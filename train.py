@@ -13,6 +13,10 @@ def main(cfg: DictConfig) -> float:
         from alexnet.studies.study import take_arm
 
         take_arm(cfg)
+    if cfg.reproduce is not None:
+        from alexnet.training.reproduce import take_record
+
+        take_record(cfg)
     check(cfg)
     from alexnet.training.run import train  # takes seconds: torch is imported only for a config that can be right
 

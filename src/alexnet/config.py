@@ -13,7 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException, MissingConfigException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.checks import UserError, nearest
@@ -24,7 +24,10 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")
 FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto; true, false or warn
 PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
-    "train": ("seed", "study", "monitor", "mode", "early_stopping", "compile", "channels_last", "outputs", "folder"),
+    "train": (
+        *("seed", "study", "monitor", "mode", "early_stopping", "compile", "channels_last"),
+        *("outputs", "folder", "reproduce"),
+    ),
     "prepare": ("seed", "show", "outputs", "folder"),
 }
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "trainer", "logger")
@@ -112,6 +115,14 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
         elif isinstance(default, str) and isinstance(value, bool | int | float):
             such_as = f", such as {default}" if default else f"; in quotes it is: {full}='\"{value}\"'"
             raise UserError(f"{full}={value}: must be text{such_as}")
+
+
+def become(cfg: DictConfig, other: DictConfig) -> None:
+    """Gives `cfg` all that `other` has and nothing else: Hydra holds on to the object."""
+    with open_dict(cfg):
+        for key in list(cfg):
+            del cfg[key]
+        cfg.update(other)
 
 
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:

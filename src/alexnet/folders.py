@@ -243,7 +243,7 @@ def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:
     choices, outputs = config.hydra.runtime.choices, Path(config.outputs).absolute()
     if config.folder is not None:
         path = Path(config.folder).absolute()
-        if not (path / "multirun.yaml").is_file():
+        if not (path / "multirun.yaml").is_file() and not any(path.glob("*/run.json")):
             raise UserError(f"folder={config.folder}: no sweep to go on with; leave it out to begin one")
         return path, []
     if choices.get("study"):
@@ -254,19 +254,22 @@ def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:
 
 
 def _check_launcher(config: DictConfig) -> None:
-    """What Hydra's own errors do not say well: a plugin that is not installed, and a sweep in every rank."""
+    """What Hydra's own errors do not say well, or not at all."""
     if (started := processes_started()) > 1:
         typed = shlex.join([a for a in sys.argv[1:] if a not in ("-m", "--multirun")])
         raise UserError(
             f"a sweep in each of {started} processes: start it in one, which starts the ranks of every job itself: "
             f"python {sys.argv[0]} -m {typed}"
         )
-    package = config.hydra.launcher._target_.split(".")[1]
-    if package.startswith("hydra_") and not find_spec(f"hydra_plugins.{package}"):
-        name = config.hydra.runtime.choices["hydra/launcher"]
-        raise UserError(
-            f"hydra/launcher={name} needs a package that is not installed: pip install {package.replace('_', '-')}"
-        )
+    for part in ("launcher", "sweeper"):
+        package, name = config.hydra[part]._target_.split(".")[1], config.hydra.runtime.choices[f"hydra/{part}"]
+        if package.startswith("hydra_") and not find_spec(f"hydra_plugins.{package}"):
+            raise UserError(
+                f"hydra/{part}={name} needs a package that is not installed: pip install {package.replace('_', '-')}"
+            )
+    direction = str(getattr(found := config.hydra.sweeper.get("direction"), "name", found))
+    if found is not None and direction != (better := f"{config.mode}imize"):
+        raise UserError(f"hydra.sweeper.direction={direction}: mode={config.mode}, so hydra.sweeper.direction={better}")
 
 
 def quoted(text: str) -> str:

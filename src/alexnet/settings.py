@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 # Names, loggers, and how the work is spread: however that is, the result is the same to rounding. Where the pictures
 # lie is left to their fingerprint.
 WITHOUT = (
-    *("folder", "outputs", "study", "logger", "data.root", "data.cache_dir", "data.workers"),
+    *("folder", "outputs", "study", "reproduce", "logger", "data.root", "data.cache_dir", "data.workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.use_distributed_sampler"),
 )
@@ -20,7 +20,7 @@ def settings(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Every key that decides the result, as `model.lrn`, with its value. Numbers are floats."""
     if isinstance(config, DictConfig):
         config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    return {key: value for key, value in _flat(config, "") if not _without(key)}
+    return {key: value for key, value in _flat(config, "") if decides(key)}
 
 
 def digest(config: DictConfig | Mapping[str, Any]) -> str:
@@ -50,5 +50,5 @@ def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
             yield f"{path}{key}", float(value) if number else value
 
 
-def _without(key: str) -> bool:
-    return any(key == left or key.startswith(f"{left}.") for left in WITHOUT)
+def decides(key: str) -> bool:
+    return not any(key == left or key.startswith(f"{left}.") for left in WITHOUT)

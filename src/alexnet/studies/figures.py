@@ -58,7 +58,8 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
     figure, axes = _axes(7, 1.2 + 0.6 * len(rows))
     for place, row in enumerate(rows):
         seeds = [scale * d for d in row.differences.values()]
-        axes.plot(seeds, [place - 0.12] * len(seeds), "o", color="0.6", markersize=5, zorder=2)
+        equal = [sum(abs(d - other) < 1e-9 for other in seeds[:i]) for i, d in enumerate(seeds)]
+        axes.plot(seeds, [place - 0.12 - 0.07 * above for above in equal], "o", color="0.6", markersize=5, zorder=2)
         mean = scale * (row.difference.mean if row.difference else float(np.mean(seeds)) / scale)
         half = 0 if math.isnan(row.half) else scale * row.half
         axes.errorbar(mean, place + 0.12, xerr=half or None, fmt="s", color="black", capsize=3, zorder=3)
@@ -133,11 +134,10 @@ def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
     scale, label = _scale(found)
     figure, axes = _axes(5, 3.6)
     for row in rows:
-        spread = 0.0 if math.isnan(row.sd) else scale * row.sd
-        axes.errorbar(cost[row.arm], scale * row.mean, yerr=spread or None, fmt="s", color="black", capsize=3)
+        axes.plot(cost[row.arm], scale * row.mean, "s", color="black")
         axes.annotate(
             row.arm, (cost[row.arm], scale * row.mean), xytext=(6, 4), textcoords="offset points", fontsize="small"
         )
     axes.set_xlabel("GFLOP an image, forward")
-    axes.set_ylabel(f"{label} (bars: sd over seeds)")
+    axes.set_ylabel(f"{label}, mean over seeds")
     return figure

@@ -71,7 +71,7 @@ def report(
         out = folders[0] if len(folders) == 1 else Path("outputs") / f"report-{date.today()}"
     out.mkdir(parents=True, exist_ok=True)
     notes = [*found.notes, *left_out, *_missing(arms, plan), *_doubts(arms, metric), *_looks(out, found)]
-    head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found)]
+    head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found, arms)]
     tables = [*_differences(found, study.get("paper") or {}), "", found.method, *_power(found, margin)]
     paper = [f"The paper: {study['claim']} ({study.get('source')})."] if study.get("claim") else []
     if study.get("paper"):
@@ -85,11 +85,11 @@ def report(
     text = [*head, "", *tables, *beware, *([""] if paper else []), *paper, *cost, *pictures, *made, *command]
     write(out / "report.md", "\n".join(text) + "\n")
     _write_csv(out / "report.csv", arms)
-    said = "\n".join([answer(found), "", *tables, *(f"  ! {note}" for note in notes), *cost])
+    said = "\n".join([answer(found, arms), "", *tables, *(f"  ! {note}" for note in notes), *cost])
     return out, said
 
 
-def answer(found: Comparison) -> str:
+def answer(found: Comparison, arms: Sequence[Arm]) -> str:
     """One sentence, which says no more than the intervals do."""
     base = found.baseline.arm
     if not found.rows:
@@ -104,11 +104,23 @@ def answer(found: Comparison) -> str:
             return f"{row.arm} is {row.verdict} than {base}, by {mean:g}{unit} of {found.metric} ({low:g} to {high:g})."
         verdict = row.verdict + (unit if row.verdict.startswith("not told") else "")
         return f"{row.arm} against {base}: {verdict}, in {found.metric}."
+    if len(found.rows) > 1 and not any(row.difference for row in found.rows):
+        return f"No verdict on {len(found.rows) + 1} arms: it takes three seeds or more of each.{_chosen(arms)}"
     by_verdict: dict[str, list[str]] = {}
     for row in found.rows:
         by_verdict.setdefault(row.verdict.split(":")[0], []).append(row.arm)
     parts = [f"{verdict}: {', '.join(names)}" for verdict, names in sorted(by_verdict.items(), key=_weight)]
     return f"Against {base}, in {found.metric}: {'; '.join(parts)}."
+
+
+def _chosen(arms: Sequence[Arm]) -> str:
+    """Which arm the validation pictures chose, as a search does."""
+    runs = [(arm.name, run) for arm in arms for run in arm.runs.values()]
+    monitor, mode = runs[0][1].config["monitor"], runs[0][1].config.get("mode", "max")
+    if {run.config["monitor"] for _, run in runs} != {monitor}:
+        return ""
+    name, run = (max if mode == "max" else min)(runs, key=lambda pair: pair[1].value(monitor))
+    return f" {monitor} chose {name} ({run.value(monitor):.4f})."
 
 
 def _weight(item: tuple[str, list[str]]) -> int:

@@ -8,6 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from alexnet.checks import UserError, nearest, one_of
+from alexnet.config import become
 
 KEYS = ("question", "claim", "source", "paper", "metric", "margin", "arms", "arm")
 METRICS = ("test/top1", "test/top5", "test/loss")
@@ -65,10 +66,7 @@ def take_arm(cfg: DictConfig) -> None:
         job.runtime.choices = composed.hydra.runtime.choices
     with open_dict(composed):
         del composed["hydra"]
-    with open_dict(cfg):
-        for key in list(cfg):
-            del cfg[key]
-        cfg.update(composed)
+    become(cfg, composed)
 
 
 def key_of(override: str) -> str:

@@ -21,6 +21,7 @@ from alexnet.training.messages import interrupts, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
 from alexnet.training.provenance import recorded, write_origin
 from alexnet.training.ranks import fit_in_ranks
+from alexnet.training.reproduce import agreement, check_pictures
 
 log = logging.getLogger("alexnet")
 
@@ -39,6 +40,8 @@ def train(cfg: DictConfig) -> float:
         return monitored(before)
     parts = build_parts(cfg)
     parts.data.setup()
+    if cfg.reproduce is not None:
+        check_pictures(cfg, parts.data.about.fingerprint)
     if cfg.monitor.startswith("val") and not validates(cfg, parts):
         cfg.monitor, cfg.mode = "train/loss", "min"
 
@@ -70,6 +73,11 @@ def train(cfg: DictConfig) -> float:
             raise
         if first:
             report(result, cfg)
+            if cfg.reproduce is not None:
+                lines, same = agreement(cfg, result)
+                log.info("%s", "\n".join([f"{'':14} {'then':8}  now", *lines]))
+                if not same:
+                    raise UserError(f"not the same figures as {cfg.reproduce}")
     return monitored(result)
 
 

@@ -1,0 +1,73 @@
+"""python train.py reproduce=RUN."""
+
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from tests.conftest import train_py
+from tests.studies.test_study import TINY
+
+
+def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
+    """Figure by figure; what does not decide them may be another."""
+    again = train_py(f"reproduce='{smoke}'", f"outputs={tmp_path}", "data.workers=1", "logger=none").stdout
+    figures = json.loads((smoke / "metrics.json").read_text())
+    for split in ("train", "val", "test"):
+        for name, value in figures[split].items():
+            assert f"{split}/{name:8} {value:.6f}  {value:.6f}  the same\n" in again
+    (folder,) = (tmp_path / "smoke").iterdir()
+    config, before = (yaml.safe_load((run / "config.yaml").read_text()) for run in (folder, smoke))
+    assert config.pop("reproduce") == str(smoke)
+    assert config["data"].pop("workers") == 1
+    for each in (config, before):
+        for key in ("folder", "outputs", "logger", "reproduce"):
+            each.pop(key, None)
+        for key in ("workers", "cache_dir"):
+            each["data"].pop(key, None)
+    assert config == before
+
+
+def test_an_arm_of_a_study_is_repeated_alone(tmp_path: Path) -> None:
+    train_py("study=lrn_formula", "study.arm=divided", "seed=3", "model.width=0.125", *TINY, f"outputs={tmp_path}")
+    arm = tmp_path / "study" / "lrn_formula-digits-alexnet" / "divided,seed=3"
+    again = train_py(f"reproduce='{arm}'", f"outputs={tmp_path}/again").stdout
+    assert again.count("the same\n") == 9
+    (folder,) = (tmp_path / "again").glob("*/*")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["seed"], config["model"]["lrn_alpha"], config["study"]) == (3, 2e-5, None)
+
+
+def test_what_cannot_be_repeated(smoke: Path, tmp_path: Path) -> None:
+    outputs = f"outputs={tmp_path}/o"
+    assert (
+        "/nowhere: not the folder of a finished run"
+        in train_py(f"reproduce={tmp_path}/nowhere", outputs, code=1).stderr
+    )
+    seeded = train_py(f"reproduce='{smoke}'", "seed=2", outputs, code=1).stderr
+    assert "error: seed=2: the run says this itself; leave it out to repeat it\n" in seeded
+    other = tmp_path / "other"
+    shutil.copytree(smoke, other)
+    about = json.loads((other / "run.json").read_text())
+    about["data"]["fingerprint"] = "0" * 64
+    (other / "run.json").write_text(json.dumps(about))
+    changed = train_py(f"reproduce={other}", outputs, code=1).stderr
+    assert f"reproduce={other}: its pictures were others (SHA-256 000000000000, now " in changed
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_figure_that_differs_is_said(smoke: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(smoke, other)
+    metrics = json.loads((other / "metrics.json").read_text())
+    metrics["test"]["loss"] += 0.5
+    (other / "metrics.json").write_text(json.dumps(metrics))
+    about = json.loads((other / "run.json").read_text())
+    about["packages"]["torch"] = "1.0"
+    (other / "run.json").write_text(json.dumps(about))
+    done = train_py(f"reproduce={other}", f"outputs={tmp_path}/o", code=1)
+    assert "test/loss" in done.stdout
+    assert "  -0.5\n" in done.stdout
+    assert "another torch: 1.0, now " in done.stdout
+    assert f"error: not the same figures as {other}" in done.stderr
