@@ -10,10 +10,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.conftest import ROOT, program, train_py
+from tests.studies.fakes import fake_run
 
 README = (ROOT / "README.md").read_text()
 LINES = [
@@ -37,11 +39,24 @@ ALONE = [line for line in LINES if line.startswith("python train.py") and not re
 @pytest.mark.parametrize("line", ALONE)
 def test_train_lines(line: str, pictures: Path, tmp_path: Path) -> None:
     arguments = [argument.replace("data.root=monkeys", f"data.root={pictures}") for argument in shlex.split(line)[2:]]
-    done = train_py(*arguments, *SMALL, f"outputs={tmp_path / 'outputs'}")
+    study = next((argument for argument in arguments if argument.startswith("study=")), None)
+    runs = {"study=lrn": 2, "study=parts": 7}[study] if study else 6 if "model.lrn=true,false" in arguments else 1
+    runs = 3 if "hydra/sweeper=search" in arguments else runs
+    small = [*SMALL, "seed=7"] if study else SMALL
+    done = train_py(*arguments, *small, f"outputs={tmp_path / 'outputs'}")
     if not {"--help", "--cfg"} & set(arguments):
-        runs = 6 if {"-m", "study=lrn"} & set(arguments) else 1
         assert len(list((tmp_path / "outputs").rglob("metrics.json"))) == runs
-        assert done.stdout.count("test/top1 0." if "study=lrn" in arguments else "test top-1 accuracy") == runs
+        assert done.stdout.count(": test/top1 0." if study else "test top-1 accuracy") == runs
+        assert ("report.md" in done.stdout) == (runs > 1)
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python report.py")])
+def test_report_lines(line: str, tmp_path: Path) -> None:
+    for seed in range(3):
+        fake_run(tmp_path / str(seed), seed, np.arange(100) < 90 + seed)
+    *command, folder = shlex.split(line)[1:]
+    assert folder == "outputs/study/lrn-digits-alexnet"
+    assert program(sys.executable, *command, str(tmp_path)).stdout.splitlines()[-1] == f"report {tmp_path}/report.md"
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python prepare.py")])

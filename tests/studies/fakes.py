@@ -28,7 +28,7 @@ def fake_run(
     }  # fmt: skip
     record: dict[str, Any] = {
         "state": state, "arm": arm, "asked": f"{arm}/{seed}", "started": f"2026-01-01T00:00:{seed:02}",
-        "git_commit": "abc",
+        "git_commit": "abc", "machine": {"threads": 2, "gpus": []},
         "data": {"source": "digits", "fingerprint": "f", "pictures": {"test": len(right)}},
     }  # fmt: skip
     values = {"loss": 1 - right.mean(), "top1": right.mean(), "top5": 1.0}

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 from alexnet.studies.words import duration
 from tests.conftest import ROOT, train_py
 from tests.studies.test_study import TINY
@@ -65,6 +67,20 @@ def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
         done = train_py(*LINE, *arguments, f"outputs={tmp_path}/o", code=1)
         assert done.stderr == f"error: {message}\n"
         assert not (tmp_path / "o").exists()
+
+
+def test_a_study_of_a_key_that_is_not_there(tmp_path: Path) -> None:
+    study = {"question": "Does it?", "margin": 0.01}
+    text = {
+        "defaults": [{"/hydra/study": "base"}],
+        "study": study,
+        "hydra": {"sweeper": {"params": {"model.lnr": "1,2"}}},
+    }
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "odd.yaml").write_text(f"# @package _global_\n{yaml.safe_dump(text)}")
+    done = train_py("--config-dir", str(tmp_path), "study=odd", f"outputs={tmp_path}/o", code=1)
+    assert done.stderr == "error: model.lnr: no such key. Did you mean model.lrn?\n"
+    assert not (tmp_path / "o").exists()
 
 
 def test_duration() -> None:

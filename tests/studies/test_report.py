@@ -222,6 +222,7 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     notes = report([tmp_path])[1]
     assert "dropout=0.1, seed 9: no better than chance" in notes
     assert "The runs are of different versions of the code: abc, def" in notes
+    assert "The runs are of different numbers of threads, which sum in another order: 2, 8" in notes
     (odd / "metrics.json").write_text((odd / "metrics.json").read_text().replace("0.1,", "NaN,"))
     assert "dropout=0.1, seed 9: test/top1 is no number; left out" in report([tmp_path])[1]
 

@@ -242,6 +242,9 @@ def _doubts(arms: Sequence[Arm], metric: str) -> list[str]:
         "pictures": {(r.record.get("data", {}).get("fingerprint") or "")[:7] for r in runs},
         "precisions": {r.config["trainer"]["precision"] for r in runs},
         "devices": {", ".join(r.record.get("machine", {}).get("gpus", ())) or "CPU" for r in runs},
+        "numbers of threads, which sum in another order": {
+            str(r.record.get("machine", {}).get("threads")) for r in runs
+        },
         "versions of torch": {r.record.get("packages", {}).get("torch", "") for r in runs},
         "figures that chose the best epoch": {r.config["monitor"] for r in runs},
     }.items():
