@@ -216,9 +216,8 @@ def test_a_study_keeps_to_its_own_settings(tmp_path: Path) -> None:
 
 def test_doubts_are_said(tmp_path: Path) -> None:
     two_arms(tmp_path)
-    odd = fake_run(
-        tmp_path / "odd", 9, np.arange(500) < 50, "dropout=0.1", model__dropout=0.1, record__git_commit="def"
-    )
+    changes = {"model__dropout": 0.1, "record__git_commit": "def", "record__machine": {"threads": 8}}
+    odd = fake_run(tmp_path / "odd", 9, np.arange(500) < 50, "dropout=0.1", **changes)
     notes = report([tmp_path])[1]
     assert "dropout=0.1, seed 9: no better than chance" in notes
     assert "The runs are of different versions of the code: abc, def" in notes
