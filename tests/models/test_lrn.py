@@ -54,6 +54,60 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(LocalResponseNorm(5, 0.3, 0.75, 2.0), a)
 
 
+def by_definition(a: Tensor, size: int, alpha: float, beta: float, k: float, window: str, groups: int) -> Tensor:
+    """Every definition, written out value by value."""
+    b, (channels, height, width) = torch.empty_like(a), a.shape[1:]
+    tower = channels // groups
+
+    def around(i: int, low: int, high: int) -> range:
+        return range(max(low, i - size // 2), min(high, i + (size - 1) // 2 + 1))
+
+    for c in range(channels):
+        for y in range(height):
+            for x in range(width):
+                near = around(c, c // tower * tower, (c // tower + 1) * tower)
+                if window == "map":
+                    total = sum(a[:, c, v, u] ** 2 for v in around(y, 0, height) for u in around(x, 0, width))
+                elif window == "own":
+                    total = len(near) * a[:, c, y, x] ** 2
+                else:
+                    total = sum(a[:, j, y, x] ** 2 for j in near)
+                b[:, c, y, x] = a[:, c, y, x] / (k + alpha * total) ** beta
+    return b
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("window", "groups"), [("channels", 1), ("channels", 2), ("own", 1), ("own", 2), ("map", 1)])
+def test_every_definition(window: str, groups: int, seed: int) -> None:
+    draw = random.Random(seed)
+    a = torch.randn(2, 2 * draw.randint(1, 5), draw.randint(1, 6), draw.randint(1, 6), dtype=torch.float64) * 3
+    size, alpha, beta, k = draw.randint(1, 6), draw.uniform(0.01, 1), draw.choice((0.75, 0.5, 1.2)), draw.uniform(1, 3)
+    expected = by_definition(a, size, alpha, beta, k, window, groups)
+    undivided = LocalResponseNorm(size, alpha, beta, k, False, window, groups)
+    torch.testing.assert_close(undivided(a), expected)
+    torch.testing.assert_close(undivided(a.float()), expected.float())
+    half = undivided(a.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.double(), expected, rtol=0.03, atol=0.03)
+    values = size**2 if window == "map" else size
+    divided = LocalResponseNorm(size, alpha * values, beta, k, True, window, groups)
+    torch.testing.assert_close(divided(a), expected)
+
+
+@pytest.mark.parametrize(("window", "groups"), [("channels", 2), ("own", 2), ("map", 1)])
+@pytest.mark.parametrize("size", [4, 5])
+def test_gradcheck_of_every_definition(window: str, groups: int, size: int) -> None:
+    a = torch.randn(2, 8, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(LocalResponseNorm(size, 0.3, 0.75, 2.0, True, window, groups), a)
+
+
+def test_groups_that_do_not_divide() -> None:
+    with pytest.raises(ValueError, match="groups=2: must divide the input's 3 channels"):
+        LocalResponseNorm(5, groups=2)(torch.zeros(1, 3, 2, 2))
+    with pytest.raises(ValueError, match="window=maps: must be one of channels, own, map"):
+        LocalResponseNorm(5, window="maps")
+
+
 def test_more_rows_than_one_piece() -> None:
     a = torch.randn(2, 6, 40, 40, requires_grad=True)
     b = a.detach().clone().requires_grad_()

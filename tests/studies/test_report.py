@@ -211,7 +211,7 @@ def test_a_study_keeps_to_its_own_settings(tmp_path: Path) -> None:
     assert "lrn=false, seed 3: not run yet" in said
     assert row_of(said, "lrn=false")[7] == "-1.40", "the paper's"
     assert "The paper: it does (section 1)." in text
-    assert "`python train.py study=lrn`" in text
+    assert text.endswith("at abc, by `python train.py study=lrn`.\n")
 
 
 def test_doubts_are_said(tmp_path: Path) -> None:

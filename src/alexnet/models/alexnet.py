@@ -29,7 +29,12 @@ class AlexNet(nn.Module):
         image_size: height and width of the input, 227 in the slides (the paper's text prints 224, but its own
             arithmetic needs 227).
         lrn: local response normalisation after the first and the second convolution (section 3.3).
-        lrn_size, lrn_alpha, lrn_beta, lrn_k: its constants, in the paper's formula: alpha is not divided by the size.
+        lrn_size, lrn_alpha, lrn_beta, lrn_k: its constants.
+        lrn_divide_alpha: divide alpha by the number of values in the window, as the 2012 source does and torch; the
+            paper's formula does not.
+        lrn_window: channels: neighbouring channels of the whole layer. tower: of the same tower, as each of the two
+            GPUs did. own: the slides' simplified form, each channel's own square in place of its neighbours'. map: a
+            square of the same map, the 2012 source's second kind.
         dropout: probability of dropping a unit of fc6 and of fc7 (section 4.2); 0 or False turns it off.
         groups: number of towers in conv2, conv4 and conv5 (section 3.2): 2 on the paper's two GPUs, 1 for one network
             whose layers see everything.
@@ -57,6 +62,8 @@ class AlexNet(nn.Module):
         lrn_alpha: float = 1e-4,
         lrn_beta: float = 0.75,
         lrn_k: float = 2.0,
+        lrn_divide_alpha: bool = False,
+        lrn_window: str = "channels",
         dropout: float = 0.5,
         groups: int = 2,
         activation: str = "relu",
@@ -74,11 +81,11 @@ class AlexNet(nn.Module):
         number("width", width, 0, 100, above=True)
         one_of("init", init, ("kaiming", "paper"))
         integer("groups", groups, 1)
-        norm = partial(LocalResponseNorm, lrn_size, lrn_alpha, lrn_beta, lrn_k, divide_alpha=False)
-        try:
-            norm()
-        except ValueError as error:
-            raise ValueError(f"lrn_{error}") from error
+        one_of("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
+        norm = partial(
+            LocalResponseNorm, lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha,
+            "channels" if lrn_window == "tower" else lrn_window, groups if lrn_window == "tower" else 1,
+        )  # fmt: skip
         try:
             norm()
         except ValueError as error:
@@ -125,7 +132,9 @@ class AlexNet(nn.Module):
             )
         init_weights(self, _kaiming if init == "kaiming" else _paper)
         # What the weights alone do not show: a network without LRN has the same keys and shapes as one with it.
-        constants = {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
+        constants: dict[str, Any] = {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
+        if (lrn_divide_alpha, lrn_window) != (False, "channels"):  # older checkpoints do not have them
+            constants |= {"lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window}
         self.variant = {"activation": activation, "overlapping_pooling": overlapping_pooling, "lrn": lrn}
         self.variant |= constants if lrn else {}
 

@@ -5,6 +5,7 @@ figures. A plain function over folders, so that it can be made at any time, of w
 import csv
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -80,9 +81,10 @@ def report(
     cost = ["", *_cost(arms)]
     beware = ["", "## To beware of", "", *(f"- {note}" for note in notes)] if notes else []
     pictures = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
-    made = ["", f"Made of {len(done)} runs; each is a row of [report.csv](report.csv)."]
-    command = [f"`python train.py {' '.join(plan['typed'])}`"] if plan.get("typed") else []
-    text = [*head, "", *tables, *beware, *([""] if paper else []), *paper, *cost, *pictures, *made, *command]
+    commits = sorted({(run.record.get("git_commit") or "no commit")[:7] for run in done})
+    made = f"Made of {len(done)} runs, each a row of [report.csv](report.csv), at {', '.join(commits)}"
+    last = ["", made + (f", by `python train.py {shlex.join(plan['typed'])}`." if plan.get("typed") else ".")]
+    text = [*head, "", *tables, *beware, *([""] if paper else []), *paper, *cost, *pictures, *last]
     write(out / "report.md", "\n".join(text) + "\n")
     _write_csv(out / "report.csv", arms)
     said = "\n".join([answer(found, arms), "", *tables, *(f"  ! {note}" for note in notes), *cost])
