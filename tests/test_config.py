@@ -31,8 +31,9 @@ def test_every_group_is_known() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OURS)
 def test_every_option_is_built(group: str, option: str, config: Config, pictures: Path, tmp_path: Path) -> None:
+    small = ["model.width=0.0625"] if group != "model" else []
     root = [f"data.root={pictures}"] if (group, option) == ("data", "folder") else []
-    cfg = config(f"{group}={option}", f"folder={tmp_path / 'run'}", "model.width=0.0625", *root)
+    cfg = config(f"{group}={option}", f"folder={tmp_path / 'run'}", *small, *root)
     check(cfg)
     if group == "trainer":
         build(cfg, "trainer", logger=False, precision="32-true")
