@@ -226,6 +226,25 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     assert "dropout=0.1, seed 9: test/top1 is no number; left out" in report([tmp_path])[1]
 
 
+def test_a_baseline_without_a_run_is_said(tmp_path: Path) -> None:
+    two_arms(tmp_path, shares=(0.9, 0.8, 0.85))
+    for seed in range(5):
+        (tmp_path / f"0-{seed}" / "metrics.json").unlink()
+    _, said = report([tmp_path])
+    assert "dropout=0 has no finished run, so the others are compared with dropout=0.1\n" in said
+    assert row_of(said, "dropout=0.1")[-1] == "baseline"
+
+
+def test_the_margin_is_of_the_studys_own_metric(tmp_path: Path) -> None:
+    right = two_arms(tmp_path, seeds=3)
+    fake_run(tmp_path / "own", 9, right[0, 0], "dropout=0", model__dropout=0, study=STUDY)
+    (tmp_path / "study.json").write_text(json.dumps({"jobs": [], "varied": []}))
+    assert "A difference of 1 point, which would matter" in report([tmp_path])[1]
+    said = report([tmp_path], metric="test/loss")[1]
+    assert "which would matter" not in said
+    assert "paper" not in said
+
+
 def test_how_often_a_report_was_made_is_said(tmp_path: Path) -> None:
     right = pictures(np.random.default_rng(0), 5, 300, 0.9, 0.88)
     for seeds in (3, 3, 5):

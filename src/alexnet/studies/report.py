@@ -47,10 +47,13 @@ def report(
     plan = plan_of(folders[0]) if len(folders) == 1 else {}
     study = next((run.config["study"] for run in reversed(runs) if run.config.get("study")), None) or {}
     study = study if plan else {}
-    metric = metric or study.get("metric") or METRICS[0]
+    metric, own = metric or study.get("metric") or METRICS[0], study.get("metric")
     try:
         one_of("metric", metric, METRICS)
-        margin = study.get("margin") if margin is None else number("margin", margin, 0, above=True)
+        if margin is not None:
+            number("margin", margin, 0, above=True)
+        elif metric == own:
+            margin = study.get("margin")
     except ValueError as error:
         raise UserError(str(error)) from None
     done = [run for run in runs if run.state == "done"]
@@ -63,7 +66,10 @@ def report(
         if baseline not in names:
             raise UserError(f"baseline={baseline}: must be one of {'; '.join(names)}")
         arms.sort(key=lambda arm: arm.name != baseline)
-    arms = [arm for arm in arms if arm.runs] + [arm for arm in arms if not arm.runs]
+    if not arms[0].runs:
+        first = next(arm.name for arm in arms if arm.runs)
+        left_out.append(f"{arms[0].name} has no finished run, so the others are compared with {first}")
+    arms.sort(key=lambda arm: not arm.runs)
     if not any(math.isfinite(run.value(metric)) for run in done):
         raise UserError(f"{metric}: none of the {len(done)} finished runs has such a figure")
     found = compare([arm for arm in arms if arm.runs], metric, margin)
@@ -72,19 +78,20 @@ def report(
         out = folders[0] if len(folders) == 1 else Path("outputs") / f"report-{date.today()}"
     out.mkdir(parents=True, exist_ok=True)
     notes = [*found.notes, *left_out, *_missing(arms, plan), *_doubts(arms, metric), *_looks(out, found)]
+    paper = (study.get("paper") or {}) if metric == own else {}
     head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found, arms)]
-    tables = [*_differences(found, study.get("paper") or {}), "", found.method, *_power(found, margin)]
-    paper = [f"The paper: {study['claim']} ({study.get('source')})."] if study.get("claim") else []
-    if study.get("paper"):
-        paper.append("Its figures are of ImageNet: they stand here for their sign, not their size.")
-    figures = draw(out, found, arms, study.get("paper") or {})
+    tables = [*_differences(found, paper), "", found.method, *_power(found, margin)]
+    claim = [f"The paper: {study['claim']} ({study.get('source')})."] if study.get("claim") else []
+    if paper:
+        claim.append("Its figures are of ImageNet: they stand here for their sign, not their size.")
+    figures = draw(out, found, arms, paper)
     cost = ["", *_cost(arms)]
     beware = ["", "## To beware of", "", *(f"- {note}" for note in notes)] if notes else []
     pictures = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
     commits = sorted({(run.record.get("git_commit") or "no commit")[:7] for run in done})
     made = f"Made of {len(done)} runs, each a row of [report.csv](report.csv), at {', '.join(commits)}"
     last = ["", made + (f", by `python train.py {shlex.join(plan['typed'])}`." if plan.get("typed") else ".")]
-    text = [*head, "", *tables, *beware, *([""] if paper else []), *paper, *cost, *pictures, *last]
+    text = [*head, "", *tables, *beware, *([""] if claim else []), *claim, *cost, *pictures, *last]
     write(out / "report.md", "\n".join(text) + "\n")
     _write_csv(out / "report.csv", arms)
     said = "\n".join([answer(found, arms), "", *tables, *(f"  ! {note}" for note in notes), *cost])
