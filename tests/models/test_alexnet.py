@@ -51,9 +51,96 @@ def test_equals_a_network_written_out_by_hand() -> None:
     torch.testing.assert_close(network(x), c.fc8(c.fc7(c.fc6(h).relu()).relu()))
 
 
+SOURCE: dict[str, Any] = {
+    "lrn_divide_alpha": True, "lrn_window": "tower", "init": "2012", "order": "2012", "map_norm": True,
+    "partial_windows": True,
+}  # fmt: skip
+
+
+def test_equals_the_2012_source_written_out_by_hand() -> None:
+    """layers-145.cfg, one GPU after the other, with torch's functions in float64. 66 pixels leave a partial window."""
+    network = build(image_size=66, width=1 / 8, **SOURCE).double().eval()
+    f, c = network.features, network.classifier
+    x = torch.randn(3, 2, 66, 66, dtype=torch.float64)
+
+    def cmrnorm(maps: torch.Tensor) -> torch.Tensor:
+        return nn.functional.local_response_norm(maps, 5, 1e-4, 0.75, 2.0)
+
+    def rnorm(maps: torch.Tensor) -> torch.Tensor:
+        mean = nn.functional.avg_pool2d(maps**2, 5, stride=1, padding=2)
+        return maps / (1 + 1e-3 * mean) ** 0.75
+
+    def conv(layer: nn.Module, maps: torch.Tensor, tower: int, padding: int, stride: int = 1) -> torch.Tensor:
+        weight, bias = layer.weight.chunk(2)[tower], layer.bias.chunk(2)[tower]
+        return nn.functional.conv2d(maps, weight, bias, stride, padding)
+
+    pool2 = []
+    for tower in (0, 1):
+        conv1 = conv(f.conv1, nn.functional.pad(x, (0, 1, 0, 1)), tower, 0, 4)
+        pool1 = nn.functional.max_pool2d(cmrnorm(conv1), 3, 2).relu()
+        conv2 = conv(f.conv2, pool1, tower, 2).relu()
+        pool2.append(nn.functional.max_pool2d(rnorm(cmrnorm(conv2)), 3, 2))
+    pool5 = []
+    for tower in (0, 1):
+        conv3 = conv(f.conv3, torch.cat(pool2, 1), tower, 1).relu()
+        conv5 = conv(f.conv5, conv(f.conv4, conv3, tower, 1).relu(), tower, 1)
+        pool5.append(nn.functional.max_pool2d(conv5, 3, 2).relu())
+    fc6 = c.fc6(torch.cat(pool5, 1).flatten(1)).relu()
+    torch.testing.assert_close(network(x), c.fc8(c.fc7(fc6).relu()))
+
+
+def test_the_2012_network_is_the_papers() -> None:
+    """Its shapes from 224 pixels, the number of its parameters, and how they start."""
+    network = AlexNet(image_size=224, **SOURCE)
+    assert sum(p.numel() for p in network.parameters()) == 60_965_224
+    with torch.no_grad():
+        sides = {}
+        h = torch.zeros(1, 3, 224, 224)
+        for name, layer in network.features.named_children():
+            h = layer(h)
+            sides[name] = h.shape[-1]
+    assert [sides[name] for name in ("conv1", "pool1", "conv2", "pool2", "conv5", "pool5")] == [55, 27, 27, 13, 13, 6]
+    order = "edge conv1 norm1 pool1 act1 conv2 act2 norm2 map2 pool2 conv3 act3 conv4 act4 conv5 pool5 act5"
+    assert list(sides) == order.split()
+    for name, parameter in network.named_parameters():
+        layer = name.split(".")[1]
+        if name.endswith("bias"):
+            assert (parameter == (layer in ("conv2", "conv4", "conv5", "fc6", "fc7"))).all(), name
+        else:
+            std = 0.03 if layer in ("conv3", "conv4", "conv5") else 0.01
+            assert parameter.std().item() == pytest.approx(std, rel=0.02)
+
+
+def test_the_one_gpu_network() -> None:
+    """layers-145-half.cfg: half the kernels in conv1 to conv4, one tower, and as many units above."""
+    shapes = {name: tuple(p.shape) for name, p in AlexNet(groups=1, half=True).named_parameters() if p.dim() > 1}
+    assert list(shapes.values()) == [
+        (48, 3, 11, 11), (128, 48, 5, 5), (192, 128, 3, 3), (192, 192, 3, 3), (256, 192, 3, 3),
+        (4096, 9216), (4096, 4096), (1000, 4096),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="half=true: is the network of one GPU, so groups=2 must be 1"):
+        AlexNet(half=True)
+
+
+@pytest.mark.parametrize("removed", ["conv3", "conv4", "conv5"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_layer_removed(removed: str, groups: int) -> None:
+    network = build(groups=groups, remove=removed)
+    left = {name for name, _ in network.features.named_children()}
+    gone = {name for name, _ in build(groups=groups).features.named_children()} - left
+    assert gone == {removed, f"act{removed[-1]}"}
+    assert network(torch.zeros(2, 2, 67, 67)).shape == (2, 7)
+    activations = sum(isinstance(layer, nn.ReLU) for layer in network.features)
+    assert activations == 4, "one after every convolution"
+    with pytest.raises(ValueError, match="remove=conv2: must be one of conv3, conv4, conv5"):
+        build(remove="conv2")
+
+
 VARIANTS = [
     {"lrn": False}, {"lrn_size": 3}, {"lrn_alpha": 1e-2}, {"lrn_beta": 0.5}, {"lrn_k": 1.0}, {"dropout": 0},
-    {"groups": 1}, {"activation": "tanh"}, {"activation": "sigmoid"}, {"overlapping_pooling": False}, {"init": "paper"},
+    {"groups": 1}, {"activation": "tanh"}, {"activation": "sigmoid"}, {"overlapping_pooling": False},
+    {"lrn_divide_alpha": True}, {"lrn_window": "tower"}, {"lrn_window": "own"}, {"lrn_window": "map"},
+    {"order": "2012"}, {"map_norm": True}, {"init": "paper"},
 ]  # fmt: skip
 
 
@@ -154,7 +241,10 @@ def test_an_input_of_another_size_is_refused() -> None:
 
 def test_weights_of_another_variant_are_refused() -> None:
     """A network without LRN has the same keys and shapes as one with it: loading would give a wrong number."""
-    for variant in ({"lrn": False}, {"activation": "tanh"}, {"overlapping_pooling": False}, {"lrn_k": 1.0}):
+    for variant in (
+        {"lrn": False}, {"activation": "tanh"}, {"overlapping_pooling": False}, {"lrn_k": 1.0}, {"order": "2012"},
+        {"lrn_window": "own"}, {"lrn_divide_alpha": True}, {"map_norm": True}, {"partial_windows": True},
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=f"{next(iter(variant))} is"):
             build().load_state_dict(build(**variant).state_dict())
     build(dropout=0).load_state_dict(build(dropout=0.5).state_dict())  # the same function in eval mode

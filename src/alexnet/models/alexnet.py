@@ -43,7 +43,16 @@ class AlexNet(nn.Module):
             which gives the same shapes.
         width: multiplies the channels of every hidden layer.
         init: kaiming: N(0, sqrt(2 / fan_in)) and no bias, whatever the activation. paper: N(0, 0.01), and biases of
-            1 in conv2, conv4, conv5, fc6 and fc7 (section 5), which needs many epochs before the loss moves.
+            1 in conv2, conv4, conv5, fc6 and fc7 (section 5), which needs many epochs before the loss moves. 2012: the
+            same with N(0, 0.03) in conv3, conv4 and conv5.
+        order: paper: activation, normalisation, pooling (section 3.5). 2012: normalisation, pooling, activation after
+            conv1, and pooling, activation after conv5, which comes to the same.
+        map_norm: a second normalisation after conv2, over 5x5 places of the same map (2012).
+        partial_windows: windows of conv1 may hang over the right and the lower edge, so that 224 pixels give 55 (2012).
+        half: the one-GPU network that the paper compares with (section 3.2): half as many kernels in conv1 to conv4.
+        remove: conv3, conv4 or conv5, to see what depth is worth (section 7).
+
+    What says 2012 is from layers-145.cfg of the source that the Computer History Museum published.
 
     Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
 
@@ -70,6 +79,11 @@ class AlexNet(nn.Module):
         overlapping_pooling: bool = True,
         width: float = 1.0,
         init: str = "kaiming",
+        order: str = "paper",
+        map_norm: bool = False,
+        partial_windows: bool = False,
+        half: bool = False,
+        remove: str | None = None,
     ) -> None:
         super().__init__()
         integer("num_classes", num_classes, 1)
@@ -79,7 +93,7 @@ class AlexNet(nn.Module):
         act = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
         pool = partial(nn.MaxPool2d, 3 if flag("overlapping_pooling", overlapping_pooling) else 2, stride=2)
         number("width", width, 0, 100, above=True)
-        one_of("init", init, ("kaiming", "paper"))
+        one_of("init", init, ("kaiming", "paper", "2012"))
         integer("groups", groups, 1)
         one_of("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
         norm = partial(
@@ -91,38 +105,66 @@ class AlexNet(nn.Module):
         except ValueError as error:
             raise ValueError(f"lrn_{error}") from None
 
-        c1, c2, c3, c4, c5, c6, c7 = (round(width * c) for c in (96, 256, 384, 384, 256, 4096, 4096))
+        one_of("order", order, ("paper", "2012"))
+        flag("map_norm", map_norm)
+        if remove is not None:
+            one_of("remove", remove, ("conv3", "conv4", "conv5"))
+        if flag("half", half) and groups != 1:
+            raise ValueError(f"half=true: is the network of one GPU, so groups={groups} must be 1")
+
+        channels = (48, 128, 192, 192, 256, 4096, 4096) if half else (96, 256, 384, 384, 256, 4096, 4096)
+        c1, c2, c3, c4, c5, c6, c7 = (round(width * c) for c in channels)
         if min(c1, c2, c3, c4, c5, c6, c7) < 1:
-            raise ValueError(f"width={width:g}: leaves conv1 {c1} of its 96 channels; at least 0.01 is needed")
-        for layer, channels in (("conv2", (c1, c2)), ("conv4", (c3, c4)), ("conv5", (c4, c5))):
-            if math.gcd(*channels) % groups:
+            least = f"at least {0.5 / min(channels):.2g} is needed"
+            raise ValueError(f"width={width:g}: leaves conv1 {c1} of its {channels[0]} channels; {least}")
+        for layer, pair in (
+            ("conv2", (c1, c2)),
+            ("conv4", (c2 if remove == "conv3" else c3, c4)),
+            ("conv5", (c3 if remove == "conv4" else c4, c5)),
+        ):
+            if math.gcd(*pair) % groups and layer != remove:
                 raise ValueError(
-                    f"groups={groups}: {layer} has {channels[0]} input and {channels[1]} output channels "
+                    f"groups={groups}: {layer} has {pair[0]} input and {pair[1]} output channels "
                     f"(width={width:g}), and groups must divide both"
                 )
 
-        s = _side(image_size, 3 if overlapping_pooling else 2)
+        def block(number: int, order: str) -> dict[str, nn.Module | None]:
+            """What follows a convolution, in this order; names are the same in every order."""
+            has_norm = flag("lrn", lrn)
+            layers = {
+                "act": act,
+                "norm": norm if has_norm else None,
+                # layers-145.cfg, cnorm2: over 5x5 places of the same map, alpha divided by 25, and no k but 1
+                "map": partial(LocalResponseNorm, 5, 1e-3, 0.75, 1.0, window="map") if has_norm and map_norm else None,
+                "pool": pool,
+            }
+            if f"conv{number}" == remove:
+                layers["act"] = None
+            return {f"{name}{number}": make() for name in order.split() if (make := layers[name]) is not None}
+
+        def conv(number: int, c_in: int, c_out: int, groups: int) -> dict[str, nn.Module | None]:
+            if f"conv{number}" == remove:
+                return {}
+            layer = nn.Conv2d(c_in, c_out, 3, padding=1, groups=groups)
+            return {f"conv{number}": layer, **({f"act{number}": act()} if number < 5 else {})}
+
+        over = -(integer("image_size", image_size, 1) - 11) % 4 if flag("partial_windows", partial_windows) else 0
+        s = _side(image_size, over, 3 if overlapping_pooling else 2)
         with torch.device("meta"):  # shapes only: the weights are drawn once, below
             self.features = _sequential(  #                               in_channels x 227 x 227
+                edge=nn.ZeroPad2d((0, over, 0, over)) if over else None,
                 conv1=nn.Conv2d(in_channels, c1, 11, stride=4),  #                 96 x  55 x  55
-                act1=act(),
-                norm1=norm() if flag("lrn", lrn) else None,
-                pool1=pool(),  #                                                   96 x  27 x  27
+                **block(1, "norm pool act" if order == "2012" else "act norm pool"),  # 27 x  27
                 conv2=nn.Conv2d(c1, c2, 5, padding=2, groups=groups),  #          256 x  27 x  27
-                act2=act(),
-                norm2=norm() if lrn else None,
-                pool2=pool(),  #                                                  256 x  13 x  13
-                conv3=nn.Conv2d(c2, c3, 3, padding=1),  #                         384 x  13 x  13
-                act3=act(),
-                conv4=nn.Conv2d(c3, c4, 3, padding=1, groups=groups),  #          384 x  13 x  13
-                act4=act(),
-                conv5=nn.Conv2d(c4, c5, 3, padding=1, groups=groups),  #          256 x  13 x  13
-                act5=act(),
-                pool5=pool(),  #                                                  256 x   6 x   6
+                **block(2, "act norm map pool"),  #                               256 x  13 x  13
+                **conv(3, c2, c3, 1),  #                                          384 x  13 x  13
+                **conv(4, c3 if remove != "conv3" else c2, c4, groups),  #        384 x  13 x  13
+                **conv(5, c4 if remove != "conv4" else c3, c5, groups),  #        256 x  13 x  13
+                **block(5, "pool act" if order == "2012" else "act pool"),  #     256 x   6 x   6
             )
             self.classifier = _sequential(
                 flatten=nn.Flatten(),  #                                          9216
-                fc6=nn.Linear(c5 * s * s, c6),  #                                 4096
+                fc6=nn.Linear((c5 if remove != "conv5" else c4) * s * s, c6),  #  4096
                 act6=act(),
                 drop6=nn.Dropout(p) if p else None,
                 fc7=nn.Linear(c6, c7),  #                                         4096
@@ -130,13 +172,15 @@ class AlexNet(nn.Module):
                 drop7=nn.Dropout(p) if p else None,
                 fc8=nn.Linear(c7, num_classes),  #                                num_classes
             )
-        init_weights(self, _kaiming if init == "kaiming" else _paper)
+        init_weights(self, {"kaiming": _kaiming, "paper": _paper, "2012": _source}[init])
         # What the weights alone do not show: a network without LRN has the same keys and shapes as one with it.
         constants: dict[str, Any] = {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
         if (lrn_divide_alpha, lrn_window) != (False, "channels"):  # older checkpoints do not have them
             constants |= {"lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window}
         self.variant = {"activation": activation, "overlapping_pooling": overlapping_pooling, "lrn": lrn}
         self.variant |= constants if lrn else {}
+        others = {"order": order, "map_norm": map_norm and lrn, "partial_windows": partial_windows}
+        self.variant |= {key: value for key, value in others.items() if value not in ("paper", False)}
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.input_shape:
@@ -162,9 +206,9 @@ def _sequential(**layers: nn.Module | None) -> nn.Sequential:
     return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
 
 
-def _side(image_size: int, pool: int) -> int:
+def _side(image_size: int, over: int, pool: int) -> int:
     """Side of pool5's output in pixels. Raises ValueError naming the first layer whose input is too small for it."""
-    side = integer("image_size", image_size, 1)
+    side = integer("image_size", image_size, 1) + over
     for layer, window, stride in (("conv1", 11, 4), ("pool1", pool, 2), ("pool2", pool, 2), ("pool5", pool, 2)):
         if side < window:
             least = 67 if pool == 3 else 39
@@ -184,3 +228,8 @@ def _kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
 
 def _paper(name: str, layer: nn.Module) -> tuple[float, float]:
     return 0.01, float(name.split(".")[-1] in ("conv2", "conv4", "conv5", "fc6", "fc7"))
+
+
+def _source(name: str, layer: nn.Module) -> tuple[float, float]:
+    std, bias = _paper(name, layer)
+    return (0.03 if name.split(".")[-1] in ("conv3", "conv4", "conv5") else std), bias
