@@ -21,6 +21,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 SMOKE = ("experiment=smoke", "model.width=0.125")
 Program = Callable[..., subprocess.CompletedProcess[str]]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 def program(*command: str, code: int | None = 0, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """Gives the folder of a name, which is filled once, whichever of xdist's workers asks for it first."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -54,6 +55,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
         path = base / name
         with FileLock(f"{path}.lock"):
             if not path.exists():
+                path.mkdir()
                 fill(path)
         return path
 
@@ -61,7 +63,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 
 @pytest.fixture(scope="session")
-def smoke(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def smoke(once: Once) -> Path:
     """The folder of one `python train.py experiment=smoke`, which several tests read."""
     outputs = once("smoke", lambda path: train_py(*SMOKE, f"outputs={path}"))
     (folder,) = (outputs / "smoke").iterdir()

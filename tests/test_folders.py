@@ -13,7 +13,7 @@ from alexnet.checks import UserError
 from alexnet.folders import LOCK, _make, held, state_of
 from tests.conftest import ROOT, SMOKE, train_py
 
-SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none")
+SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none", "after=none")
 
 
 def test_two_runs_in_the_same_second_do_not_share_a_folder(tmp_path: Path) -> None:

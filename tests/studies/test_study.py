@@ -1,5 +1,6 @@
 """Questions as files, and the runs that they become."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from omegaconf import OmegaConf
 
 from alexnet.checks import UserError
 from alexnet.studies.study import arms_of, check_study
-from tests.conftest import ROOT, train_py
+from tests.conftest import ROOT, Once, program, train_py
 
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
 TINY = (
@@ -17,26 +18,42 @@ TINY = (
 )
 
 
-def runs(folder: Path) -> list[dict]:
+def runs(folder: Path, study: str) -> list[dict]:
     """The configs of the finished runs, in their order."""
-    found = sorted(folder.glob("study/*/*/metrics.json"), key=lambda path: path.stat().st_mtime)
+    found = sorted(folder.glob(f"study/{study}-*/*/metrics.json"), key=lambda path: path.stat().st_mtime)
     return [yaml.safe_load((path.parent / "config.yaml").read_text()) for path in found]
 
 
+def run_studies(once: Once, name: str) -> Path:
+    """The outputs of every second study, `name` among them, run by one process, which imports torch once. What they
+    say is in said.txt.
+    """
+    half = STUDIES.index(name) % 2  # each of two workers can have one
+
+    def run(path: Path) -> None:
+        loop = "import runpy, sys\n"
+        for study in STUDIES[half::2]:
+            width = "0.125,0.25" if study == "width" else "0.125"
+            line = [f"study={study}", f"model.width={width}", "seed=7", "after=none", *TINY, f"outputs={path}"]
+            loop += f"sys.argv = {['train.py', *line]}\nrunpy.run_path('train.py', run_name='__main__')\n"
+        (path / "said.txt").write_text(program(sys.executable, "-c", loop).stdout)
+
+    return once(f"studies{half}", run)
+
+
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_runs(name: str, tmp_path: Path) -> None:
-    small = ["model.width=0.125,0.25"] if name == "width" else ["model.width=0.125"]
-    done = train_py(f"study={name}", "seed=7", *small, *TINY, f"outputs={tmp_path}")
+def test_every_study_runs(name: str, once: Once) -> None:
+    outputs = run_studies(once, name)
     study = yaml.safe_load((ROOT / "conf" / "study" / f"{name}.yaml").read_text())
     varied = study["hydra"]["sweeper"]["params"]
     assert next(iter(varied)) == "seed", "seeds vary slowest"
     (key,) = set(varied) - {"seed"}
-    values = small[0].split("=")[1].split(",") if name == "width" else str(varied[key]).split(",")
+    values = ["0.125", "0.25"] if name == "width" else str(varied[key]).split(",")
     if name == "augmentation":  # which digits do not have
-        assert "no_flip                  the same as the baseline here\n" in done.stdout
+        assert "no_flip                  the same as the baseline here\n" in (outputs / "said.txt").read_text()
         values.remove("no_flip")
         del study["study"]["arms"]["no_flip"]
-    configs = runs(tmp_path)
+    configs = runs(outputs, name)
     assert [config["seed"] for config in configs] == [7] * len(values)
     chosen = [str(OmegaConf.select(OmegaConf.create(config), key)) for config in configs]
     assert [text.lower() for text in chosen] == values
@@ -51,7 +68,8 @@ def test_every_study_runs(name: str, tmp_path: Path) -> None:
 
 def test_seeds_and_values_are_replaced_by_the_command_line(tmp_path: Path) -> None:
     train_py("study=dropout", "seed=4,5", "model.dropout=0.3,0.1", "model.width=0.125", *TINY, f"outputs={tmp_path}")
-    assert [(c["seed"], c["model"]["dropout"]) for c in runs(tmp_path)] == [(4, 0.3), (4, 0.1), (5, 0.3), (5, 0.1)]
+    found = [(config["seed"], config["model"]["dropout"]) for config in runs(tmp_path, "dropout")]
+    assert found == [(4, 0.3), (4, 0.1), (5, 0.3), (5, 0.1)]
 
 
 @pytest.mark.parametrize(

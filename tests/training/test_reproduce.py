@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.conftest import train_py
-from tests.studies.test_study import TINY
+from tests.conftest import Once, train_py
+from tests.studies.test_study import run_studies
 
 
 def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
@@ -29,14 +29,13 @@ def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
     assert config == before
 
 
-def test_an_arm_of_a_study_is_repeated_alone(tmp_path: Path) -> None:
-    train_py("study=lrn_formula", "study.arm=divided", "seed=3", "model.width=0.125", *TINY, f"outputs={tmp_path}")
-    arm = tmp_path / "study" / "lrn_formula-digits-alexnet" / "divided,seed=3"
+def test_an_arm_of_a_study_is_repeated_alone(once: Once, tmp_path: Path) -> None:
+    arm = run_studies(once, "lrn_formula") / "study" / "lrn_formula-digits-alexnet" / "tower,seed=7"
     again = train_py(f"reproduce='{arm}'", f"outputs={tmp_path}/again").stdout
     assert again.count("the same\n") == 9
     (folder,) = (tmp_path / "again").glob("*/*")
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert (config["seed"], config["model"]["lrn_alpha"], config["study"]) == (3, 2e-5, None)
+    assert (config["seed"], config["model"]["lrn_window"], config["study"]) == (7, "tower", None)
 
 
 def test_what_cannot_be_repeated(smoke: Path, tmp_path: Path) -> None:

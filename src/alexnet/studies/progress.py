@@ -130,8 +130,8 @@ def told(jobs: list[dict[str, Any]]) -> list[str]:
     arms = {job["arm"]: job["settings"] for job in reversed(jobs)}
     arms = dict(reversed(arms.items()))
     seeds = {job["seed"] for job in jobs}
-    states = Counter(job["state"] for job in jobs if job["state"])
-    known = "".join(f", {count} {state}" for state, count in states.items())
+    states = Counter(job["state"] for job in jobs)
+    known = "".join(f", {states[s]} {s}" for s in ("done", "running", "interrupted", "failed") if states[s])
     lines = [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}"]
     baseline, *_ = arms.values()
     for arm, values in arms.items():
