@@ -140,7 +140,13 @@ def left(mark: str) -> list[str]:
 def test_a_rank_that_fails_ends_its_job_and_no_other(bad: tuple, tmp_path: Path) -> None:
     overrides, env = bad
     done = train_py(
-        "-m", "+callbacks.bad.how=raise,kill,leave,none", *overrides, f"outputs={tmp_path}/o", code=1, **env
+        "-m",
+        "after=none",
+        "+callbacks.bad.how=raise,kill,leave,none",
+        *overrides,
+        f"outputs={tmp_path}/o",
+        code=1,
+        **env,
     )
     (sweep,) = (tmp_path / "o").glob("*/*")
     folders = [sweep / f"callbacks.bad.how={how}" for how in ("raise", "kill", "leave", "none")]
@@ -296,7 +302,7 @@ def test_what_does_not_fit_is_one_line(
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_launchers_run_jobs_of_two_ranks(launcher: str, tmp_path: Path) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
-    command = ["-m", "model.groups=1,5", f"hydra/launcher={launcher}", "trainer.devices=2", *ONCE]
+    command = ["-m", "after=none", "model.groups=1,5", f"hydra/launcher={launcher}", "trainer.devices=2", *ONCE]
     done = train_py(*command, f"outputs={tmp_path}", code=1)
     (sweep,) = tmp_path.glob("*/*")
     assert [path.parent.name for path in sweep.glob("*/metrics.json")] == ["model.groups=1"]

@@ -96,7 +96,7 @@ def _rank(config: dict[str, Any], threads: int) -> None:
             cfg = OmegaConf.create(config)
             parts = build_parts(cfg)
             parts.data.setup()
-            with messages(folder, shown=first), interrupts(folder):
+            with messages(folder, first, cfg.study is not None), interrupts(folder):
                 fit(cfg, parts)
         except KeyboardInterrupt:  # the launcher takes the end of a rank by this, or by sys.exit(0), for success
             sys.exit(130)
