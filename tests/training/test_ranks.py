@@ -302,7 +302,7 @@ def test_what_does_not_fit_is_one_line(
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_launchers_run_jobs_of_two_ranks(launcher: str, tmp_path: Path) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
-    command = ["-m", "after=none", "model.groups=1,5", f"hydra/launcher={launcher}", "trainer.devices=2", *ONCE]
+    command = ["-m", "model.groups=1,5", f"hydra/launcher={launcher}", "trainer.devices=2", "after=none", *ONCE]
     done = train_py(*command, f"outputs={tmp_path}", code=1)
     (sweep,) = tmp_path.glob("*/*")
     assert [path.parent.name for path in sweep.glob("*/metrics.json")] == ["model.groups=1"]
