@@ -6,8 +6,8 @@ to all of them.
 
 An interval's half-width is sqrt(c(dof)^2 seeds^2 + c(inf)^2 pictures^2): each part with its own critical value, known
 as a modified large-sample interval (Graybill and Wang 1980). One value for the sum, with Satterthwaite's degrees of
-freedom, is narrower with three seeds, and held the truth in 92 to 94% of simulated studies where the parts were alike;
-this holds it in 94 to 97% (tests/studies/test_intervals.py).
+freedom, is up to a quarter narrower with three seeds, but in some settings of the two parts it held the truth in 92% of
+simulated studies only, where this held it in 94% or more but for chance (tests/studies/test_intervals.py).
 """
 
 from dataclasses import dataclass
