@@ -13,7 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException, MissingConfigException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.checks import UserError, nearest
@@ -117,8 +117,13 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
             raise UserError(f"{full}={value}: must be text{such_as}")
 
 
-def become(cfg: DictConfig, other: DictConfig) -> None:
-    """Gives `cfg` all that `other` has and nothing else: Hydra holds on to the object."""
+def become(cfg: DictConfig, other: DictConfig, choices: DictConfig) -> None:
+    """Gives `cfg` all that `other` has and nothing else: Hydra holds on to the object. choices: the options of groups
+    that it is made of.
+    """
+    hydra_config: Any = HydraConfig.get()
+    with read_write(hydra_config), open_dict(hydra_config):
+        hydra_config.runtime.choices = choices
     with open_dict(cfg):
         for key in list(cfg):
             del cfg[key]

@@ -1,7 +1,7 @@
 """Where runs lie: a folder for each, and one around those of a sweep. Nothing here imports torch."""
 
+import itertools
 import json
-import math
 import os
 import re
 import shlex
@@ -139,6 +139,10 @@ def write(path: Path, text: str) -> None:
     os.replace(beside, path)
 
 
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=2) + "\n")
+
+
 def discard(made: list[Path]) -> None:
     """Takes back what `new_folder` made."""
     shutil.rmtree(made[0])
@@ -191,8 +195,8 @@ class SweepFolder(Callback):
                 f"[{','.join(map(quoted, [*unnamed, 'outputs', 'folder']))}]",
             ]
         if config.hydra.runtime.choices["hydra/launcher"] == "submitit_local":  # which starts all jobs at once
-            jobs = math.prod(len(list(o.sweep_iterator())) for o in typed if o.is_sweep_override())
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+            share = (os.cpu_count() or 1) // len(jobs_of(config))
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Says at once that a job of a sweep has failed; the others go on."""
@@ -236,6 +240,19 @@ class SweepFolder(Callback):
             text = failed.read_text().rstrip()
             jobs = sum(line.startswith("job ") for line in text.splitlines())
             sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
+
+
+def jobs_of(config: DictConfig) -> list[list[str]]:
+    """The overrides of every job, as Hydra's BasicSweeper makes them: the first key varies slowest."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    values: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task]):
+        key = override.get_key_element()
+        if override.is_discrete_sweep():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return [list(job) for job in itertools.product(*values.values())]
 
 
 def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:

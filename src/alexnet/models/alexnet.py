@@ -183,9 +183,7 @@ class AlexNet(nn.Module):
         self.variant |= {key: value for key, value in others.items() if value not in ("paper", False)}
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1:] != self.input_shape:
-            built_for = ", ".join(map(str, self.input_shape))
-            raise ValueError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
+        check_input(x, self.input_shape)
         return self.classifier(self.features(x))
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -199,6 +197,13 @@ class AlexNet(nn.Module):
                 "these weights belong to another variant: "
                 + ", ".join(f"{key} is {state.get(key)} there and {self.variant.get(key)} here" for key in differs)
             )
+
+
+def check_input(x: Tensor, shape: tuple[int, int, int]) -> None:
+    """Raises ValueError unless `x` is (N, *shape)."""
+    if x.shape[1:] != shape:
+        built_for = ", ".join(map(str, shape))
+        raise ValueError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
 
 
 def _sequential(**layers: nn.Module | None) -> nn.Sequential:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet, AlexNet_Weights
 
 from alexnet.checks import integer, number, one_of
+from alexnet.models.alexnet import check_input
 
 LEAST = 63  # pixels that leave the last pooling something
 
@@ -54,9 +55,7 @@ class TorchvisionAlexNet(AlexNet):
             self.load_state_dict(state)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1:] != self.input_shape:
-            built_for = ", ".join(map(str, self.input_shape))
-            raise ValueError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
+        check_input(x, self.input_shape)
         return super().forward(x)
 
 

@@ -36,6 +36,13 @@ class Row:
         return float(np.mean(list(self.values.values()))) if self.values else float("nan")
 
     @property
+    def change(self) -> float:
+        """The mean difference from the baseline, with an interval or without."""
+        if self.difference:
+            return self.difference.mean
+        return float(np.mean(list(self.differences.values()))) if self.differences else float("nan")
+
+    @property
     def sd(self) -> float:
         return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else float("nan")
 
@@ -49,11 +56,6 @@ class Comparison:
     rows: list[Row]
     method: str
     notes: list[str]
-
-    @property
-    def better(self) -> int:
-        """1 where more of the metric is better, -1 where less is."""
-        return -1 if self.metric.endswith("loss") else 1
 
 
 def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Comparison:
@@ -105,9 +107,9 @@ def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Co
         count, level = (
             (1, 1 - (1 - LEVEL) / judged) if alone else (together, 1 - (1 - LEVEL) * together / max(judged, 1))
         )
+        used = seeds if arm in in_pairs and share else common[arm.name]
+        pairs = {seed: values[arm.name][seed] - base[seed] for seed in used}
         if arm in in_pairs:
-            used = seeds if share else common[arm.name]
-            pairs = {seed: values[arm.name][seed] - base[seed] for seed in used}
             if right:
                 change = np.stack([right[arm.name][s].astype(np.int8) - right[baseline.name][s] for s in used])
                 found = two_way(change, None if alone else spread)
@@ -117,7 +119,6 @@ def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Co
         elif arm in apart:
             row = replace(row, difference=welch(list(row.values.values()), list(base.values())))
         else:
-            pairs = {seed: values[arm.name][seed] - base[seed] for seed in common[arm.name]}
             row = replace(row, differences=pairs)
         if row.difference and not np.isnan(half := row.difference.half(count, level)):
             row = replace(row, half=half, arms=count, level=level)

@@ -60,9 +60,8 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
         seeds = [scale * d for d in row.differences.values()]
         equal = [sum(abs(d - other) < 1e-9 for other in seeds[:i]) for i, d in enumerate(seeds)]
         axes.plot(seeds, [place - 0.12 - 0.07 * above for above in equal], "o", color="0.6", markersize=5, zorder=2)
-        mean = scale * (row.difference.mean if row.difference else float(np.mean(seeds)) / scale)
         half = 0 if math.isnan(row.half) else scale * row.half
-        axes.errorbar(mean, place + 0.12, xerr=half or None, fmt="s", color="black", capsize=3, zorder=3)
+        axes.errorbar(scale * row.change, place + 0.12, xerr=half or None, fmt="s", color="black", capsize=3, zorder=3)
         if row.arm in paper:
             axes.plot(scale * paper[row.arm], place, "D", markerfacecolor="none", markeredgecolor="black", zorder=3)
     axes.axvline(0, color="0.3", linewidth=1)

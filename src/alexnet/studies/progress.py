@@ -1,6 +1,5 @@
 """What a study says while it runs: its jobs beforehand, and a line for each that ends."""
 
-import itertools
 import json
 import time
 from collections import Counter
@@ -10,14 +9,13 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
 from alexnet.checks import UserError
 from alexnet.config import check
-from alexnet.folders import SweepFolder, record, refusing, same_settings, state_of, swept, write
+from alexnet.folders import SweepFolder, jobs_of, record, refusing, same_settings, state_of, swept, write_json
 from alexnet.settings import differing, digest, settings, spelled
 from alexnet.studies.runs import PLAN, SEEDS, plan_of
 from alexnet.studies.study import check_study, take_arm
@@ -46,7 +44,7 @@ class Progress(Callback):
             "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
             "jobs": [{key: job[key] for key in ("arm", "seed", "asked", "state")} for job in jobs],
         }
-        write(folder / PLAN, json.dumps(plan, indent=2) + "\n")
+        write_json(folder / PLAN, plan)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """A line for a job that was run now; those that were done before have one already."""
@@ -89,19 +87,6 @@ def _report(folder: Path) -> None:
         print(f"no report: {error}", flush=True)
     except Exception as error:  # the runs are there all the same
         print(f"no report: {type(error).__name__}: {error} (python report.py {folder} tries again)", flush=True)
-
-
-def jobs_of(config: DictConfig) -> list[list[str]]:
-    """The overrides of every job, as Hydra's BasicSweeper makes them: the first key varies slowest."""
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    values: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task]):
-        key = override.get_key_element()
-        if override.is_discrete_sweep():
-            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        else:
-            values[key] = [f"{key}={override.get_value_element_as_str()}"]
-    return [list(job) for job in itertools.product(*values.values())]
 
 
 def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:

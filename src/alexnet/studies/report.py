@@ -3,6 +3,7 @@ figures. A plain function over folders, so that it can be made at any time, of w
 """
 
 import csv
+import io
 import json
 import math
 import shlex
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alexnet.checks import UserError, number, one_of
-from alexnet.folders import write
+from alexnet.folders import write, write_json
 from alexnet.studies.compare import PAIRS, Comparison, compare
 from alexnet.studies.figures import draw
 from alexnet.studies.runs import Arm, Run, arms_of_runs, find_runs, plan_of
@@ -113,7 +114,7 @@ def answer(found: Comparison, arms: Sequence[Arm]) -> str:
             return f"{row.arm} is {row.verdict} than {base}, by {mean:g}{unit} of {found.metric} ({low:g} to {high:g})."
         verdict = row.verdict + (unit if row.verdict.startswith("not told") else "")
         return f"{row.arm} against {base}: {verdict}, in {found.metric}."
-    if len(found.rows) > 1 and not any(row.difference for row in found.rows):
+    if not any(row.difference for row in found.rows):
         return f"No verdict on {len(found.rows) + 1} arms: it takes three seeds or more of each.{_chosen(arms)}"
     by_verdict: dict[str, list[str]] = {}
     for row in found.rows:
@@ -147,11 +148,12 @@ def _differences(found: Comparison, paper: dict[str, float]) -> list[str]:
     rows = [[found.baseline.arm, str(len(found.baseline.values)), level(found.baseline.mean), level(found.baseline.sd)]]
     rows[0] += ["", "", "", "baseline"]
     for row in found.rows:
-        mean = row.difference.mean if row.difference else float(np.mean(list(row.differences.values()) or [np.nan]))
-        interval = "" if math.isnan(row.half) else " to ".join(signed(mean + s * row.half, metric) for s in (-1, 1))
+        interval = (
+            "" if math.isnan(row.half) else " to ".join(signed(row.change + s * row.half, metric) for s in (-1, 1))
+        )
         each = " ".join(signed(d, metric) for d in list(row.differences.values())[:10])
         each += f" ... {len(row.differences)}" if len(row.differences) > 10 else ""
-        shown = "" if math.isnan(mean) else signed(mean, metric)
+        shown = "" if math.isnan(row.change) else signed(row.change, metric)
         rows.append([row.arm, str(len(row.values)), level(row.mean), level(row.sd), shown, interval, each])
         rows[-1].append(row.verdict.split(":")[0] if row.difference else row.verdict)
     header = ["arm", "n", unit, "sd", "difference", "95% interval", "each seed's", "verdict"]
@@ -278,7 +280,7 @@ def _looks(out: Path, found: Comparison) -> list[str]:
     looks = json.loads(path.read_text())["seeds"] if path.exists() else []
     if seeds >= PAIRS and seeds not in looks:
         looks.append(seeds)
-        write(path, json.dumps({"seeds": looks}) + "\n")
+        write_json(path, {"seeds": looks})
     if len(looks) < 2:
         return []
     return [
@@ -306,9 +308,8 @@ def _write_csv(path: Path, arms: Sequence[Arm]) -> None:
             row |= {key: run.record.get(key) for key in ("reason", "started", "git_commit", "precision")}
             rows.append(row | {"folder": run.folder.name})
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    beside = path.with_name(f".{path.name}.part")
-    with beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, keys)
-        writer.writeheader()
-        writer.writerows(rows)
-    beside.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, keys)
+    writer.writeheader()
+    writer.writerows(rows)
+    write(path, text.getvalue())

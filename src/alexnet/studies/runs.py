@@ -16,7 +16,7 @@ from alexnet.folders import record, state_of
 from alexnet.settings import differing, settings, spelled
 
 SEEDS = ("seed", "data.seed")
-PLAN = "study.json"  # in a study's folder: what was asked for, and how often it was reported
+PLAN = "study.json"  # in a study's folder: what was asked for
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ def _read(folder: Path) -> Run:
     config = yaml.load((folder / "config.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if not isinstance(config, dict) or "seed" not in config:
         raise UserError(f"{folder / 'config.yaml'}: not the config of a run")
-    done = state_of(folder)
-    metrics = json.loads((folder / "metrics.json").read_text()) if done == "done" else {}
-    return Run(folder, done or "interrupted", config, metrics, record(folder))
+    state = state_of(folder) or "interrupted"
+    metrics = json.loads((folder / "metrics.json").read_text()) if state == "done" else {}
+    return Run(folder, state, config, metrics, record(folder))
 
 
 def plan_of(folder: Path) -> dict[str, Any]:

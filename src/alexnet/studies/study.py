@@ -1,11 +1,9 @@
 """A study: a question, and the runs that shall answer it. Nothing here imports torch."""
 
-from typing import Any
-
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from alexnet.checks import UserError, nearest, one_of
 from alexnet.config import become
@@ -61,12 +59,10 @@ def take_arm(cfg: DictConfig) -> None:
     if arm not in arms:
         raise UserError(f"study.arm={arm}: must be one of {', '.join(arms)}.{nearest(str(arm), arms)}")
     composed = hydra.compose(HydraConfig.get().job.config_name, [*typed, *arms[arm]], return_hydra_config=True)
-    job: Any = HydraConfig.get()
-    with read_write(job), open_dict(job):
-        job.runtime.choices = composed.hydra.runtime.choices
+    choices = composed.hydra.runtime.choices
     with open_dict(composed):
         del composed["hydra"]
-    become(cfg, composed)
+    become(cfg, composed, choices)
 
 
 def key_of(override: str) -> str:

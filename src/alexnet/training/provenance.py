@@ -1,6 +1,5 @@
 """What a run needs to be repeated and believed: where it came from, and files that appear whole."""
 
-import json
 import os
 import platform
 import subprocess
@@ -20,14 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from alexnet.checks import UserError
 from alexnet.config import explain
 from alexnet.data import PictureData
-from alexnet.folders import held, record, swept, write
+from alexnet.folders import held, record, swept, write, write_json
 
 HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
-
-
-def write_json(path: Path, value: Any) -> None:
-    write(path, json.dumps(value, indent=2) + "\n")
 
 
 def origin() -> dict[str, Any]:

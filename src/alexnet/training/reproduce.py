@@ -9,7 +9,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.checks import UserError
@@ -34,19 +34,19 @@ def take_record(cfg: DictConfig) -> None:
             raise UserError(f"{override.input_line}: the run says this itself; leave it out to repeat it")
     recorded = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
     overrides = yaml.safe_load((folder / "overrides.yaml").read_text()) or []
-    hydra_config: Any = HydraConfig.get()
     try:
-        choices = hydra.compose(hydra_config.job.config_name, overrides, return_hydra_config=True).hydra.runtime.choices
+        choices = hydra.compose(
+            HydraConfig.get().job.config_name, overrides, return_hydra_config=True
+        ).hydra.runtime.choices
     except (HydraException, OmegaConfBaseException) as error:
         commit = record(folder).get("git_commit")
         raise UserError(f"reproduce={folder}: of another version of the code ({commit}): {explain(error)}") from None
-    with read_write(hydra_config), open_dict(hydra_config):
+    with read_write(choices):
         choices.study = None
-        hydra_config.runtime.choices = choices
     for key in ("outputs", "folder", "reproduce", "data.cache_dir", *(override.key_or_group for override in typed)):
         OmegaConf.update(recorded, key, OmegaConf.select(cfg, key))
     recorded.study = None
-    become(cfg, recorded)
+    become(cfg, recorded, choices)
 
 
 def check_pictures(cfg: DictConfig, fingerprint: str) -> None:
