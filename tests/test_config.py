@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def test_every_option_is_built(group: str, option: str, config: Config, pictures
     elif group in ("metrics", "callbacks"):
         assert all(build(cfg, f"{group}.{name}") for name in cfg[group])
     elif group in ("optimizer", "scheduler"):
-        optimizer = make_optimizer(build(cfg, "optimizer", _partial_=True), torch.nn.Linear(2, 2))
+        network = torch.nn.Sequential(OrderedDict(conv1=torch.nn.Conv2d(2, 2, 1), fc=torch.nn.Linear(2, 2)))
+        optimizer = make_optimizer(build(cfg, "optimizer", _partial_=True), network)
         make_schedule(build(cfg, "scheduler", _partial_=True), optimizer, 3, 30, cfg.monitor, cfg.mode)
     else:
         cfg.data.num_classes = cfg.data.num_classes or 2

@@ -41,6 +41,26 @@ def test_ready_batches_are_normalised() -> None:
     assert labels.dtype == torch.int64
 
 
+@pytest.mark.parametrize("divide", [False, True])
+def test_the_mean_image_is_subtracted_as_in_2012(divide: bool) -> None:
+    """convdata.py: the window, mirrored or not, less the centre of the mean image; the noise; over 1.1."""
+    augment = Augment(crop=True, flip=0.5, pca=0.1, pca_sqrt=True, pca_divide=divide, pca_epochs=2)
+    data = fake(normalize="mean_image", augment=augment)
+    mean = torch.from_numpy(stored(data, "train").astype(np.float64).mean(0)[2:18, 2:18]).permute(2, 0, 1)
+    images, _, _ = next(iter(data.test_dataloader()))
+    torch.testing.assert_close(data.ready(images).double(), images - mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(data.shown(data.ready(images)), images / 255, atol=1e-5, rtol=0)
+
+    images, _, draws = next(iter(data.train_dataloader()))
+    mirrored = augment(images, draws, 16)
+    noise = 255 * augment.noise(draws, data.eigenvalues, data.eigenvectors)[:, :, None, None]
+    assert noise.abs().max() > 1
+    expected = (mirrored - mean + noise) / (1.1 if divide else 1)
+    torch.testing.assert_close(data.ready(images, draws, epoch=1).double(), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(data.ready(images, draws, epoch=2).double(), mirrored - mean, atol=1e-4, rtol=0)
+    assert data.describe()["mean_image"].shape == (3, 16, 16), "a checkpoint has it"
+
+
 def test_the_last_batch_is_smaller_and_nothing_is_lost() -> None:
     data = fake(batch_size=100, augment=Augment(rescale=0.5))
     sizes = [len(labels) for _, labels, _ in data.train_dataloader()]

@@ -27,6 +27,9 @@ def pack(pictures: Path, cache: Path, on_broken: str = "error") -> Packed:
 def test_what_is_packed_is_what_was_read(pictures: Path, tmp_path: Path) -> None:
     on_disk, in_memory = pack(pictures, tmp_path), pack_in_memory(folder(pictures), 24, 3)
     assert on_disk.about == in_memory.about
+    train = on_disk.splits["train"]
+    assert np.allclose(on_disk.mean_image, train.images[train.rows].mean(0), rtol=1e-6)
+    assert np.array_equal(on_disk.mean_image, in_memory.mean_image)
     assert on_disk.names == in_memory.names
     for name, p in on_disk.splits.items():
         q = in_memory.splits[name]

@@ -1,4 +1,5 @@
 import math
+from collections import OrderedDict
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from alexnet.config import build
 from alexnet.training import optim
 
 
@@ -79,6 +81,45 @@ def test_step() -> None:
     optimizer = optim.sgd(nn.Linear(1, 1), lr=1.0)
     schedule = optim.step(optimizer, 9, 9, "m", "max", milestones=[2, 4], factor=0.5)
     assert [w for w, _ in rates(schedule, optimizer, 6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_the_log_of_2012(config: Any) -> None:
+    """Every rate of every epoch, against the log's lines put down as rates."""
+    network = nn.Sequential(OrderedDict(conv1=nn.Conv2d(1, 1, 1), fc8=nn.Linear(1, 1)))
+    optimizer = optim.sgd(network, lr=0.01, bias_lr=2)
+    schedule = build(config("scheduler=log_2012"), "scheduler", _partial_=True)(optimizer, 1, 1, "m", "max")
+    names = [group["param_names"] for group in optimizer.param_groups]
+    seen = dict(zip([name for (name,) in names], zip(*rates(schedule, optimizer, 93), strict=True), strict=True))
+    for name, lengths in {
+        "conv1.weight": {23: 1e-2, 51: 1e-3, 68: 1e-4, 72: 1e-5, 93: 0},
+        "fc8.weight": {23: 1e-2, 51: 1e-3, 78: 1e-4, 93: 1e-5},
+        "conv1.bias": {23: 2e-2, 72: 2e-3, 93: 0},
+        "fc8.bias": {23: 2e-2, 93: 2e-3},
+    }.items():
+        expected = [next(rate for until, rate in lengths.items() if epoch < until) for epoch in range(93)]
+        assert seen[name] == pytest.approx(expected), name
+
+
+def test_changes_by_hand_keep_what_goes_together() -> None:
+    network = nn.Sequential(*(nn.Linear(1, 1) for _ in range(5)))
+    optimizer = optim.adamw(network, lr=1.0, weight_decay=0.3)
+    optim.by_hand(optimizer, 1, 1, "m", "max", [{"after": 1, "of": "4.*", "times": 0.5}])
+    groups = [(group["param_names"], group["weight_decay"]) for group in optimizer.param_groups]
+    assert [(len(names), decay) for names, decay in groups] == [(4, 0.3), (1, 0.3), (4, 0), (1, 0)]
+    assert groups[1][0] == ["4.weight"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [([], "changes=\\[\\]"), ([{"after": 1, "of": "*"}], "changes.0="), ([3], "changes.0=3"),
+     ([{"after": 1.5, "of": "*", "times": 1}], "changes.0.after=1.5"),
+     ([{"after": 1, "of": "*", "times": -1}], "changes.0.times=-1"),
+     ([{"after": 1, "of": "*conv9*", "times": 1}], "changes.0.of=.conv9.: fits none of weight, bias"),
+     ([{"after": 1, "of": 3, "times": 1}], "changes.0.of=3: must be a pattern")],
+)  # fmt: skip
+def test_changes_by_hand_that_are_none(changes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        optim.by_hand(optim.sgd(nn.Linear(1, 1)), 1, 1, "m", "max", changes)
 
 
 def test_cosine_with_warm_up_by_hand() -> None:

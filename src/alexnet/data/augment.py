@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 from torchvision.transforms.functional import rgb_to_grayscale
 
-from alexnet.checks import flag, number
+from alexnet.checks import flag, integer, number
 from alexnet.data.loader import DRAWS
 
 
@@ -25,6 +25,9 @@ class Augment:
             picture, sum over i of p_i a_i l_i is added, where p_i and l_i are the eigenvectors and eigenvalues of the
             covariance of the training set's channels in [0, 1].
         pca_sqrt: the square root of l_i in its place, as the 2012 source has it.
+        pca_divide: the picture, less the mean and with its noise, is divided by 1 + pca, as in the 2012 source
+            (convdata.py), "so that the overall scale of the training data doesn't become too different".
+        pca_epochs: the noise ends after so many epochs, 68 in the log of 2012; None: never.
 
     The order is the one above. Each operation on one picture is torchvision's functional of the same name.
 
@@ -45,6 +48,8 @@ class Augment:
         hue: float = 0.0,
         pca: float = 0.0,
         pca_sqrt: bool = False,
+        pca_divide: bool = False,
+        pca_epochs: int | None = None,
     ) -> None:
         self.crop = flag("crop", crop)
         self.flip = number("flip", flip, 0, 1, off=True)
@@ -57,6 +62,8 @@ class Augment:
         self.hue = number("hue", hue, 0, 0.5, off=True)
         self.pca = number("pca", pca, 0, 100, off=True)
         self.pca_sqrt = flag("pca_sqrt", pca_sqrt)
+        self.pca_divide = flag("pca_divide", pca_divide)
+        self.pca_epochs = None if pca_epochs is None else integer("pca_epochs", pca_epochs, 0)
 
     def __call__(self, images: Tensor, draws: Tensor, crop: int) -> Tensor:
         """uint8 (N, C, H, W) to (N, C, crop, crop): still uint8 where nothing but crops and flips was asked for, else
@@ -84,12 +91,15 @@ class Augment:
             x = turn_hue(x, (2 * u["hue"] - 1) * self.hue)
         return x
 
-    def noise(self, draws: Tensor, eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:
+    def noisy(self, epoch: int) -> bool:
+        return self.pca > 0 and (self.pca_epochs is None or epoch < self.pca_epochs)
+
+    def noise(self, draws: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, epoch: int = 0) -> Tensor:
         """What the paper's colour noise adds to every pixel of each picture, in [0, 1]: (N, C).
 
         eigenvalues (C,) and eigenvectors (C, C), one a column. Without `pca` it is 0.
         """
-        if not self.pca:
+        if not self.noisy(epoch):
             return eigenvalues.new_zeros(len(draws), len(eigenvalues))
         u = draws[:, DRAWS.index("pca1") :][:, : len(eigenvalues)]
         u = u.cpu() if u.device.type == "mps" else u  # which has no ndtri

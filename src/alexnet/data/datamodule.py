@@ -38,11 +38,13 @@ class PictureData(LightningDataModule):
         packed: decode every picture once, into one array on disk; otherwise each time it is used.
         on_broken: error names every picture that cannot be read; skip leaves them out and lists them.
         cache_dir: where packed pictures are kept. digits and fake are small, and packed in memory.
+        normalize: channels: each less the training set's mean, and over its standard deviation. mean_image: the values
+            from 0 to 255, less the mean of all training pictures at that place (paper, section 2).
         seed: of order and augmentation; with the epoch and a sample's number it says all that is drawn for it.
         augment: what is done to training pictures.
 
-    Batches for the network: images (N, channels, crop, crop), each channel less the training set's mean and over its
-    standard deviation, channels-last, float32 or, where the trainer computes in it, bfloat16; labels int64 (N,).
+    Batches for the network: images (N, channels, crop, crop), channels-last, float32 or, where the trainer computes in
+    it, bfloat16; labels int64 (N,).
 
     Raises:
         ValueError: for a value out of range, or a folder that is not there. No picture is read before `setup`.
@@ -62,6 +64,7 @@ class PictureData(LightningDataModule):
         packed: bool = True,
         on_broken: str = "error",
         cache_dir: str = "~/.cache/alexnet",
+        normalize: str = "channels",
         seed: int = 0,
         augment: Augment | None = None,
     ) -> None:
@@ -81,6 +84,7 @@ class PictureData(LightningDataModule):
         self.workers = (0 if packed else share) if workers is None else integer("workers", workers, 0, 8 * cores)
         self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
         self.cache_dir = _path("cache_dir", cache_dir)
+        self.normalize = one_of("normalize", normalize, ("channels", "mean_image"))
         self.seed = integer("seed", seed, 0, 2**32 - 1)
         self.augment = augment or Augment()
         if channels not in (1, 3):
@@ -122,6 +126,11 @@ class PictureData(LightningDataModule):
         self.std = covariance.diagonal().clamp(min=255**-2).sqrt()  # one flat colour has no spread
         eigenvalues, self.eigenvectors = torch.linalg.eigh(covariance)
         self.eigenvalues = eigenvalues.clamp(min=0)  # which rounding may have made less than none
+        self.mean_image: Tensor | None = None
+        if self.normalize == "mean_image":  # its centre, wherever a picture's window lies: as convdata.py has it
+            top = (self.size - self.crop) // 2
+            image = self.packed.mean_image[top : top + self.crop, top : top + self.crop]
+            self.mean_image = torch.from_numpy(image).permute(2, 0, 1)
 
     @property
     def about(self) -> About:
@@ -142,7 +151,7 @@ class PictureData(LightningDataModule):
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
             "fingerprint": self.about.fingerprint,
-        }
+        } | ({} if self.mean_image is None else {"mean_image": self.mean_image})
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader("train", training=True)
@@ -171,23 +180,40 @@ class PictureData(LightningDataModule):
         images, labels, draws = batch
         training = self.trainer is not None and self.trainer.state.stage == RunningStage.TRAINING
         half = self.trainer is not None and self.trainer.precision == "bf16-mixed"
-        return self.ready(images, draws if training else None, torch.bfloat16 if half else torch.float32), labels
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        dtype = torch.bfloat16 if half else torch.float32
+        return self.ready(images, draws if training else None, dtype, epoch), labels
 
-    def ready(self, images: Tensor, draws: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    def ready(
+        self, images: Tensor, draws: Tensor | None = None, dtype: torch.dtype = torch.float32, epoch: int = 0
+    ) -> Tensor:
         """uint8 crops to the network's input, augmented where there are random numbers for it."""
         if self.mean.device != images.device:
             for name in ("mean", "std", "eigenvalues", "eigenvectors"):
                 setattr(self, name, getattr(self, name).to(images.device))
-        shift = -self.mean.expand(len(images), -1)
+            self.mean_image = None if self.mean_image is None else self.mean_image.to(images.device)
+        image = self.mean_image
+        unit, shift = (self.std, -self.mean) if image is None else (torch.full_like(self.std, 1 / 255), 0 * self.mean)
+        shift = shift.expand(len(images), -1)
         if draws is not None:
             images = self.augment(images, draws, self.crop)
-            shift = shift + self.augment.noise(draws, self.eigenvalues, self.eigenvectors)
-        scale = 1 / (self.std * 255) if images.dtype == torch.uint8 else 1 / self.std
-        return _affine(images, scale, shift / self.std, dtype)
+            shift = shift + self.augment.noise(draws, self.eigenvalues, self.eigenvectors, epoch)
+            if self.augment.pca_divide and self.augment.noisy(epoch):
+                unit = unit * (1 + self.augment.pca)
+                image = None if image is None else image / (1 + self.augment.pca)
+        scale = 1 / (unit * 255) if images.dtype == torch.uint8 else 1 / unit
+        return _affine(images, scale, shift / unit, image, dtype)
+
+    def shown(self, x: Tensor) -> Tensor:
+        """The picture (N, channels, crop, crop) in [0, 1] that `ready` has made x of, with its noise."""
+        if self.mean_image is not None:
+            return (x + self.mean_image) / 255
+        return x * self.std[:, None, None] + self.mean[:, None, None]
 
 
-def _affine(images: Tensor, scale: Tensor, shift: Tensor, dtype: torch.dtype) -> Tensor:
-    """images (N, C, H, W) times scale (C,) plus shift (N, C), computed in float32, given in `dtype`, channels-last.
+def _affine(images: Tensor, scale: Tensor, shift: Tensor, less: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """images (N, C, H, W) times scale (C,) plus shift (N, C), less another image (C, H, W), computed in float32, given
+    in `dtype`, channels-last.
 
     A row of pixels is one run of W x C numbers in memory, so scale and shift are laid out as such rows.
     """
@@ -196,9 +222,11 @@ def _affine(images: Tensor, scale: Tensor, shift: Tensor, dtype: torch.dtype) ->
     out = torch.empty(pixels.shape, dtype=dtype, device=images.device)
     scale, shift = scale.repeat(width), shift.repeat(1, width)[:, None]
     chunk = max(1, CHUNK // (height * width * c)) if images.device.type == "cpu" else n
+    less = None if less is None else less.permute(1, 2, 0).reshape(height, width * c)
     work = torch.empty(chunk, height, width * c, device=images.device)
     for x, s, y in zip(pixels.split(chunk), shift.split(chunk), out.split(chunk), strict=True):
-        y.copy_(torch.addcmul(s, work[: len(x)].copy_(x), scale, out=work[: len(x)]))
+        done = torch.addcmul(s, work[: len(x)].copy_(x), scale, out=work[: len(x)])
+        y.copy_(done if less is None else done.sub_(less))
     return out.view(n, height, width, c).permute(0, 3, 1, 2)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from alexnet.checks import UserError, printable
 from alexnet.data.sources import Source, Split, fit
 
-FORMAT = 1  # raised whenever the files below change their meaning: an older cache is then built anew
+FORMAT = 2  # raised whenever the files below change their meaning: an older cache is then built anew
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,12 @@ class About:
 
 @dataclass(frozen=True)
 class Packed:
+    """mean_image: of the training pictures, float32 (size, size, C), 0 to 255."""
+
     splits: dict[str, Pictures]
     about: About
     names: dict[str, list[str]]
+    mean_image: NDArray[np.float32]
 
 
 def pack_in_memory(source: Source, size: int, channels: int, on_broken: str = "error") -> Packed:
@@ -133,14 +137,14 @@ def unpacked(source: Source, size: int, channels: int) -> Packed:
     """
     train = source.splits["train"]
     some = train.take(np.unique(np.linspace(0, len(train.labels) - 1, 1000).astype(np.int64)))
-    about = pack_in_memory(Source(source.classes, source.state, {"train": some}), size, channels, "skip").about
+    sample = pack_in_memory(Source(source.classes, source.state, {"train": some}), size, channels, "skip")
     images, splits, start = cast(NDArray[np.uint8], Unpacked(source, size, channels)), {}, 0
     for name, split in source.splits.items():
         splits[name] = Pictures(images, np.arange(start, start + len(split.labels)), split.labels)
         start += len(split.labels)
     fingerprint = hashlib.sha256(source.state.partition(":")[0].encode()).hexdigest()  # the same on another disk
     names = {name: list(split.names) for name, split in source.splits.items()}
-    return Packed(splits, replace(about, fingerprint=fingerprint, broken=[]), names)
+    return Packed(splits, replace(sample.about, fingerprint=fingerprint, broken=[]), names, sample.mean_image)
 
 
 def _build(source: Source, folder: Path, size: int, channels: int, on_broken: str) -> Packed:
@@ -165,6 +169,7 @@ def _build(source: Source, folder: Path, size: int, channels: int, on_broken: st
         packed = _pack(source, size, channels, on_broken, allocate)
         for name, pictures in packed.splits.items():
             np.savez(part / f"{name}.npz", rows=pictures.rows, labels=pictures.labels)
+        np.save(part / "mean.npy", packed.mean_image)
         (part / "names.json").write_text(json.dumps(packed.names), encoding="utf-8")
         (part / "about.json").write_text(json.dumps(asdict(packed.about), indent=1), encoding="utf-8")
         for path in part.iterdir():  # a crash of the machine must not leave pictures of zeros under a right name
@@ -190,14 +195,15 @@ def _open(folder: Path, state: str, on_broken: str) -> Packed | None:
         if about.format != FORMAT or about.state != state or (about.broken and on_broken == "error"):
             return None
         file = folder / "images.npy"
-        images = _map(file)
+        images, mean_image = _map(file), np.load(folder / "mean.npy")
         splits = {path.stem: np.load(path) for path in folder.glob("*.npz")}
         names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
         return None
     if splits.keys() != names.keys():  # one was deleted
         return None
-    return Packed({name: Pictures(images, s["rows"], s["labels"], file) for name, s in splits.items()}, about, names)
+    pictures = {name: Pictures(images, s["rows"], s["labels"], file) for name, s in splits.items()}
+    return Packed(pictures, about, names, mean_image)
 
 
 def _pack(
@@ -213,6 +219,8 @@ def _pack(
     images = allocate((n, size, size, channels))
     total, products = np.zeros((n, channels)), np.zeros((n, channels, channels))
     digests = np.zeros((n, 32), np.uint8)
+    training, sums = source.splits["train"], threading.local()
+    images_sums: list[NDArray[np.int64]] = []  # one of each thread: whole numbers, which add up in any order
     broken: dict[int, str] = {}
 
     def work(row: int) -> None:
@@ -223,6 +231,11 @@ def _pack(
             broken[row] = printable(f"{split.names[i]}: {error}")
             return
         total[row], products[row] = _sums(torch.from_numpy(images[row]))
+        if split is training:
+            if not hasattr(sums, "image"):
+                sums.image = np.zeros((size, size, channels), np.int64)
+                images_sums.append(sums.image)
+            np.add(sums.image, images[row], out=sums.image)
         digests[row] = np.frombuffer(hashlib.sha256(images[row].data).digest(), np.uint8)
 
     threads = torch.get_num_threads()
@@ -258,7 +271,8 @@ def _pack(
     mean = total[rows].sum(0) / pixels / 255
     covariance = products[rows].sum(0) / pixels / 255**2 - np.outer(mean, mean)
     about = About(source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing)
-    return Packed(splits, about, names)
+    mean_image = (np.sum(images_sums, 0) / len(rows)).astype(np.float32)
+    return Packed(splits, about, names, mean_image)
 
 
 def _jobs(source: Source) -> list[tuple[Split, int]]:

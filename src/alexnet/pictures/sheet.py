@@ -31,8 +31,8 @@ def contact_sheet(data: PictureData, classes: int = 10, variants: int = 6) -> ND
         cells = [_image(torch.from_numpy(pictures.images[pictures.rows[index]] / 255.0))]
         for epoch in range(variants):
             images, _, draws = cutter.__getitems__([(epoch, index)])  # type: ignore[attr-defined]
-            x = data.ready(images, draws)[0].permute(1, 2, 0)
-            cells.append(_image((x * data.std + data.mean).cpu()))
+            x = data.shown(data.ready(images, draws, epoch=epoch))[0]
+            cells.append(_image(x.permute(1, 2, 0).cpu()))
         for column, cell in enumerate(cells):
             sheet.paste(cell, (NAME + column * (CELL + GAP) + (2 * GAP if column else 0), top))
     return np.asarray(sheet)

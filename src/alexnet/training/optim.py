@@ -1,9 +1,11 @@
 """Optimisers and learning-rate schedules, as the configs in conf/optimizer and conf/scheduler name them."""
 
+import fnmatch
+import functools
 import inspect
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -61,8 +63,8 @@ def _groups(
     number("bias_lr", bias_lr, 0, 1000)
     flag("bias_decay", bias_decay)
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    biases = [p for _, p in parameters if p.ndim <= 1]  # and the scales and shifts of norms
-    weights = [p for _, p in parameters if p.ndim > 1]
+    biases = [(name, p) for name, p in parameters if p.ndim <= 1]  # and the scales and shifts of norms
+    weights = [(name, p) for name, p in parameters if p.ndim > 1]
     return [
         {"params": weights, "weight_decay": weight_decay},
         {"params": biases, "weight_decay": weight_decay if bias_decay else 0.0, "lr": lr * bias_lr},
@@ -72,7 +74,7 @@ def _groups(
 def make_optimizer(partial: Callable[..., Any], network: nn.Module) -> Optimizer:
     """What a config of optimizer/ names: a function of the network, or any class of torch's kind, of its parameters."""
     if _is_class(partial, Optimizer):
-        return partial([p for p in network.parameters() if p.requires_grad])
+        return partial([(name, p) for name, p in network.named_parameters() if p.requires_grad])
     optimizer = partial(network)
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"must make a torch.optim.Optimizer, and made a {type(optimizer).__name__}")
@@ -168,6 +170,44 @@ def cosine(
         return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
 
     return {"scheduler": LambdaLR(optimizer, scale), "interval": "step"}
+
+
+def by_hand(
+    optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str, changes: Sequence[Mapping[str, Any]]
+) -> Schedule:
+    """Changes of the rate as a log has them: after so many epochs, of the parameters with such names, times a number.
+
+    changes: {after, of, times} of each. `of` is a pattern as fnmatch has them: "*.weight", "*conv1*", "*".
+    """
+    if not isinstance(changes, list | tuple) or not changes:
+        raise ValueError(f"changes={changes}: must be a list of {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
+    for i, change in enumerate(changes):
+        if not isinstance(change, Mapping) or set(change) != {"after", "of", "times"}:
+            raise ValueError(f"changes.{i}={change}: must be {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
+        if not isinstance(change["of"], str):
+            raise ValueError(f"changes.{i}.of={change['of']}: must be a pattern, such as '*.weight'")
+        integer(f"changes.{i}.after", change["after"], 0)
+        number(f"changes.{i}.times", change["times"], 0, MOST)
+    names = [name for group in optimizer.param_groups for name in group.get("param_names", ())]
+    for i, change in enumerate(changes):
+        if not fnmatch.filter(names, change["of"]):
+            raise ValueError(f"changes.{i}.of={change['of']}: fits none of {', '.join(names)}")
+
+    whole, rates = list(optimizer.param_groups), []
+    optimizer.param_groups.clear()
+    for group in whole:  # parameters whose rate always changes together stay together
+        apart: dict[tuple[int, ...], list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            mine = tuple(k for k, change in enumerate(changes) if fnmatch.fnmatchcase(name, change["of"]))
+            apart.setdefault(mine, []).append((name, parameter))
+        for mine, parameters in apart.items():
+            optimizer.add_param_group({**group, "params": parameters})
+            rates.append([changes[k] for k in mine])
+
+    def scale(mine: list[Mapping[str, Any]], done: int) -> float:
+        return math.prod(change["times"] for change in mine if change["after"] <= done)
+
+    return {"scheduler": LambdaLR(optimizer, [functools.partial(scale, mine) for mine in rates]), "interval": "epoch"}
 
 
 def constant(optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str) -> Schedule:
