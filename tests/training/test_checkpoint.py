@@ -12,9 +12,10 @@ from alexnet.checks import UserError
 from alexnet.models import AlexNet
 
 
-def good() -> dict[str, Any]:
-    model = {"_target_": "alexnet.models.AlexNet", "num_classes": 3, "width": 0.0625, "image_size": 67}
-    network = AlexNet(num_classes=3, width=0.0625, image_size=67)
+def good(**arguments: Any) -> dict[str, Any]:
+    model = {"num_classes": 3, "width": 0.0625, "image_size": 67} | arguments
+    network = AlexNet(**model)
+    model["_target_"] = "alexnet.models.AlexNet"
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
     return {"config": {"model": model}, "data": {}, "state_dict": state}
 
@@ -66,3 +67,12 @@ def test_foreign_and_damaged_files_are_refused(tmp_path: Path) -> None:
         assert len(each) == len(content)
     with pytest.raises(UserError, match="no such file"):
         load(tmp_path / "none.ckpt")
+
+
+def test_a_network_of_two_devices_comes_back_undivided(tmp_path: Path) -> None:
+    """The machine that reads a checkpoint need not have the devices of the one that wrote it."""
+    checkpoint = good(devices=["cpu", "cpu"], lrn_window="tower")
+    checkpoint["config"]["model"]["devices"] = ["cuda:8", "cuda:9"]
+    torch.save(checkpoint, tmp_path / "divided.ckpt")
+    network = load(tmp_path / "divided.ckpt")
+    assert torch.equal(network.features.conv2.weight, checkpoint["state_dict"]["network.features.conv2.weight"])

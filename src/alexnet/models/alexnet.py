@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from alexnet.checks import flag, integer, number, one_of
 from alexnet.models.init import init_weights
 from alexnet.models.lrn import LocalResponseNorm
+from alexnet.models.towers import check_devices, split
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
@@ -51,6 +52,8 @@ class AlexNet(nn.Module):
         partial_windows: windows of conv1 may hang over the right and the lower edge, so that 224 pixels give 55 (2012).
         half: the one-GPU network that the paper compares with (section 3.2): half as many kernels in conv1 to conv4.
         remove: conv3, conv4 or conv5, to see what depth is worth (section 7).
+        devices: two, one for each tower (section 3.2), such as ["cuda:0", "cuda:1"]; None: the network is undivided. It
+            is the same network, mask for mask, and its state dict too. Wherever it is moved, its towers stay.
 
     What says 2012 is from layers-145.cfg of the source that the Computer History Museum published.
 
@@ -84,6 +87,7 @@ class AlexNet(nn.Module):
         partial_windows: bool = False,
         half: bool = False,
         remove: str | None = None,
+        devices: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         integer("num_classes", num_classes, 1)
@@ -111,6 +115,12 @@ class AlexNet(nn.Module):
             one_of("remove", remove, ("conv3", "conv4", "conv5"))
         if flag("half", half) and groups != 1:
             raise ValueError(f"half=true: is the network of one GPU, so groups={groups} must be 1")
+        if devices is not None:
+            check_devices(devices)
+            if groups != 2:
+                raise ValueError(f"groups={groups}: must be 2 with devices, one for each tower")
+            if lrn is True and lrn_window in ("channels", "own"):
+                raise ValueError(f"lrn_window={lrn_window}: looks into the other tower; with devices, choose tower")
 
         channels = (48, 128, 192, 192, 256, 4096, 4096) if half else (96, 256, 384, 384, 256, 4096, 4096)
         c1, c2, c3, c4, c5, c6, c7 = (round(width * c) for c in channels)
@@ -173,6 +183,9 @@ class AlexNet(nn.Module):
                 fc8=nn.Linear(c7, num_classes),  #                                num_classes
             )
         init_weights(self, {"kaiming": _kaiming, "paper": _paper, "2012": _source}[init])
+        self.divided = devices is not None
+        if devices is not None:
+            self.features, self.classifier = split(self.features, self.classifier, devices)
         # What the weights alone do not show: a network without LRN has the same keys and shapes as one with it.
         constants: dict[str, Any] = {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
         if (lrn_divide_alpha, lrn_window) != (False, "channels"):  # older checkpoints do not have them
@@ -184,7 +197,11 @@ class AlexNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.input_shape)
-        return self.classifier(self.features(x))
+        logits: Tensor = self.classifier(self.features(x))
+        return logits.to(x.device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AlexNet":
+        return super()._apply((lambda t: fn(t).to(t.device)) if self.divided else fn, recurse)
 
     def get_extra_state(self) -> dict[str, Any]:
         return self.variant

@@ -27,8 +27,7 @@ def load(path: str | Path) -> nn.Module:
     try:
         model = dict(checkpoint["config"]["model"])
         make = network_class(model.pop("_target_"))
-        if "weights" in model:  # torchvision's, which were only the start
-            model["weights"] = None
+        model |= {key: None for key in ("weights", "devices") if key in model}  # of the run, not of the network
         network = make(**model)
         state = checkpoint["state_dict"].items()
         network.load_state_dict({key.removeprefix(PREFIX): v for key, v in state if key.startswith(PREFIX)})

@@ -86,6 +86,12 @@ def build_parts(cfg: DictConfig) -> Parts:
             f"data.batch_size={data.batch_size}: {trainer.world_size} devices share every batch evenly, so it must be "
             f"a multiple of {trainer.world_size}"
         )
+    spread = {str(p.device) for p in network.parameters()}
+    if trainer.world_size > 1 and len(spread) > 1:
+        raise UserError(
+            f"trainer.devices={trainer.world_size}: each process would need {', '.join(sorted(spread))}; with "
+            "model.devices there is one process, trainer.devices=1"
+        )
     optimizer, scheduler = build(cfg, "optimizer", _partial_=True), build(cfg, "scheduler", _partial_=True)
     with named("optimizer"):
         trial = make_optimizer(optimizer, network)
