@@ -38,7 +38,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tens
 
 def test_a_run_starts_from_its_weights(hub: dict[str, torch.Tensor], config: Callable[..., DictConfig]) -> None:
     """All but the head of another number of classes, which is drawn."""
-    cfg = config("model=alexnet_torchvision", "model.weights=IMAGENET1K_V1", "data=fake")
+    cfg = config("model=alexnet_torchvision", "model.weights=IMAGENET1K_V1", "model.new_head=true", "data=fake")
     network = build_parts(cfg).network
     for key, value in network.state_dict().items():
         assert torch.equal(value, hub[key]) == (not key.startswith("classifier.6"))
@@ -50,13 +50,29 @@ def test_a_run_starts_from_its_weights(hub: dict[str, torch.Tensor], config: Cal
     )
 
 
+def test_weights_from_a_file(hub: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save(hub, tmp_path / "mine.pth")
+    network = TorchvisionAlexNet(weights=str(tmp_path / "mine.pth"))
+    assert all(torch.equal(value, hub[key]) for key, value in network.state_dict().items())
+
+
 def test_what_does_not_fit(hub: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, other = tmp_path / "broken.pth", tmp_path / "other.pth"
+    broken.write_bytes(b"text")
+    torch.save({"1.weight": torch.zeros(3)}, other)
     for arguments, message in (
-        ({"weights": "V9"}, "weights=V9: must be one of IMAGENET1K_V1"),
+        ({"weights": "V9"}, "weights=V9: must be IMAGENET1K_V1, or a file that is there"),
         (
             {"weights": "IMAGENET1K_V1", "in_channels": 1},
             "weights=IMAGENET1K_V1: are for 3 channels, and the input has 1",
         ),
+        (
+            {"weights": "IMAGENET1K_V1", "num_classes": 7},
+            "weights=IMAGENET1K_V1: .* for 1000 classes, here are 7: new_head=true starts classifier.6 anew",
+        ),
+        ({"new_head": True}, "new_head=true: there are no weights"),
+        ({"weights": str(broken)}, "broken.pth: no state dict that can be read safely"),
+        ({"weights": str(other)}, "other.pth: .* another variant: features.0.weight is not there, .*, and 14 more"),
         ({"image_size": 62}, "image_size=62: must be a whole number of at least 63"),
         ({"dropout": 2}, "dropout=2: must be a number of at least 0 and at most 0.99"),
     ):

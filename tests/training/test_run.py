@@ -86,6 +86,12 @@ def test_every_choice_ends_in_figures(run: Callable, overrides: tuple[str, ...])
     assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+@pytest.mark.parametrize("model", ["model=lenet model.activation=relu", "model=tutorial_net", "model=cifar"])
+def test_the_other_networks_learn_the_digits(model: str, config: Config, tmp_path: Path) -> None:
+    small = ("trainer.max_epochs=3", "logger=none", "trainer.precision=32-true")
+    assert train(config(*model.split(), "data=digits", f"outputs={tmp_path}", *small)) > 0.7
+
+
 def test_same_seed_same_result_whatever_the_workers_and_another_seed_another(run: Callable) -> None:
     base = ("augment=light", "trainer.limit_train_batches=4")
     (first, m1), (second, m2), (third, m3) = (

@@ -2,5 +2,8 @@
 
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.alexnet_torchvision import TorchvisionAlexNet
+from alexnet.models.cifar import CifarNet
+from alexnet.models.lenet import LeNet
+from alexnet.models.tutorial_net import TutorialNet
 
-__all__ = ["AlexNet", "TorchvisionAlexNet"]
+__all__ = ["AlexNet", "CifarNet", "LeNet", "TorchvisionAlexNet", "TutorialNet"]

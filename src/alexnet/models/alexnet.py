@@ -1,7 +1,6 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton, NIPS 2012), with a toggle for every part that the paper argues for."""
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -10,18 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.checks import flag, integer, number, one_of
-from alexnet.models.init import init_weights
-from alexnet.models.lrn import LocalResponseNorm
+from alexnet.models.init import init_weights, kaiming
+from alexnet.models.lrn import LocalResponseNorm, make_norm
+from alexnet.models.network import ACTIVATIONS, Network, check_input, sequential
 from alexnet.models.towers import check_devices, split
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": partial(nn.ReLU, inplace=True),
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}
 
-
-class AlexNet(nn.Module):
+class AlexNet(Network):
     """Five convolutions and three fully connected layers (paper, section 3.5 and figure 2).
 
     Args:
@@ -100,15 +94,10 @@ class AlexNet(nn.Module):
         one_of("init", init, ("kaiming", "paper", "2012"))
         integer("groups", groups, 1)
         one_of("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
-        norm = partial(
-            LocalResponseNorm, lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha,
+        norm = make_norm(
+            lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha,
             "channels" if lrn_window == "tower" else lrn_window, groups if lrn_window == "tower" else 1,
         )  # fmt: skip
-        try:
-            norm()
-        except ValueError as error:
-            raise ValueError(f"lrn_{error}") from None
-
         one_of("order", order, ("paper", "2012"))
         flag("map_norm", map_norm)
         if remove is not None:
@@ -161,7 +150,7 @@ class AlexNet(nn.Module):
         over = -(integer("image_size", image_size, 1) - 11) % 4 if flag("partial_windows", partial_windows) else 0
         s = _side(image_size, over, 3 if overlapping_pooling else 2)
         with torch.device("meta"):  # shapes only: the weights are drawn once, below
-            self.features = _sequential(  #                               in_channels x 227 x 227
+            self.features = sequential(  #                               in_channels x 227 x 227
                 edge=nn.ZeroPad2d((0, over, 0, over)) if over else None,
                 conv1=nn.Conv2d(in_channels, c1, 11, stride=4),  #                 96 x  55 x  55
                 **block(1, "norm pool act" if order == "2012" else "act norm pool"),  # 27 x  27
@@ -172,7 +161,7 @@ class AlexNet(nn.Module):
                 **conv(5, c4 if remove != "conv4" else c3, c5, groups),  #        256 x  13 x  13
                 **block(5, "pool act" if order == "2012" else "act pool"),  #     256 x   6 x   6
             )
-            self.classifier = _sequential(
+            self.classifier = sequential(
                 flatten=nn.Flatten(),  #                                          9216
                 fc6=nn.Linear((c5 if remove != "conv5" else c4) * s * s, c6),  #  4096
                 act6=act(),
@@ -182,7 +171,7 @@ class AlexNet(nn.Module):
                 drop7=nn.Dropout(p) if p else None,
                 fc8=nn.Linear(c7, num_classes),  #                                num_classes
             )
-        init_weights(self, {"kaiming": _kaiming, "paper": _paper, "2012": _source}[init])
+        init_weights(self, {"kaiming": kaiming, "paper": _paper, "2012": _source}[init])
         self.divided = devices is not None
         if devices is not None:
             self.features, self.classifier = split(self.features, self.classifier, devices)
@@ -203,30 +192,6 @@ class AlexNet(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AlexNet":
         return super()._apply((lambda t: fn(t).to(t.device)) if self.divided else fn, recurse)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return self.variant
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Called by load_state_dict: weights that were trained in another variant are refused, not misused."""
-        differs = [key for key in self.variant | state if self.variant.get(key) != state.get(key)]
-        if differs:
-            raise ValueError(
-                "these weights belong to another variant: "
-                + ", ".join(f"{key} is {state.get(key)} there and {self.variant.get(key)} here" for key in differs)
-            )
-
-
-def check_input(x: Tensor, shape: tuple[int, int, int]) -> None:
-    """Raises ValueError unless `x` is (N, *shape)."""
-    if x.shape[1:] != shape:
-        built_for = ", ".join(map(str, shape))
-        raise ValueError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
-
-
-def _sequential(**layers: nn.Module | None) -> nn.Sequential:
-    """nn.Sequential of the named layers; None leaves one out, and the names of the others stay as they are."""
-    return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
-
 
 def _side(image_size: int, over: int, pool: int) -> int:
     """Side of pool5's output in pixels. Raises ValueError naming the first layer whose input is too small for it."""
@@ -240,12 +205,6 @@ def _side(image_size: int, over: int, pool: int) -> int:
             )
         side = (side - window) // stride + 1
     return side
-
-
-def _kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
-    assert isinstance(layer, nn.Conv2d | nn.Linear)
-    fan_in = math.prod(layer.weight.shape[1:])
-    return math.sqrt(2 / fan_in), 0.0
 
 
 def _paper(name: str, layer: nn.Module) -> tuple[float, float]:

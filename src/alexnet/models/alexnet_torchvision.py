@@ -2,14 +2,15 @@
 local response normalisation.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import AlexNet, AlexNet_Weights
 
-from alexnet.checks import integer, number, one_of
-from alexnet.models.alexnet import check_input
+from alexnet.checks import flag, integer, number
+from alexnet.models.network import check_input, load_weights
 
 LEAST = 63  # pixels that leave the last pooling something
 
@@ -22,8 +23,9 @@ class TorchvisionAlexNet(AlexNet):
         in_channels: channels of the input.
         image_size: height and width of the input; 224 in torchvision.
         dropout: probability of dropping an input of the first and of the second linear layer; 0 or False turns it off.
-        weights: IMAGENET1K_V1 starts from torchvision's, which are downloaded once into torch.hub's folder. Another
-            number of classes gets a new last layer. They expect pictures normalised as ImageNet's.
+        weights: IMAGENET1K_V1 starts from torchvision's, which are downloaded once into torch.hub's folder; or a file
+            of such weights, as torch.save has written it. They expect pictures normalised as ImageNet's.
+        new_head: the last layer starts anew, for other classes than those of the weights.
 
     Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
 
@@ -39,30 +41,41 @@ class TorchvisionAlexNet(AlexNet):
         *,
         dropout: float = 0.5,
         weights: str | None = None,
+        new_head: bool = False,
     ) -> None:
         p = number("dropout", dropout, 0, 0.99, off=True)
         super().__init__(integer("num_classes", num_classes, 1), p)
         self.input_shape = (in_channels, integer("image_size", image_size, LEAST), image_size)
         if integer("in_channels", in_channels, 1) != 3:
             self.features[0] = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
+        if flag("new_head", new_head) and weights is None:
+            raise ValueError("new_head=true: there are no weights whose head it would replace")
         if weights is not None:
-            one_of("weights", weights, AlexNet_Weights.__members__)
+            state = _read(weights)
             if in_channels != 3:
                 raise ValueError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
-            state = _fetched(weights)
-            if num_classes != len(state["classifier.6.bias"]):
-                state |= {key: value for key, value in self.state_dict().items() if key.startswith("classifier.6.")}
-            self.load_state_dict(state)
+            try:
+                load_weights(self, state, new_head)
+            except ValueError as error:
+                raise ValueError(f"weights={weights}: {error}") from None
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.input_shape)
         return super().forward(x)
 
 
-def _fetched(name: str) -> dict[str, Any]:
-    known = AlexNet_Weights[name]
+def _read(weights: str) -> dict[str, Any]:
+    known = AlexNet_Weights.__members__.get(weights)
+    if known is None:
+        names = ", ".join(weight.name for weight in AlexNet_Weights)
+        if not isinstance(weights, str) or not Path(weights).is_file():
+            raise ValueError(f"weights={weights}: must be {names}, or a file that is there")
+        try:
+            return dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except Exception as error:  # a damaged file raises nearly every kind
+            raise ValueError(f"weights={weights}: no state dict that can be read safely: {error!r:.100}") from None
     try:
         return dict(known.get_state_dict(progress=True, check_hash=True))
     except (OSError, RuntimeError) as error:
         place = f"{torch.hub.get_dir()}/checkpoints/{known.url.rpartition('/')[2]}"
-        raise ValueError(f"weights={name}: cannot be fetched ({error}); put {known.url} at {place}") from error
+        raise ValueError(f"weights={weights}: cannot be fetched ({error}); put {known.url} at {place}") from error

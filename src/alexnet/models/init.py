@@ -1,5 +1,6 @@
 """Initial weights that depend on the seed and their own name alone, whatever else a network has."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -42,6 +43,12 @@ def init_weights(network: nn.Module, rule: Callable[[str, nn.Module], tuple[floa
             if not hasattr(layer, "reset_parameters"):
                 raise TypeError(f"{name} is on the meta device, and a {type(layer).__name__} has no reset_parameters")
             layer.reset_parameters()
+
+
+def kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
+    """N(0, sqrt(2 / fan_in)) and no bias (He, Zhang, Ren and Sun, ICCV 2015): a rule for `init_weights`."""
+    fan_in = layer.weight[0].numel()  # type: ignore[operator, index, union-attr]
+    return math.sqrt(2 / fan_in), 0.0
 
 
 def paired(make: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -1,5 +1,7 @@
 """Local response normalisation (paper, section 3.3) by every definition of it, exact, with an analytic gradient."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,6 +72,16 @@ class LocalResponseNorm(nn.Module):
     def extra_repr(self) -> str:
         constants = f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, divide_alpha={self.divide_alpha}"
         return f"{constants}, window={self.window}, groups={self.groups}"
+
+
+def make_norm(*constants: Any) -> Callable[[], LocalResponseNorm]:
+    """What makes layers with these constants. Raises ValueError for one that is out of range, as a network's lrn_*."""
+    norm = partial(LocalResponseNorm, *constants)
+    try:
+        norm()
+    except ValueError as error:
+        raise ValueError(f"lrn_{error}") from None
+    return norm
 
 
 def _over_map(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:

@@ -1,0 +1,107 @@
+"""What the networks have in common: their input, their variant, and what they say of weights that are not theirs."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+SHOWN = 3  # differences of each kind that an error names
+EXTRA = "_extra_state"  # torch's key of what get_extra_state gives
+
+
+class Network(nn.Module):
+    """A network that knows its input, and refuses weights that were trained in another variant.
+
+    Attributes:
+        input_shape: (C, H, W).
+        variant: settings that the weights alone do not show, since a network without LRN has the same keys and shapes
+            as one with it. They lie in the state dict, as extra state.
+    """
+
+    input_shape: tuple[int, int, int]
+    variant: dict[str, Any]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return self.variant
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Called for this network as for a part of another. Raises ValueError for another variant."""
+        refuse(settings(self, state))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """torch's. Raises ValueError naming the first settings and layers that differ."""
+        if strict:
+            check_weights(self, state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
+
+
+def sequential(**layers: nn.Module | None) -> nn.Sequential:
+    """nn.Sequential of the named layers; None leaves one out, and the names of the others stay as they are."""
+    return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
+
+
+def check_input(x: Tensor, shape: tuple[int, int, int]) -> None:
+    """Raises ValueError unless `x` is (N, *shape)."""
+    if x.shape[1:] != shape:
+        built_for = ", ".join(map(str, shape))
+        raise ValueError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
+
+
+def settings(network: Network, state: dict[str, Any]) -> list[str]:
+    keys = network.variant | state
+    return [
+        f"{key} is {state.get(key)} there and {network.variant.get(key)} here"
+        for key in keys
+        if network.variant.get(key) != state.get(key)
+    ]
+
+
+def layers(network: nn.Module, state: Mapping[str, Any]) -> list[str]:
+    found = []
+    own = {key: value for key, value in network.state_dict().items() if key != EXTRA}
+    for key, value in own.items():
+        if key not in state:
+            found.append(f"{key} is not there")
+        elif not isinstance(state[key], Tensor) or state[key].shape != value.shape:
+            found.append(f"{key} is {tuple(getattr(state[key], 'shape', ()))} there and {tuple(value.shape)} here")
+    return found + [f"{key} is not here" for key in state if key not in own and key != EXTRA]
+
+
+def check_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
+    """Raises ValueError naming the first settings and layers in which these weights are of another network."""
+    theirs = state.get(EXTRA)
+    known = isinstance(network, Network) and isinstance(theirs, dict)
+    refuse(settings(network, theirs) if known else [], layers(network, state))  # type: ignore[arg-type]
+
+
+def refuse(*found: list[str]) -> None:
+    if any(found):
+        shown = [difference for kind in found for difference in kind[:SHOWN]]
+        more = sum(map(len, found)) - len(shown)
+        raise ValueError(
+            f"these weights belong to another variant: {', '.join(shown)}{f', and {more} more' if more else ''}"
+        )
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Any], new_head: bool = False) -> None:
+    """network.load_state_dict, but for the last layer with `new_head`, where the classes are others.
+
+    Raises:
+        ValueError: for weights of another network; where only the last layer differs, it offers new_head.
+    """
+    last = [name.rpartition(".")[0] for name, _ in network.named_parameters()][-1]
+    own = network.state_dict()
+    head = {key: own[key] for key in (f"{last}.weight", f"{last}.bias") if key in own}
+    rest = dict(state) | head
+    if layers(network, state) and not layers(network, rest) and not new_head:
+        there, here = (len(weights[f"{last}.weight"]) for weights in (state, own))
+        raise ValueError(f"these weights are for {there} classes, here are {here}: new_head=true starts {last} anew")
+    check_weights(network, taken := rest if new_head else state)
+    network.load_state_dict(taken)
