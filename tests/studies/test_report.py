@@ -297,6 +297,26 @@ def test_what_cannot_be_reported(tmp_path: Path) -> None:
     assert done.stderr == f"error: {tmp_path / 'empty'}: no runs in it, finished or not\n"
 
 
+def test_vanishing_gradients_are_shown(tmp_path: Path) -> None:
+    """Where an arm's gradients shrink far more on their way down than another's, and nowhere else."""
+    two_arms(tmp_path, seeds=3)
+    for folder in tmp_path.glob("[01]-*"):
+        small = 0.01 if folder.name[0] == "1" else 1
+        text = "epoch,gradients/01_conv1,gradients/02_fc8,val/top1\n"
+        for step, epoch in ((1, 0), (3, 0), (50, 1)):
+            text += f"{epoch},{small * step},{step},\n"
+        (folder / "metrics.csv").write_text(text + "0,,,0.5\n")
+    out, said = report([tmp_path])
+    assert "Norm of each layer's gradient in the first epoch" in said
+    assert row_of(said.partition("Norm of each")[2], "dropout=0")[1:] == ["2", "2", "1"]
+    assert row_of(said.partition("Norm of each")[2], "dropout=0.1")[1:] == ["0.02", "2", "0.01"]
+    assert (out / "gradients.png").stat().st_size > 5000
+    assert "gradients.png" in (out / "report.md").read_text()
+    for folder in tmp_path.glob("[01]-*"):
+        (folder / "metrics.csv").write_text("epoch,gradients/01_conv1,gradients/02_fc8\n0,1,2\n")
+    assert "gradient" not in report([tmp_path])[1]
+
+
 def test_table() -> None:
     assert table(["arm", "x"], [["a", "1.5"], ["long", "-10"]]) == [
         "| arm  |   x |",

@@ -19,6 +19,7 @@ from alexnet.checks import UserError
 from alexnet.data import PictureData
 from alexnet.door import door
 from alexnet.models import AlexNet
+from alexnet.training.parts import build_parts
 from alexnet.training.run import train
 
 Config = Callable[..., DictConfig]
@@ -266,6 +267,26 @@ def test_a_metric_from_yaml_is_everywhere(run: Callable) -> None:
     for split in ("train", "val", "test"):
         assert metrics[split].keys() == {"loss", "top1", "top5", "f1", "recall"}
     assert {"val/f1", "test/recall"} <= set((folder / "metrics.csv").read_text().splitlines()[0].split(","))
+
+
+def test_gradient_norms_are_logged(run: Callable, config: Config) -> None:
+    """A step of plain descent at a rate of 1 moves every layer by its gradient."""
+    plain = (
+        *("optimizer=sgd", "optimizer.lr=1", "optimizer.momentum=0", "optimizer.weight_decay=0", "scheduler=constant"),
+        *("trainer.limit_train_batches=1", "trainer.log_every_n_steps=1", "trainer.precision=32-true", "logger=csv"),
+    )
+    folder, _ = run(*plain)
+    (row,) = (row for row in csv.DictReader((folder / "metrics.csv").open()) if row["gradients/01_features.conv1"])
+    before = build_parts(config(*TINY, *plain)).network.state_dict()
+    names = [key.removesuffix(".weight") for key in before if key.endswith(".weight")]
+    assert {key for key in row if key.startswith("gradients")} == {
+        f"gradients/{i:02}_{n}" for i, n in enumerate(names, 1)
+    }
+    for i, name in enumerate(names, 1):
+        moved = (weights(folder)[f"network.{name}.weight"] - before[f"{name}.weight"]).double().norm()
+        assert float(row[f"gradients/{i:02}_{name}"]) == pytest.approx(float(moved), rel=1e-3), name
+    folder, _ = run(*plain, "callbacks=none")
+    assert "gradients" not in (folder / "metrics.csv").read_text()
 
 
 def test_a_callback_from_yaml(run: Callable, capsys: pytest.CaptureFixture) -> None:

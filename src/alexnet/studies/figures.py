@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alexnet.studies.compare import Comparison
+from alexnet.studies.gradients import Norms
 from alexnet.studies.runs import Arm
 
 # Okabe and Ito's, which the colour-blind tell apart, with a line style each
@@ -20,13 +21,18 @@ COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d
 STYLES = ("-", "--", "-.", ":")
 
 
-def draw(out: Path, found: Comparison, arms: Sequence[Arm], paper: dict[str, float]) -> dict[str, str]:
+def draw(out: Path, found: Comparison, arms: Sequence[Arm], paper: dict[str, float], norms: Norms) -> dict[str, str]:
     """Gives the names of the figures that the runs allow, with what each shows."""
     made = {}
     for name, figure, text in (
         ("differences", _differences(found, paper), "Differences from the baseline with their 95% intervals"),
         ("pairs", _pairs(found), "Every run; a line joins the runs of one seed"),
         ("curves", _curves(arms), "Validation accuracy by epoch: thin, each seed; thick, their mean"),
+        (
+            "gradients",
+            _gradients(norms),
+            "What arrives of the error at each layer, mean over the first epoch and seeds",
+        ),
         ("cost", _cost(found, arms), "What an arm costs, and what it gives"),
     ):
         if figure is not None:
@@ -119,6 +125,20 @@ def _curve(folder: Path) -> np.ndarray:
             return np.array([float(row["val/top1"]) for row in csv.DictReader(file) if row.get("val/top1")])
     except OSError:
         return np.array([])
+
+
+def _gradients(norms: Norms) -> Figure | None:
+    if not norms:
+        return None
+    figure, axes = _axes(7, 4)
+    for number, (arm, layers) in enumerate(norms.items()):
+        look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
+        axes.plot(list(layers), list(layers.values()), marker="o", label=arm, **look)
+    axes.set_yscale("log")
+    axes.set_ylabel("norm of the gradient of its weights")
+    axes.tick_params("x", rotation=20)
+    axes.legend(frameon=False, fontsize="small")
+    return figure
 
 
 def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:

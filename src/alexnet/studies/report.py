@@ -18,6 +18,7 @@ from alexnet.checks import UserError, number, one_of
 from alexnet.folders import write, write_json
 from alexnet.studies.compare import PAIRS, Comparison, compare
 from alexnet.studies.figures import draw
+from alexnet.studies.gradients import gradient_norms, lines
 from alexnet.studies.runs import Arm, Run, arms_of_runs, find_runs, plan_of
 from alexnet.studies.study import METRICS
 from alexnet.studies.words import amount, duration, seeds_of, signed, table
@@ -85,8 +86,9 @@ def report(
     claim = [f"The paper: {study['claim']} ({study.get('source')})."] if study.get("claim") else []
     if paper:
         claim.append("Its figures are of ImageNet: they stand here for their sign, not their size.")
-    figures = draw(out, found, arms, paper)
-    cost = ["", *_cost(arms)]
+    norms = gradient_norms(arms)
+    figures = draw(out, found, arms, paper, norms)
+    cost = [*lines(norms), "", *_cost(arms)]
     beware = ["", "## To beware of", "", *(f"- {note}" for note in notes)] if notes else []
     pictures = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
     commits = sorted({(run.record.get("git_commit") or "no commit")[:7] for run in done})

@@ -13,6 +13,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+from torch.linalg import vector_norm
+from torch.optim import Optimizer
 
 from alexnet.checks import UserError
 
@@ -126,6 +128,22 @@ class RightOrWrong(Callback):
             rows = rows[rows[:, 0].argsort()]
             bits = {name: np.packbits(rows[:, 1 + i].numpy().astype(bool)) for i, name in enumerate(self.ranks)}
             np.savez(self.folder / "test_right.npz", pictures=len(rows), **bits)  # type: ignore[arg-type]
+
+
+class GradientNorms(Callback):
+    """Logs the L2 norm of the gradient of every layer's weights, in every step that is logged: how much of the error
+    arrives at each. It is of the whole batch, as the optimiser gets it, before any clipping. The names have a number,
+    gradients/01_features.conv1, since loggers sort them.
+    """
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not every or (trainer.global_step + 1) % every:
+            return
+        weights = [(name, p.grad) for name, p in pl_module.named_parameters() if p.ndim > 1 and p.grad is not None]
+        for i, (name, grad) in enumerate(weights, 1):
+            layer = name.removeprefix("network.").removesuffix(".weight")
+            pl_module.log(f"gradients/{i:02}_{layer}", vector_norm(grad))
 
 
 class StopAtNaN(Callback):
