@@ -109,6 +109,7 @@ def test_the_2012_network_is_the_papers() -> None:
         else:
             std = 0.03 if layer in ("conv3", "conv4", "conv5") else 0.01
             assert parameter.std().item() == pytest.approx(std, rel=0.02)
+            assert parameter.mean().item() == pytest.approx(0, abs=5 * std / parameter.numel() ** 0.5)
 
 
 def test_the_one_gpu_network() -> None:
