@@ -25,7 +25,7 @@ FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto;
 PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
-        *("seed", "study", "monitor", "mode", "early_stopping", "compile", "channels_last"),
+        *("seed", "study", "monitor", "mode", "early_stopping", "compile", "channels_last", "keep_memory"),
         *("outputs", "folder", "reproduce"),
     ),
     "prepare": ("seed", "show", "outputs", "folder"),

@@ -10,7 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 # Names, loggers, and how the work is spread: however that is, the result is the same to rounding. Where the pictures
 # lie is left to their fingerprint.
 WITHOUT = (
-    *("folder", "outputs", "study", "reproduce", "logger", "data.root", "data.cache_dir", "data.workers"),
+    *(
+        "folder",
+        "outputs",
+        "study",
+        "reproduce",
+        "logger",
+        "keep_memory",
+        "data.root",
+        "data.cache_dir",
+        "data.workers",
+    ),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.use_distributed_sampler"),
 )

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
 
 
-def origin() -> dict[str, Any]:
+def origin(keeps_memory: bool = False) -> dict[str, Any]:
     """The command, the code's state, the machine and every package's version, as plain values."""
     cuda = torch.cuda.is_available()
     return {
@@ -38,6 +38,7 @@ def origin() -> dict[str, Any]:
             "platform": platform.platform(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "keeps_freed_memory": keeps_memory,
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         },
         "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
@@ -52,7 +53,7 @@ def _command() -> list[str]:
     return [f"{hydra.job.name}.py", *hydra.overrides.task]
 
 
-def write_origin(folder: Path, cfg: DictConfig, data: PictureData, asked: str) -> None:
+def write_origin(folder: Path, cfg: DictConfig, data: PictureData, asked: str, keeps_memory: bool) -> None:
     """config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run. asked: the digest of the
     settings before the run settled what they leave open.
     """
@@ -60,7 +61,7 @@ def write_origin(folder: Path, cfg: DictConfig, data: PictureData, asked: str) -
     write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
     splits = {name: len(pictures) for name, pictures in data.splits.items()}
     pictures = {"source": data.source, "fingerprint": data.about.fingerprint, "pictures": splits}
-    about = {"state": "running", "asked": asked, "arm": swept(cfg)} | origin()
+    about = {"state": "running", "asked": asked, "arm": swept(cfg)} | origin(keeps_memory)
     about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": pictures}
     write_json(folder / "run.json", about)
     if diff := git_diff():

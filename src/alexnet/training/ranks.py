@@ -22,6 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
 from alexnet.checks import Refused, Terminated, UserError
+from alexnet.memory import keep_freed_memory
 from alexnet.training.fit import fit
 from alexnet.training.messages import interrupts, messages, quiet
 from alexnet.training.parts import build_parts
@@ -89,6 +90,8 @@ def _rank(config: dict[str, Any], threads: int) -> None:
     if not first:
         warnings.simplefilter("ignore")  # rank 0 says the same
     quiet()
+    if config["keep_memory"]:
+        keep_freed_memory()
     folder = Path(config["folder"])
     with (folder / "train.log").open("a") as aborted:
         faulthandler.enable(aborted)

@@ -11,8 +11,10 @@ import torch
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Trainer
 
-from alexnet.checks import Refused, UserError
+from alexnet.checks import Refused, UserError, flag
+from alexnet.config import named
 from alexnet.folders import discard, in_sweep, new_folder
+from alexnet.memory import keep_freed_memory
 from alexnet.models.summary import table
 from alexnet.settings import digest
 from alexnet.training.again import done_before
@@ -35,6 +37,8 @@ def train(cfg: DictConfig) -> float:
         UserError: for a value that does not suit; no folder is left for what is known before training.
     """
     quiet()
+    with named(""):
+        kept = flag("keep_memory", cfg.keep_memory) and keep_freed_memory()
     asked = digest(cfg)
     if in_sweep() and (before := done_before(cfg, asked)):
         return monitored(before)
@@ -58,7 +62,7 @@ def train(cfg: DictConfig) -> float:
         if not validates(cfg, parts):
             log.info("no validation pictures: %s says which epoch is best", cfg.monitor)
         if first:
-            write_origin(folder, cfg, parts.data, asked)
+            write_origin(folder, cfg, parts.data, asked, kept)
         log.info("%s", table(parts.layers))
         log.info("precision %s on %s", cfg.trainer.precision, trainer.strategy.root_device.type)
         try:
