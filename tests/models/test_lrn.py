@@ -1,10 +1,27 @@
+import logging
+import os
 import random
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from alexnet.models.lrn import LocalResponseNorm
+from alexnet.models import kernel
+from alexnet.models.lrn import LocalResponseNorm, lrn
+
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+
+
+@pytest.fixture(autouse=True, params=["lrn.c", "formula"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test goes both ways."""
+    if request.param == "formula":
+        monkeypatch.setattr(kernel, "library", lambda dtype: None)
+    elif not COMPILER:
+        pytest.skip("no C compiler")
+    return request.param
 
 
 def formula(a: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
@@ -47,6 +64,118 @@ def test_gradient_equals_torchs(seed: int) -> None:
     LocalResponseNorm(size, alpha, beta, k)(ours).backward(upstream)
     nn.LocalResponseNorm(size, alpha, beta, k)(theirs).backward(upstream)
     torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_single_and_half_precision_are_the_exact_ones_rounded(seed: int, dtype: torch.dtype) -> None:
+    """Values and gradients against float64, for any size, rows shorter than the window and longer than a block."""
+    draw = random.Random(seed)
+    groups, c = draw.choice((1, 1, 2, 3)), draw.choice((1, 2, 7, 96, 300, 700))
+    size, beta = draw.choice((1, 2, 3, 4, 5, 5, 9, 20)), draw.choice((0.75, 0.75, 0.5, 1.3))
+    shape = [draw.randint(1, 3), groups * c, *(draw.randint(1, 7) for _ in range(draw.choice((0, 1, 2))))]
+    torch.manual_seed(seed)
+    x = (torch.randn(shape) * 10).to(dtype)
+    if len(shape) == 4 and draw.random() < 0.7:
+        x = x.contiguous(memory_format=torch.channels_last)
+    norm, upstream = (
+        LocalResponseNorm(size, draw.uniform(0.001, 0.1), beta, 2.0, groups=groups),
+        torch.randn(shape).to(dtype),
+    )
+    found, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    y, expected = norm(found), norm(exact)
+    y.backward(upstream)
+    expected.backward(upstream.double())
+    rounding = 2e-6 if dtype == torch.float32 else 2**-8
+    torch.testing.assert_close(y.double(), expected, rtol=1.1 * rounding, atol=1e-7)
+    torch.testing.assert_close(
+        found.grad.double(), exact.grad, rtol=1.1 * rounding, atol=2 * rounding * float(exact.grad.abs().max())
+    )
+    assert y.dtype == found.grad.dtype == dtype
+    assert y.is_contiguous(memory_format=torch.channels_last) or len(shape) < 4
+
+
+def test_rows_too_wide_for_the_kernel() -> None:
+    x = torch.randn(2, kernel.WIDEST + 1)
+    torch.testing.assert_close(LocalResponseNorm(5, 0.1)(x), LocalResponseNorm(5, 0.1)(x.double()).float())
+    torch.testing.assert_close(
+        LocalResponseNorm(5000, 0.1)(x[:, :9]), LocalResponseNorm(5000, 0.1)(x[:, :9].double()).float()
+    )
+
+
+def test_nan_is_not_lost() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.ones(1, 20, dtype=dtype)
+        x[0, 7] = torch.nan
+        assert LocalResponseNorm(5)(x).isnan()[0].nonzero().flatten().tolist() == [5, 6, 7, 8, 9]
+
+
+def test_the_same_for_any_number_of_threads() -> None:
+    x, found, before = torch.randn(3, 96, 11, 11), [], torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(LocalResponseNorm(5)(x))
+    torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_torch_sees_one_operation() -> None:
+    """Its fake tensors, autograd and tracing agree with what it does; torch.compile breaks no graph for it."""
+    x = torch.randn(2, 8, 3, 3).contiguous(memory_format=torch.channels_last).requires_grad_()
+    torch.library.opcheck(lrn, (x, 5, 0.1, 0.75, 2.0, 2, False))
+    norm = LocalResponseNorm(5, 0.1)
+    compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), norm(x))
+    compiled(x).sum().backward()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_gpu_gives_the_same(dtype: torch.dtype) -> None:
+    x, upstream = torch.randn(2, 2, 96, 9, 9).to(dtype).unbind(0)
+    results = []
+    for device in ("cpu", "cuda"):
+        a = x.to(device).detach().requires_grad_()
+        y = LocalResponseNorm(5, 0.1, k=2.0)(a)
+        y.backward(upstream.to(device))
+        results.append((y.cpu(), a.grad.cpu()))
+    for here, there in zip(*results, strict=True):
+        torch.testing.assert_close(here, there)
+
+
+@pytest.mark.parametrize("compiler", ["/no/such/compiler", "false"])
+def test_without_a_compiler_a_line_says_so(
+    compiler: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if path == "formula":
+        pytest.skip("once is enough")
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path))
+    monkeypatch.setattr(logging.getLogger("alexnet"), "propagate", True)
+    kernel.library.cache_clear()
+    try:
+        x = torch.randn(2, 9, 3, 3)
+        for _ in range(2):
+            torch.testing.assert_close(LocalResponseNorm(5)(x), nn.LocalResponseNorm(5)(x))
+    finally:
+        kernel.library.cache_clear()
+    assert caplog.text.count("no C compiler for local response normalisation (") == 1
+    assert os.listdir(tmp_path) == [], "and nothing half is left"
+
+
+def test_compiled_once_and_kept(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if path == "formula":
+        pytest.skip("nothing is compiled")
+    monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "new"))
+    kernel.library.cache_clear()
+    LocalResponseNorm(5)(torch.randn(2, 9))
+    (built,) = (tmp_path / "new").iterdir()
+    kernel.library.cache_clear()
+    monkeypatch.setattr(kernel, "_compile", None)
+    LocalResponseNorm(5)(torch.randn(2, 9))
+    assert built.name.startswith("lrn-")
+    kernel.library.cache_clear()
 
 
 def test_gradcheck() -> None:

@@ -1,7 +1,7 @@
 """Local response normalisation (paper, section 3.3) by every definition of it, exact, with an analytic gradient."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
 from alexnet.checks import flag, integer, number, one_of
+from alexnet.models import kernel
 
 # Positions (pixels of all pictures together) worked on at a time, so that the intermediates stay in the cache.
-# On two AVX-512 cores 1,024 to 4,096 are alike, and half the time of the whole batch at once.
 CHUNK = 2048
-
-
 WINDOWS = ("channels", "own", "map")
 
 
@@ -32,8 +30,8 @@ class LocalResponseNorm(nn.Module):
         groups: a window of channels never leaves its group: on two GPUs each normalised its own tower.
 
     Input and output: (N, C, H, W), or any (N, C, ...) but for map, floating point. With `divide_alpha` it equals
-    torch.nn.LocalResponseNorm, whose defaults it shares. In bfloat16 the sum is kept in that precision, and everything
-    after it is computed in float32; in float16 the sum is float32 too, since squares overflow there above 256.
+    torch.nn.LocalResponseNorm, whose defaults it shares. Whatever the type, it is computed in float32 at least.
+    On the CPU, float32 and bfloat16 go through lrn.c where there is a C compiler; channels-last input is not copied.
 
     Raises:
         ValueError: for a constant out of range.
@@ -63,11 +61,11 @@ class LocalResponseNorm(nn.Module):
             raise ValueError(f"groups={self.groups}: must divide the input's {x.shape[1]} channels")
         values = self.size**2 if self.window == "map" else self.size
         alpha = self.alpha / values if self.divide_alpha else self.alpha
-        with torch.autocast(x.device.type, enabled=False):  # it would round the sums of float32 input to bfloat16
-            if self.window == "map":
+        if self.window == "map":
+            with torch.autocast(x.device.type, enabled=False):  # it would round the sums of float32 input to bfloat16
                 return _over_map(x, self.size, alpha, self.beta, self.k)
-            band = _band(x, self.size, self.groups, self.window == "own")
-            return _LRN.apply(x, band, alpha, self.beta, self.k)
+        out: Tensor = lrn(x, self.size, alpha, self.beta, self.k, self.groups, self.window == "own")
+        return out
 
     def extra_repr(self) -> str:
         constants = f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, divide_alpha={self.divide_alpha}"
@@ -91,71 +89,111 @@ def _over_map(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tens
     return (x * (k + alpha * total).pow(-beta)).to(x.dtype)
 
 
-class _LRN(torch.autograd.Function):
-    """With d = k + alpha * (window sum of x^2):  y = x d^-beta,  and for the gradient g of y
+# With d = k + alpha * (window sum of x^2):  y = x d^-beta,  and for the gradient g of y
+#
+#     dx_i = g_i d_i^-beta - 2 alpha beta x_i * sum over windows j that hold i of g_j x_j d_j^(-beta - 1).
+#
+# Only x is saved; d is computed again in the backward pass, which is cheaper than keeping it.
 
-        dx_i = g_i d_i^-beta - 2 alpha beta x_i * sum over windows j that hold i of g_j x_j d_j^(-beta - 1).
 
-    Only x is saved; d is computed again in the backward pass, which is cheaper than keeping it.
-    The window sum is a product with a C x C matrix that holds a band of ones: over channels-last memory that is one
-    matrix multiplication, which needs no compiler and costs 1% of AlexNet's arithmetic.
+@torch.library.custom_op("alexnet::lrn", mutates_args=())
+def lrn(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, own: bool) -> Tensor:
+    """y of x (N, C, ...). alpha is what the sum is multiplied by. torch.compile and autocast see one operation."""
+    rows = _rows(x, groups)
+    if not own and kernel.suits(rows, size):
+        return _unrows(kernel.run(rows, None, size, alpha, beta, k), x)
+    return _unrows(_formula(_forward, (rows,), size, alpha, beta, k, own), x)
+
+
+@torch.library.custom_op("alexnet::lrn_backward", mutates_args=())
+def lrn_backward(
+    grad: Tensor, x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, own: bool
+) -> Tensor:
+    rows, grads = _rows(x, groups), _rows(grad, groups)
+    if not own and kernel.suits(rows, size):
+        return _unrows(kernel.run(rows, grads, size, alpha, beta, k), x)
+    return _unrows(_formula(_backward, (rows, grads), size, alpha, beta, k, own), x)
+
+
+@lrn.register_fake
+def _(x: Tensor, *_: Any) -> Tensor:
+    return _unrows(x.new_empty(x.numel() // x.shape[1], x.shape[1]), x)
+
+
+@lrn_backward.register_fake
+def _(grad: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return _unrows(x.new_empty(x.numel() // x.shape[1], x.shape[1]), x)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, *ctx.constants = inputs
+    ctx.save_for_backward(x)
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (x,) = ctx.saved_tensors
+    return lrn_backward(grad, x, *ctx.constants), *(None for _ in ctx.constants)
+
+
+lrn.register_autograd(_gradient, setup_context=_keep)
+
+
+def _formula(
+    of: Callable[..., Tensor], rows: tuple[Tensor, ...], size: int, alpha: float, beta: float, k: float, own: bool
+) -> Tensor:
+    """The formula in PyTorch: any type, any device. On a GPU compiled into one kernel; on the CPU by pieces, so that
+    what lies between stays in the cache.
     """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, band: Tensor, alpha: float, beta: float, k: float) -> Tensor:
-        ctx.save_for_backward(x, band)
-        ctx.constants = alpha, beta, k
-        rows = _rows(x)
-        y = torch.empty_like(rows)
-        for a, out in zip(_pieces(rows), _pieces(y), strict=True):
-            scale, _ = _scale(a, band, alpha, beta, k)
-            torch.mul(a, scale, out=out) if a.dtype == scale.dtype else out.copy_(scale.mul_(a))
-        return _unrows(y, x)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, band = ctx.saved_tensors
-        alpha, beta, k = ctx.constants
-        rows, grad_rows = _rows(x), _rows(grad)
-        grad_x = torch.empty_like(rows)
-        for a, g, out in zip(_pieces(rows), _pieces(grad_rows), _pieces(grad_x), strict=True):
-            scale, d = _scale(a, band, alpha, beta, k)
-            scale = scale.mul_(g)
-            inner = (scale * a).div_(d).to(band.dtype) @ band.T
-            out.copy_(scale.addcmul_(inner.to(d.dtype), a.to(d.dtype), value=-2 * alpha * beta))
-        return _unrows(grad_x, x), None, None, None, None
+    with torch.autocast(rows[0].device.type, enabled=False):
+        if rows[0].device.type == "cuda":
+            return _compiled(of)(*rows, size, alpha, beta, k, own)
+        out = torch.empty_like(rows[0])
+        for *pieces, to in zip(*(r.split(CHUNK) for r in (*rows, out)), strict=True):
+            to.copy_(of(*pieces, size, alpha, beta, k, own))
+        return out
 
 
-def _scale(a: Tensor, band: Tensor, alpha: float, beta: float, k: float) -> tuple[Tensor, Tensor]:
-    """d^-beta and d for rows of channels, in float32 at least."""
-    d = (a.to(band.dtype).square() @ band).to(torch.promote_types(a.dtype, torch.float32)).mul_(alpha).add_(k)
-    if beta == 0.75:  # two roots cost a fifth of a power
-        r = d.rsqrt()
-        return r.sqrt().mul_(r), d
-    return d.pow(-beta), d
+@cache
+def _compiled(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(of, dynamic=True)
 
 
-def _band(x: Tensor, size: int, groups: int, own: bool) -> Tensor:
-    """(C, C) of ones where channel j (row) lies in the window of channel c (column), as torch places an even one. With
-    `own` they are all moved to c itself.
+def _forward(x: Tensor, size: int, alpha: float, beta: float, k: float, own: bool) -> Tensor:
+    a = x.to(torch.promote_types(x.dtype, torch.float32))
+    d = k + alpha * _sum(a.square(), size, own, size // 2)
+    return (a * d.pow(-beta)).to(x.dtype)
+
+
+def _backward(x: Tensor, grad: Tensor, size: int, alpha: float, beta: float, k: float, own: bool) -> Tensor:
+    a, g = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (x, grad))
+    d = k + alpha * _sum(a.square(), size, own, size // 2)
+    scaled = g * d.pow(-beta)
+    others = _sum(scaled * a / d, size, own, size - 1 - size // 2)
+    return (scaled - 2 * alpha * beta * a * others).to(x.dtype)
+
+
+def _sum(values: Tensor, size: int, own: bool, before: int) -> Tensor:
+    """Of every window of each row, which begins `before` its channel and is cut off at the ends. With `own`, the
+    channel's own value as many times as its window, as torch places an even one, has values.
     """
-    c = torch.arange(x.shape[1], device=x.device)
-    distance, group = c[:, None] - c[None, :], c // (x.shape[1] // groups)
-    inside = (distance >= -(size // 2)) & (distance <= (size - 1) // 2) & (group[:, None] == group[None, :])
-    return (inside.sum(0).diag() if own else inside).to(torch.float32 if x.dtype == torch.float16 else x.dtype)
+    c = values.shape[1]
+    if own:
+        first = torch.arange(c, device=values.device) - size // 2
+        return values * ((first + size).clamp(max=c) - first.clamp(min=0))
+    wide = pad(values, (before, size - 1 - before))
+    if size > 16:
+        return wide.unfold(1, size, 1).sum(2)
+    total = wide[:, :c]
+    for j in range(1, size):
+        total = total + wide[:, j : j + c]
+    return total
 
 
-def _rows(x: Tensor) -> Tensor:
-    """(N, C, ...) as rows of channels, (positions, C): a view where x is channels-last."""
-    return x.movedim(1, -1).reshape(-1, x.shape[1])
+def _rows(x: Tensor, groups: int) -> Tensor:
+    """(N, C, ...) as contiguous rows of the channels of a group: a view where x is channels-last."""
+    return x.movedim(1, -1).reshape(-1, x.shape[1] // groups).contiguous()
 
 
 def _unrows(rows: Tensor, like: Tensor) -> Tensor:
     n, c, *space = like.shape
     return rows.view(n, *space, c).movedim(-1, 1)
-
-
-def _pieces(rows: Tensor) -> tuple[Tensor, ...]:
-    whole = rows.device.type != "cpu" or torch.compiler.is_compiling()
-    return (rows,) if whole else rows.split(CHUNK)
