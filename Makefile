@@ -46,7 +46,7 @@ format: $(DONE) ## put the style right
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(DONE) ## measure the loader against torchvision's, on this machine
+bench: $(DONE) ## measure LRN, the step and the loader against the usual way, on this machine
 	$(BIN)/python benchmark.py $(ARGS)
 
 tensorboard: $(DONE) ## look at every run, in the browser

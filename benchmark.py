@@ -1,20 +1,27 @@
-"""Measures this template against the usual way, on this machine: python benchmark.py data --photos FOLDER"""
+"""Measures this template against the usual way, on this machine: python benchmark.py [lrn] [step] [data] [limits]"""
 
 import argparse
 import json
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+PARTS = ("lrn", "step", "data", "limits")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="data", help="what to measure; everything if left out")
-    parser.add_argument("--photos", type=Path, help="a folder of JPEG photographs; made-up pictures if left out")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; everything if left out")
+    parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up pictures if left out")
     parser.add_argument("--json", type=Path, help="a file for the rows")
+    parser.add_argument(
+        "--give-back", action="store_true", help="freed memory goes back to the kernel, as glibc has it"
+    )
     options = parser.parse_args()
-    if unknown := set(options.parts) - {"data"}:
-        parser.error(f"{', '.join(unknown)}: there is only data to measure")
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"{', '.join(sorted(unknown))}: must be among {', '.join(PARTS)}")
     if options.photos and not options.photos.is_dir():
         parser.error(f"--photos {options.photos}: no such folder")
     if options.photos and len([p for p in options.photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")]) < 2:
@@ -22,17 +29,47 @@ def main() -> None:
 
     import torch
 
-    from alexnet.bench.data import measure
     from alexnet.bench.measure import table
+    from alexnet.memory import keep_freed_memory
 
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    kept = not options.give_back and keep_freed_memory()
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"freed memory {'kept' if kept else 'given back'}"
+    )
     rows = []
-    for row in measure(options.photos):
-        rows.append(row)
-        print(f"{row.name}: {row.ratio:.2f} times", flush=True)
-    print(table(rows))
+    for part in PARTS:
+        if part in (options.parts or PARTS):
+            for row in measure(part, options.photos):
+                rows.append(row)
+                print(f"{row.name}: {row.ratio:.2f} times", flush=True)
+    if rows:
+        print(table(rows))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+
+
+def measure(part: str, photos: Path | None) -> Iterator[Any]:
+    if part == "limits":
+        import torch
+
+        from alexnet.bench.limits import copy_rate, matmul_rate
+
+        for dtype in (torch.float32, torch.bfloat16):
+            print(f"matmul {str(dtype)[6:]}: {matmul_rate(dtype) / 1e9:,.0f} GFLOP/s", flush=True)
+        print(f"copy: {copy_rate() / 1e9:.1f} GB/s, read and written", flush=True)
+    elif part == "lrn":
+        from alexnet.bench import lrn
+
+        yield from lrn.measure()
+    elif part == "step":
+        from alexnet.bench import step
+
+        yield from step.measure()
+    else:
+        from alexnet.bench import data
+
+        yield from data.measure(photos)
 
 
 if __name__ == "__main__":

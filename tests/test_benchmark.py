@@ -1,10 +1,25 @@
 """benchmark.py as a user types it; what it measures is tested in tests/bench."""
 
+import platform
+import re
 import sys
 
 from tests.conftest import program
 
 
 def test_mistakes() -> None:
-    for arguments, message in ((("speed",), "speed: there is only data"), (("--photos", "/none"), "no such folder")):
+    for arguments, message in (
+        (("speed",), "speed: must be among lrn, step, data, limits"),
+        (("--photos", "/none"), "no such folder"),
+    ):
         assert message in program(sys.executable, "benchmark.py", *arguments, code=2).stderr
+
+
+def test_the_limits_of_the_machine() -> None:
+    for arguments, said in (
+        ((), "kept" if platform.libc_ver()[0] == "glibc" else "given back"),
+        (("--give-back",), "given back"),
+    ):
+        out = program(sys.executable, "benchmark.py", "limits", *arguments).stdout
+        assert f"freed memory {said}" in out
+        assert re.search(r"matmul float32: [\d,]+ GFLOP/s\nmatmul bfloat16: [\d,]+ GFLOP/s\ncopy: [\d.]+ GB/s", out)

@@ -28,7 +28,7 @@ def test_freed_memory_is_not_faulted_in_anew() -> None:
         said, count = done.stdout.split()
         assert said == str(on or None)
         faults.append(int(count))
-    assert faults[0] < 100 < faults[1], "ten times 64 MB are 164,000 pages of 4 KB, fewer where they are huge"
+    assert 2 * faults[0] < faults[1], "ten times 64 MB are 164,000 pages of 4 KB, fewer where they are huge"
 
 
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

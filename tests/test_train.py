@@ -50,7 +50,8 @@ MISTAKES = {
     "modle=alexnet": "modle: no such key. Did you mean model?",
     "+model.lrm=false": "model.lrm: no such key. Did you mean model.lrn?",
     "optimiser.lr=1": "optimiser.lr: no such key. Did you mean optimizer?",
-    "model=alexnt": "model=alexnt: must be one of alexnet, alexnet_2012, alexnet_torchvision. Did you mean alexnet?",
+    "model=alexnt": "model=alexnt: must be one of alexnet, alexnet_2012, alexnet_torchvision, cifar, lenet, "
+    "tutorial_net. Did you mean alexnet?",
     "model=null": "Config group override must be",
     "model.lrn": "Error parsing override 'model.lrn'",
     "model.num_classes=3": "model.num_classes=3: the data have 10; leave it to them",

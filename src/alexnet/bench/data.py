@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from alexnet.bench.limits import copy_rate
 from alexnet.bench.measure import Row, compare
 from alexnet.data import Augment, PictureData
 from alexnet.data.packed import pack_on_disk
@@ -38,7 +38,7 @@ def measure(photos: Path | None, count: int = 2000, rounds: int = 5) -> Iterator
         loader = DataLoader(peer, 128, shuffle=True, num_workers=CORES, persistent_workers=True)
         through_peer = partial(_through, loader)
         window = 227 * 227 * 3
-        yield versus("loader_crops", "images/s", partial(_crops, data), through_peer, _copy_rate() / (2 * window))
+        yield versus("loader_crops", "images/s", partial(_crops, data), through_peer, copy_rate() / (2 * window))
         yield versus("loader_batches", "images/s", partial(_ready, data), through_peer)
         yield versus("cifar_batches", "images/s", *_cifar())
         yield versus("packing", "images/s", *_packing(root, cache))
@@ -133,15 +133,3 @@ def _scaled(photos: Path | None, root: Path, count: int) -> None:
     for i in range(len(scaled), count):
         source = scaled[i % len(scaled)]
         shutil.copy(source, source.with_name(f"{i}.jpg"))
-
-
-def _copy_rate() -> float:
-    """Bytes read plus bytes written per second, copying 256 MB with every core."""
-    a, b = torch.empty(2, 2**28, dtype=torch.uint8)
-    b.copy_(a)
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        b.copy_(a)
-        times.append(time.perf_counter() - begin)
-    return 2 * a.numel() / sorted(times)[2]
