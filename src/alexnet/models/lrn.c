@@ -11,7 +11,7 @@
 #define BLOCK 512   /* floats worked on at a time, where a row is shorter */
 
 #define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) /* one file for every machine of a cluster */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(ONE_MACHINE) /* a cluster's: one file */
 #define ANY_MACHINE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), noinline))
 #else
 #define ANY_MACHINE __attribute__((noinline))
