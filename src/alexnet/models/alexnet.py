@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from alexnet.checks import flag, integer, number, one_of
 from alexnet.models.init import init_weights, kaiming
 from alexnet.models.lrn import LocalResponseNorm, make_norm
-from alexnet.models.network import ACTIVATIONS, Network, check_input, sequential
+from alexnet.models.network import ACTIVATIONS, Network, sequential
 from alexnet.models.towers import check_devices, split
 
 
@@ -185,9 +185,7 @@ class AlexNet(Network):
         self.variant |= {key: value for key, value in others.items() if value not in ("paper", False)}
 
     def forward(self, x: Tensor) -> Tensor:
-        check_input(x, self.input_shape)
-        logits: Tensor = self.classifier(self.features(x))
-        return logits.to(x.device)
+        return super().forward(x).to(x.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AlexNet":
         return super()._apply((lambda t: fn(t).to(t.device)) if self.divided else fn, recurse)

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from alexnet.checks import flag, integer, one_of
 from alexnet.models.init import init_weights, kaiming
 from alexnet.models.lrn import WINDOWS, make_norm
-from alexnet.models.network import ACTIVATIONS, Network, check_input, sequential
+from alexnet.models.network import ACTIVATIONS, Network, sequential
 
 
 class CifarNet(Network):
@@ -86,11 +86,6 @@ class CifarNet(Network):
         init_weights(self, rule)
         self.variant = {"activation": activation, "overlapping_pooling": overlap, "lrn": lrn}
         self.variant |= constants if lrn else {}
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input(x, self.input_shape)
-        logits: Tensor = self.classifier(self.features(x))
-        return logits
 
 
 def _file(name: str, layer: nn.Module) -> tuple[float, float]:

@@ -1,10 +1,10 @@
 """LeNet-5 (LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998), as the slides draw it."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from alexnet.checks import integer, one_of
 from alexnet.models.init import init_weights, kaiming
-from alexnet.models.network import ACTIVATIONS, Network, check_input, sequential
+from alexnet.models.network import ACTIVATIONS, Network, sequential
 
 
 class LeNet(Network):
@@ -57,8 +57,3 @@ class LeNet(Network):
         )
         init_weights(self, kaiming)
         self.variant = {"activation": activation}
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input(x, self.input_shape)
-        logits: Tensor = self.classifier(self.features(x))
-        return logits

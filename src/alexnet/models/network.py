@@ -19,14 +19,23 @@ EXTRA = "_extra_state"  # torch's key of what get_extra_state gives
 class Network(nn.Module):
     """A network that knows its input, and refuses weights that were trained in another variant.
 
+    It is `features`, then `classifier`, unless it has a `forward` of its own.
+
     Attributes:
         input_shape: (C, H, W).
         variant: settings that the weights alone do not show, since a network without LRN has the same keys and shapes
             as one with it. They lie in the state dict, as extra state.
     """
 
+    features: nn.Sequential
+    classifier: nn.Sequential
     input_shape: tuple[int, int, int]
     variant: dict[str, Any]
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input(x, self.input_shape)
+        logits: Tensor = self.classifier(self.features(x))
+        return logits
 
     def get_extra_state(self) -> dict[str, Any]:
         return self.variant

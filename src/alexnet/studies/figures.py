@@ -2,7 +2,6 @@
 and read by the colour-blind.
 """
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 
 from alexnet.studies.compare import Comparison
 from alexnet.studies.gradients import Norms
-from alexnet.studies.runs import Arm
+from alexnet.studies.runs import Arm, Run
 
 # Okabe and Ito's, which the colour-blind tell apart, with a line style each
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -102,7 +101,7 @@ def _pairs(found: Comparison) -> Figure | None:
 
 def _curves(arms: Sequence[Arm]) -> Figure | None:
     """From the metrics.csv of each run, which logger=csv leaves."""
-    curves = {arm.name: [c for run in arm.runs.values() if len(c := _curve(run.folder))] for arm in arms}
+    curves = {arm.name: [c for run in arm.runs.values() if len(c := _curve(run))] for arm in arms}
     curves = {name: found for name, found in curves.items() if found}
     if not curves or max(len(c) for found in curves.values() for c in found) < 2:
         return None
@@ -119,12 +118,8 @@ def _curves(arms: Sequence[Arm]) -> Figure | None:
     return figure
 
 
-def _curve(folder: Path) -> np.ndarray:
-    try:
-        with (folder / "metrics.csv").open() as file:
-            return np.array([float(row["val/top1"]) for row in csv.DictReader(file) if row.get("val/top1")])
-    except OSError:
-        return np.array([])
+def _curve(run: Run) -> np.ndarray:
+    return np.array([float(row["val/top1"]) for row in run.logged if row.get("val/top1")])
 
 
 def _gradients(norms: Norms) -> Figure | None:

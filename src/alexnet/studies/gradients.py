@@ -1,12 +1,10 @@
 """How much of the error arrives at each layer, by the gradient norms that callbacks=gradients logs."""
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from alexnet.studies.runs import Arm
+from alexnet.studies.runs import Arm, Run
 from alexnet.studies.words import table
 
 WORTH = 3.0  # times as much shrinking in one arm as in another is worth showing
@@ -21,7 +19,7 @@ def gradient_norms(arms: Sequence[Arm]) -> Norms:
     """
     found: Norms = {}
     for arm in arms:
-        runs = [norms for run in arm.runs.values() if (norms := _first_epoch(run.folder))]
+        runs = [norms for run in arm.runs.values() if (norms := _first_epoch(run))]
         if runs:
             found[arm.name] = {layer: float(np.mean([norms.get(layer, np.nan) for norms in runs])) for layer in runs[0]}
     shares = [share(norms) for norms in found.values()]
@@ -47,12 +45,8 @@ def lines(found: Norms) -> list[str]:
     return ["", said, "", *table(["arm", *layers, "first / last"], rows)]
 
 
-def _first_epoch(folder: Path) -> dict[str, float]:
-    try:
-        with (folder / "metrics.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if row.get("epoch") == "0"]
-    except OSError:
-        return {}
+def _first_epoch(run: Run) -> dict[str, float]:
+    rows = [row for row in run.logged if row.get("epoch") == "0"]
     keys = sorted(key for key in (rows[0] if rows else ()) if key.startswith(PREFIX))
     values = {key: [float(row[key]) for row in rows if row[key]] for key in keys}
     norms = {key.partition("_")[2]: float(np.mean(seen)) for key, seen in values.items() if seen}

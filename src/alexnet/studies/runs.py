@@ -1,5 +1,6 @@
 """Runs as they lie in their folders, and the arms that they make together."""
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,15 @@ class Run:
         """The figure of the best epoch, as test/top1; nan where there is none."""
         split, figure = metric.split("/")
         return float(self.metrics.get(split, {}).get(figure, np.nan))
+
+    @cached_property
+    def logged(self) -> list[dict[str, str]]:
+        """The rows of the metrics.csv that logger=csv leaves; none without."""
+        try:
+            with (self.folder / "metrics.csv").open() as file:
+                return list(csv.DictReader(file))
+        except OSError:
+            return []
 
     def right(self, metric: str) -> NDArray[np.bool_] | None:
         """Of every test picture, whether it is right by test/top1 or test/top5; None where that is not known."""

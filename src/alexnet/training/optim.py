@@ -181,6 +181,7 @@ def by_hand(
     """
     if not isinstance(changes, list | tuple) or not changes:
         raise ValueError(f"changes={changes}: must be a list of {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
+    names = [name for group in optimizer.param_groups for name in group.get("param_names", ())]
     for i, change in enumerate(changes):
         if not isinstance(change, Mapping) or set(change) != {"after", "of", "times"}:
             raise ValueError(f"changes.{i}={change}: must be {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
@@ -188,9 +189,7 @@ def by_hand(
             raise ValueError(f"changes.{i}.of={change['of']}: must be a pattern, such as '*.weight'")
         integer(f"changes.{i}.after", change["after"], 0)
         number(f"changes.{i}.times", change["times"], 0, MOST)
-    names = [name for group in optimizer.param_groups for name in group.get("param_names", ())]
-    for i, change in enumerate(changes):
-        if not fnmatch.filter(names, change["of"]):
+        if not any(fnmatch.fnmatchcase(name, change["of"]) for name in names):
             raise ValueError(f"changes.{i}.of={change['of']}: fits none of {', '.join(names)}")
 
     whole, rates = list(optimizer.param_groups), []

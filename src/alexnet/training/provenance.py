@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
 
 
-def origin(keeps_memory: bool = False) -> dict[str, Any]:
+def origin(keeps_memory: bool) -> dict[str, Any]:
     """The command, the code's state, the machine and every package's version, as plain values."""
     cuda = torch.cuda.is_available()
     return {
