@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from alexnet import load
 from alexnet.checks import UserError
@@ -233,6 +233,21 @@ def test_runs_leave_the_log_handlers_as_few_as_they_found_them(run: Callable) ->
     for _ in range(3):
         run()
     assert len(logging.getLogger("alexnet").handlers) <= 1
+
+
+def test_exact_and_fast(run: Callable) -> None:
+    """exact: float32, and bit for bit the same again. fast: the precision that this machine is fastest in."""
+    (one, _), (again, _) = (run("trainer=exact") for _ in range(2))
+    exact = OmegaConf.load(one / "config.yaml").trainer
+    assert exact.precision == "32-true"
+    assert exact.deterministic is True
+    assert not torch.backends.cudnn.allow_tf32
+    assert equal(weights(one), weights(again))
+    folder, _ = run("trainer=fast")
+    fast = OmegaConf.load(folder / "config.yaml").trainer
+    assert fast.precision == ("bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true")
+    assert fast.benchmark is True
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_compiled_checkpoints_have_the_same_keys(run: Callable) -> None:

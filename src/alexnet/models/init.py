@@ -55,14 +55,18 @@ def paired(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """The network that `make` gives, each parameter drawn from a stream of (seed, its own name).
 
     Torch initialises layers one after the other from one generator, so that a layer more changes the weights of all
-    that follow. So the network is made twice: once to see which parameter every draw is for, and once more with the
-    draws of each parameter from its own stream. How the weights are distributed remains the network's own matter.
+    that follow. So the network is made twice: once to see which parameter every draw is for, and, if there was any,
+    once more with the draws of each parameter from its own stream. How the weights are distributed remains the
+    network's own matter.
     A draw that ends in no parameter comes from the generator as torch.manual_seed(seed) sets it.
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         with _Watch() as watch:
-            names = watch.names(make())
+            network = make()
+        names = watch.names(network)
+        if not any(names):  # it has drawn for each parameter itself, as init_weights does
+            return network
         torch.manual_seed(seed)
         with _Redraw(seed, names):
             return make()
