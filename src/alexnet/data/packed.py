@@ -217,10 +217,10 @@ def _pack(
     jobs = _jobs(source)
     n = len(jobs)
     images = allocate((n, size, size, channels))
-    total, products = np.zeros((n, channels)), np.zeros((n, channels, channels))
+    products = np.zeros((n, channels, channels))
     digests = np.zeros((n, 32), np.uint8)
     training, sums = source.splits["train"], threading.local()
-    images_sums: list[NDArray[np.int64]] = []  # one of each thread: whole numbers, which add up in any order
+    images_sums: list[NDArray[np.uint32]] = []  # one of each thread: whole numbers, which add up in any order
     broken: dict[int, str] = {}
 
     def work(row: int) -> None:
@@ -230,10 +230,10 @@ def _pack(
         except (OSError, RuntimeError) as error:
             broken[row] = printable(f"{split.names[i]}: {error}")
             return
-        total[row], products[row] = _sums(torch.from_numpy(images[row]))
         if split is training:
+            products[row] = _products(torch.from_numpy(images[row]))
             if not hasattr(sums, "image"):
-                sums.image = np.zeros((size, size, channels), np.int64)
+                sums.image = np.zeros((size, size, channels), np.uint32)  # holds 16 million pictures
                 images_sums.append(sums.image)
             np.add(sums.image, images[row], out=sums.image)
         digests[row] = np.frombuffer(hashlib.sha256(images[row].data).digest(), np.uint8)
@@ -268,11 +268,11 @@ def _pack(
     if not len(rows):
         raise UserError(f"data: none of the {n} pictures can be read")
     pixels = len(rows) * size * size
-    mean = total[rows].sum(0) / pixels / 255
+    images_sum: NDArray[np.int64] = np.sum(np.stack(images_sums), 0, dtype=np.int64)
+    mean = images_sum.sum((0, 1)) / pixels / 255
     covariance = products[rows].sum(0) / pixels / 255**2 - np.outer(mean, mean)
     about = About(source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing)
-    mean_image = (np.sum(images_sums, 0) / len(rows)).astype(np.float32)
-    return Packed(splits, about, names, mean_image)
+    return Packed(splits, about, names, (images_sum / len(rows)).astype(np.float32))
 
 
 def _jobs(source: Source) -> list[tuple[Split, int]]:
@@ -280,15 +280,13 @@ def _jobs(source: Source) -> list[tuple[Split, int]]:
     return [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
 
 
-def _sums(picture: torch.Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums over the pixels of uint8 (size, size, C): of x, (C), and of x x^T, (C, C).
+def _products(picture: torch.Tensor) -> NDArray[np.float64]:
+    """Of uint8 (size, size, C): the sum over the pixels of x x^T, (C, C).
 
     Eight pixels are taken as one row, of whose 8C x 8C products the diagonal blocks count: matrix multiplication is
     slow at matrices of 3 columns.
     """
     size, _, c = picture.shape
-    x = picture.float()
     pixels = 8 if size % 8 == 0 else 1
-    rows = x.view(-1, pixels * c)
-    products = (rows.T @ rows).double().view(pixels, c, pixels, c).diagonal(dim1=0, dim2=2).sum(-1)
-    return x.view(size, -1).sum(0).double().view(size, c).sum(0).numpy(), products.numpy()
+    rows = picture.view(-1, pixels * c).float()
+    return (rows.T @ rows).double().view(pixels, c, pixels, c).diagonal(dim1=0, dim2=2).sum(-1).numpy()
