@@ -57,8 +57,7 @@ def paired(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     Torch initialises layers one after the other from one generator, so that a layer more changes the weights of all
     that follow. So the network is made twice: once to see which parameter every draw is for, and, if there was any,
     once more with the draws of each parameter from its own stream. How the weights are distributed remains the
-    network's own matter.
-    A draw that ends in no parameter comes from the generator as torch.manual_seed(seed) sets it.
+    network's own matter. A draw that ends in no parameter comes from the generator as torch.manual_seed(seed) sets it.
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)

@@ -152,8 +152,6 @@ def try_trainer(cfg: DictConfig) -> Trainer:
             number("gradient_clip_val", cfg.trainer.gradient_clip_val, 0)
         auto = one_of("precision", cfg.trainer.precision, PRECISIONS) == "auto"
     cfg.trainer.precision = "32-true" if auto else cfg.trainer.precision
-    # Of float32, TensorFloat-32 keeps 10 bits of 23; cuDNN takes it unless told not to.
-    torch.backends.cudnn.allow_tf32 = not cfg.trainer.get("deterministic", False)
     # An allocation of one SLURM task, a submitit job among them, holds one process: its ranks are the run's to start.
     alone = not TorchElasticEnvironment.detect() and SLURMEnvironment.detect() and os.environ["SLURM_NTASKS"] == "1"
     plugins = [LightningEnvironment()] if alone else []
