@@ -18,7 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+from tests import forked
+from tests.forked import ROOT
+
 SMOKE = ("experiment=smoke", "model.width=0.125")
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Once = Callable[[str, Callable[[Path], object]], Path]
@@ -29,14 +31,22 @@ def program(*command: str, code: int | None = 0, cwd: Path = ROOT, **env: str) -
     done = subprocess.run(
         command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300, check=False
     )
-    assert code is None or done.returncode == code, (
-        f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}"
-    )
-    return done
+    return _ended(done, code)
+
+
+def quick(*command: str, code: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same for `python COMMAND...`, in a process of its own that need not import torch first: tests.forked."""
+    return _ended(forked.run(*command, timeout=300, env={**os.environ, **env}), code)
 
 
 def train_py(*arguments: str, code: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    return program(sys.executable, "train.py", *arguments, code=code, **env)
+    return quick("train.py", *arguments, code=code, **env)
+
+
+def _ended(done: subprocess.CompletedProcess[str], code: int | None) -> subprocess.CompletedProcess[str]:
+    said = f"{done.args} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    assert code is None or done.returncode == code, said
+    return done
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -65,7 +75,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 @pytest.fixture(scope="session")
 def smoke(once: Once) -> Path:
     """The folder of one `python train.py experiment=smoke`, which several tests read."""
-    outputs = once("smoke", lambda path: train_py(*SMOKE, f"outputs={path}"))
+    outputs = once("smoke", lambda path: program(sys.executable, "train.py", *SMOKE, f"outputs={path}"))
     (folder,) = (outputs / "smoke").iterdir()
     return folder
 

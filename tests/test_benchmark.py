@@ -2,9 +2,8 @@
 
 import platform
 import re
-import sys
 
-from tests.conftest import program
+from tests.conftest import quick
 
 
 def test_mistakes() -> None:
@@ -12,7 +11,7 @@ def test_mistakes() -> None:
         (("speed",), "speed: must be among lrn, step, data, limits"),
         (("--photos", "/none"), "no such folder"),
     ):
-        assert message in program(sys.executable, "benchmark.py", *arguments, code=2).stderr
+        assert message in quick("benchmark.py", *arguments, code=2).stderr
 
 
 def test_the_limits_of_the_machine() -> None:
@@ -20,6 +19,6 @@ def test_the_limits_of_the_machine() -> None:
         ((), "kept" if platform.libc_ver()[0] == "glibc" else "given back"),
         (("--give-back",), "given back"),
     ):
-        out = program(sys.executable, "benchmark.py", "limits", *arguments).stdout
+        out = quick("benchmark.py", "limits", *arguments).stdout
         assert f"freed memory {said}" in out
         assert re.search(r"matmul float32: [\d,]+ GFLOP/s\nmatmul bfloat16: [\d,]+ GFLOP/s\ncopy: [\d.]+ GB/s", out)

@@ -1,15 +1,14 @@
 """prepare.py as a user types it."""
 
-import sys
 from pathlib import Path
 
 from PIL import Image
 
-from tests.conftest import program
+from tests.conftest import quick
 
 
 def prepare(*arguments: str, code: int = 0) -> str:
-    done = program(sys.executable, "prepare.py", *arguments, code=code)
+    done = quick("prepare.py", *arguments, code=code)
     return done.stdout if code == 0 else done.stderr
 
 

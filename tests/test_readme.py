@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import ROOT, program, train_py
+from tests.conftest import ROOT, program, quick, train_py
 from tests.studies.fakes import fake_run
 
 README = (ROOT / "README.md").read_text()
@@ -58,13 +58,13 @@ def test_report_lines(line: str, tmp_path: Path) -> None:
         fake_run(tmp_path / str(seed), seed, np.arange(100) < 90 + seed)
     *command, folder = shlex.split(line)[1:]
     assert folder == "outputs/study/lrn-digits-alexnet"
-    assert program(sys.executable, *command, str(tmp_path)).stdout.splitlines()[-1] == f"report {tmp_path}/report.md"
+    assert quick(*command, str(tmp_path)).stdout.splitlines()[-1] == f"report {tmp_path}/report.md"
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python prepare.py")])
 def test_prepare_lines(line: str, pictures: Path, tmp_path: Path) -> None:
     arguments = shlex.split(line.replace("monkeys", str(pictures)))[2:]
-    assert "sheet" in program(sys.executable, "prepare.py", *arguments, f"outputs={tmp_path}").stdout
+    assert "sheet" in quick("prepare.py", *arguments, f"outputs={tmp_path}").stdout
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make")])

@@ -297,7 +297,7 @@ def interrupted(*arguments: str, at: str, number: int) -> tuple[int, str]:
         if line.startswith(at):
             process.send_signal(number)
             break
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     return process.returncode, said
 
 

@@ -98,7 +98,7 @@ def test_a_study_that_is_interrupted_is_reported(tmp_path: Path) -> None:
     while not (second / "run.json").exists():
         time.sleep(0.05)
     study.send_signal(signal.SIGINT)
-    out, err = study.communicate(timeout=60)
+    out, err = study.communicate(timeout=300)
     assert study.returncode == 130
     assert err == f"interrupted; what is done is in {second}\n"
     assert json.loads((second / "run.json").read_text())["state"] == "interrupted"

@@ -1,6 +1,5 @@
 """Questions as files, and the runs that they become."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from omegaconf import OmegaConf
 
 from alexnet.checks import UserError
 from alexnet.studies.study import arms_of, check_study
-from tests.conftest import ROOT, Once, program, train_py
+from tests.conftest import ROOT, Once, train_py
 
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
 TINY = (
@@ -24,26 +23,20 @@ def runs(folder: Path, study: str) -> list[dict]:
     return [yaml.safe_load((path.parent / "config.yaml").read_text()) for path in found]
 
 
-def run_studies(once: Once, name: str) -> Path:
-    """The outputs of every second study, `name` among them, run by one process, which imports torch once. What they
-    say is in said.txt.
-    """
-    half = STUDIES.index(name) % 2  # each of two workers can have one
+def run_study(once: Once, name: str) -> Path:
+    """The outputs of a study with one seed and few pictures. What it says is in said.txt."""
 
     def run(path: Path) -> None:
-        loop = "import runpy, sys\n"
-        for study in STUDIES[half::2]:
-            width = "0.125,0.25" if study == "width" else "0.125"
-            line = [f"study={study}", f"model.width={width}", "seed=7", "after=none", *TINY, f"outputs={path}"]
-            loop += f"sys.argv = {['train.py', *line]}\nrunpy.run_path('train.py', run_name='__main__')\n"
-        (path / "said.txt").write_text(program(sys.executable, "-c", loop).stdout)
+        width = "0.125,0.25" if name == "width" else "0.125"
+        line = (f"study={name}", f"model.width={width}", "seed=7", "after=none", *TINY, f"outputs={path}")
+        (path / "said.txt").write_text(train_py(*line).stdout)
 
-    return once(f"studies{half}", run)
+    return once(f"study_{name}", run)
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_runs(name: str, once: Once) -> None:
-    outputs = run_studies(once, name)
+    outputs = run_study(once, name)
     study = yaml.safe_load((ROOT / "conf" / "study" / f"{name}.yaml").read_text())
     varied = study["hydra"]["sweeper"]["params"]
     assert next(iter(varied)) == "seed", "seeds vary slowest"

@@ -29,7 +29,7 @@ def run_with_one_and_two(path: Path) -> None:
     a rank has none.
     """
     for name, ranks in (("one", ()), ("two", DDP)):
-        done = train_py(
+        done = program(sys.executable, "train.py",
             *SMOKE, "model.dropout=0", "model.activation=tanh", "data.fraction=0.06", "data.batch_size=4",
             "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0",
             "optimizer.lr=0.001", "trainer.accelerator=cpu", "trainer.precision=32-true", *ranks,
@@ -139,7 +139,9 @@ def left(mark: str) -> list[str]:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 def test_a_rank_that_fails_ends_its_job_and_no_other(bad: tuple, tmp_path: Path) -> None:
     overrides, env = bad
-    done = train_py(
+    done = program(
+        sys.executable,
+        "train.py",
         "-m",
         "after=none",
         "+callbacks.bad.how=raise,kill,leave,none",
@@ -163,7 +165,7 @@ def test_a_rank_that_fails_ends_its_job_and_no_other(bad: tuple, tmp_path: Path)
 
 def test_a_rank_that_fails_when_all_is_written_fails_nothing(bad: tuple, tmp_path: Path) -> None:
     overrides, env = bad
-    done = train_py(*overrides, "+callbacks.bad.how=late", f"outputs={tmp_path}/o", **env)
+    done = program(sys.executable, "train.py", *overrides, "+callbacks.bad.how=late", f"outputs={tmp_path}/o", **env)
     assert "rank 1 ended with an error after the run was done: Signal 6 (SIGABRT)" in done.stdout
     assert "test top-1 accuracy" in done.stdout
     assert not done.stderr
@@ -189,7 +191,7 @@ def test_signals_leave_no_rank_behind(number: int, code: int, more: list[str], t
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=300)
     end = time.monotonic() + 10
     while left(str(tmp_path)) and time.monotonic() < end:
         time.sleep(0.1)
@@ -228,7 +230,12 @@ def together(commands: list[list[str]], environments: list[dict[str, str]]) -> l
         )
         for command, env in zip(commands, environments, strict=True)
     ]
-    ended = [(process.communicate(timeout=120), process.returncode) for process in processes]
+    try:
+        ended = [(process.communicate(timeout=300), process.returncode) for process in processes]
+    except subprocess.TimeoutExpired:
+        for process in processes:
+            process.kill()
+        pytest.fail("\n".join(f"{process.args}:\n{process.communicate()}" for process in processes))
     assert [code for _, code in ended] == [0] * len(commands), ended
     return [out for (out, _), _ in ended]
 
@@ -303,7 +310,7 @@ def test_what_does_not_fit_is_one_line(
 def test_launchers_run_jobs_of_two_ranks(launcher: str, tmp_path: Path) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
     command = ["-m", "model.groups=1,5", f"hydra/launcher={launcher}", "trainer.devices=2", "after=none", *ONCE]
-    done = train_py(*command, f"outputs={tmp_path}", code=1)
+    done = program(sys.executable, "train.py", *command, f"outputs={tmp_path}", code=1)
     (sweep,) = tmp_path.glob("*/*")
     assert [path.parent.name for path in sweep.glob("*/metrics.json")] == ["model.groups=1"]
     run = json.loads((sweep / "model.groups=1" / "run.json").read_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from tests.conftest import Once, train_py
-from tests.studies.test_study import run_studies
+from tests.studies.test_study import run_study
 
 
 def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
 
 
 def test_an_arm_of_a_study_is_repeated_alone(once: Once, tmp_path: Path) -> None:
-    arm = run_studies(once, "lrn_formula") / "study" / "lrn_formula-digits-alexnet" / "tower,seed=7"
+    arm = run_study(once, "lrn_formula") / "study" / "lrn_formula-digits-alexnet" / "tower,seed=7"
     again = train_py(f"reproduce='{arm}'", f"outputs={tmp_path}/again").stdout
     assert again.count("the same\n") == 9
     (folder,) = (tmp_path / "again").glob("*/*")
