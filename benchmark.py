@@ -1,4 +1,4 @@
-"""Measures this template against the usual way, on this machine: python benchmark.py [lrn] [step] [data] [limits]"""
+"""Measures this template against the usual way, on this machine: python benchmark.py [PART ...]"""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-PARTS = ("lrn", "step", "data", "limits")
+PARTS = ("lrn", "step", "data", "train", "limits")
 
 
 def main() -> None:
@@ -66,10 +66,14 @@ def measure(part: str, photos: Path | None) -> Iterator[Any]:
         from alexnet.bench import step
 
         yield from step.measure()
-    else:
+    elif part == "data":
         from alexnet.bench import data
 
         yield from data.measure(photos)
+    else:
+        from alexnet.bench import train
+
+        yield from train.measure()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from tests.conftest import quick
 
 def test_mistakes() -> None:
     for arguments, message in (
-        (("speed",), "speed: must be among lrn, step, data, limits"),
+        (("speed",), "speed: must be among lrn, step, data, train, limits"),
         (("--photos", "/none"), "no such folder"),
     ):
         assert message in quick("benchmark.py", *arguments, code=2).stderr

@@ -1,7 +1,8 @@
 import torch
 from torch import nn
 
-from alexnet.bench.step import flops, measure, transcription
+from alexnet.bench.script import transcription
+from alexnet.bench.step import flops, measure
 from alexnet.models import AlexNet
 
 

@@ -1,5 +1,6 @@
 """How two ways of doing the same thing are timed against each other."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -23,16 +24,29 @@ class Row:
 
 
 def compare(
-    name: str, unit: str, ours: Callable[[], int], peer: Callable[[], int], limit: float | None = None, rounds: int = 5
+    name: str,
+    unit: str,
+    ours: Callable[[], float],
+    peer: Callable[[], float],
+    limit: float | None = None,
+    rounds: int = 5,
+    seconds: float = math.inf,
+    warm: bool = True,
+    timed: bool = False,
 ) -> Row:
-    """Runs both in turn, `rounds` times after one that does not count. Each gives the number of units it has done."""
+    """Runs both in turn, `rounds` times after one that does not count (`warm`), and no more of them once `seconds` are
+    over. Each gives the number of units it has done, or, if it has measured itself (`timed`), of units a second.
+    """  # fmt: skip
     rates: dict[str, list[float]] = {"ours": [], "peer": []}
-    for turn in range(rounds + 1):
+    start = time.perf_counter()
+    for turn in range(rounds + warm):
+        if turn > warm and time.perf_counter() - start > seconds:
+            break
         for side, work in (("ours", ours), ("peer", peer)):
             begin = time.perf_counter()
             done = work()
-            if turn:
-                rates[side].append(done / (time.perf_counter() - begin))
+            if turn or not warm:
+                rates[side].append(done if timed else done / (time.perf_counter() - begin))
     a, b = statistics.median(rates["ours"]), statistics.median(rates["peer"])
     ranges = {side: (min(values), max(values)) for side, values in rates.items()}
     return Row(name, a, b, unit, a / b, limit and a / limit, ranges["ours"], ranges["peer"])

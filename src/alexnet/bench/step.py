@@ -11,6 +11,7 @@ from torchvision.models import alexnet
 
 from alexnet.bench.limits import matmul_rate
 from alexnet.bench.measure import Row, compare
+from alexnet.bench.script import transcription
 from alexnet.models import AlexNet
 from alexnet.models.summary import summarize
 from alexnet.training.optim import sgd
@@ -41,21 +42,6 @@ def flops(network: AlexNet) -> int:
     """Of a step, a picture: forward, and backward twice as much, but no gradient of the picture itself."""
     summary = summarize(network, torch.zeros(1, *network.input_shape))
     return 3 * summary.flops - summary.rows[0].flops
-
-
-def transcription(width: float = 1.0) -> nn.Sequential:
-    """The paper, layer by layer, as PyTorch has the layers. Its LRN divides alpha by n, hence 5e-4."""
-    c1, c2, c3, c4, c5, c6 = (round(width * c) for c in (96, 256, 384, 384, 256, 4096))
-    act, norm, pool = partial(nn.ReLU, inplace=True), partial(nn.LocalResponseNorm, 5, 5e-4, 0.75, 2.0), nn.MaxPool2d
-    return nn.Sequential(
-        nn.Conv2d(3, c1, 11, stride=4), act(), norm(), pool(3, 2),
-        nn.Conv2d(c1, c2, 5, padding=2, groups=2), act(), norm(), pool(3, 2),
-        nn.Conv2d(c2, c3, 3, padding=1), act(),
-        nn.Conv2d(c3, c4, 3, padding=1, groups=2), act(),
-        nn.Conv2d(c4, c5, 3, padding=1, groups=2), act(), pool(3, 2),
-        nn.Flatten(), nn.Linear(36 * c5, c6), act(), nn.Dropout(), nn.Linear(c6, c6), act(), nn.Dropout(),
-        nn.Linear(c6, 1000),
-    )  # fmt: skip
 
 
 def _plain_sgd(network: nn.Module, lr: float) -> SGD:

@@ -1,6 +1,7 @@
 """What watches a run: progress, speed, and a loss that is no number any more."""
 
 import logging
+import math
 import signal
 import sys
 import time
@@ -159,12 +160,16 @@ class StopAtNaN(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss, step = outputs["loss"].detach().float(), trainer.global_step
+        loss, step = outputs["loss"].detach(), trainer.global_step
+        if loss.device.type == "cpu":
+            if not math.isfinite(loss):
+                self._stop(trainer, "training", step, float(loss))
+            return
         if self.first is None:
             self.first = torch.full((2,), -1.0, device=loss.device)
-        found = torch.stack((torch.full_like(loss, step), loss))
+        found = torch.stack((torch.full_like(loss, step), loss)).float()
         self.first = torch.where((self.first[0] < 0) & ~loss.isfinite(), found, self.first)
-        if loss.device.type == "cpu" or step % self.every == 0:
+        if step % self.every == 0:
             self._stop_if_bad(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
