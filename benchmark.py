@@ -16,12 +16,18 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; everything if left out")
     parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up pictures if left out")
     parser.add_argument("--json", type=Path, help="a file for the rows")
+    parser.add_argument("--plot", type=Path, help="a picture of the ratios, .png, .svg or .pdf")
     parser.add_argument(
         "--give-back", action="store_true", help="freed memory goes back to the kernel, as glibc has it"
     )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"{', '.join(sorted(unknown))}: must be among {', '.join(PARTS)}")
+    for name, file in (("--json", options.json), ("--plot", options.plot)):
+        if file and not file.absolute().parent.is_dir():
+            parser.error(f"{name} {file}: no such folder")
+    if options.plot and options.plot.suffix not in (".png", ".svg", ".pdf"):
+        parser.error(f"--plot {options.plot}: must end with .png, .svg or .pdf")
     if options.photos and not options.photos.is_dir():
         parser.error(f"--photos {options.photos}: no such folder")
     if options.photos and len([p for p in options.photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")]) < 2:
@@ -45,6 +51,10 @@ def main() -> None:
                 print(f"{row.name}: {row.ratio:.2f} times", flush=True)
     if rows:
         print(table(rows))
+    if options.plot and rows:
+        from alexnet.bench.plot import plot
+
+        plot(rows, options.plot)
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
@@ -62,6 +72,7 @@ def measure(part: str, photos: Path | None) -> Iterator[Any]:
         from alexnet.bench import lrn
 
         yield from lrn.measure()
+        yield from lrn.measure_beside()
     elif part == "step":
         from alexnet.bench import step
 

@@ -10,6 +10,8 @@ def test_mistakes() -> None:
     for arguments, message in (
         (("speed",), "speed: must be among lrn, step, data, train, limits"),
         (("--photos", "/none"), "no such folder"),
+        (("--json", "/none/rows.json"), "--json /none/rows.json: no such folder"),
+        (("--plot", "picture.doc"), "--plot picture.doc: must end with .png, .svg or .pdf"),
     ):
         assert message in quick("benchmark.py", *arguments, code=2).stderr
 

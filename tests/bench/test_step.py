@@ -8,8 +8,11 @@ from alexnet.models import AlexNet
 
 def test_each_peer_is_measured() -> None:
     rows = list(measure(batch=1, rounds=1, width=1 / 16))
-    assert [row.name for row in rows] == ["step_vs_transcription", "step_vs_torchvision", "lrn_cost"]
-    assert all(row.ours > 0 and row.peer > 0 and row.limit_share > 0 for row in rows)
+    *rates, memory = rows
+    assert [row.name for row in rates] == ["step_vs_transcription", "step_vs_torchvision", "lrn_cost"]
+    assert all(row.ours > 0 and row.peer > 0 and row.limit_share > 0 for row in rates)
+    assert memory.name == "peak_memory"
+    assert all(100 < peak < 2000 for peak in (memory.ours, memory.peer)), "torch alone takes some 300 MB"
 
 
 def test_the_transcription_is_the_same_network() -> None:

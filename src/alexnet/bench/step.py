@@ -1,7 +1,11 @@
 """One training step of AlexNet, against the network written down literally and against torchvision's."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,42 +27,61 @@ def measure(batch: int = 64, rounds: int = 3, width: float = 1.0) -> Iterator[Ro
     """Each in the precision and layout that it would be run in: ours channels-last and, where the processor has it, in
     bfloat16 with fused SGD; the others as they are usually written.
     """
-    x, labels = torch.randn(batch, 3, 227, 227), torch.randint(1000, (batch,))
-    last = x.contiguous(memory_format=torch.channels_last)
-    network = AlexNet(width=width)
-    make = partial(sgd, lr=1e-4, bias_lr=2.0, bias_decay=False)
-    ours = _step(network.to(memory_format=torch.channels_last), make, last, labels, BF16)  # type: ignore[call-overload]
-    limit = matmul_rate(torch.bfloat16 if BF16 else torch.float32) / flops(network)
-    plain = partial(_plain_sgd, lr=1e-4)
-    yield compare(
-        "step_vs_transcription", "images/s", ours, _step(transcription(width), plain, x, labels), limit, rounds
-    )
-    yield compare("step_vs_torchvision", "images/s", ours, _step(alexnet(), plain, x, labels), limit, rounds)
-    without = AlexNet(width=width, lrn=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    yield compare("lrn_cost", "images/s", ours, _step(without, make, last, labels, BF16), limit, rounds)
+    mine = ours(batch, width)
+    limit = matmul_rate(torch.bfloat16 if BF16 else torch.float32) / flops(AlexNet(width=width))
+    against = partial(compare, unit="images/s", ours=mine, limit=limit, rounds=rounds)
+    yield against("step_vs_transcription", peer=transcribed(batch, width))
+    yield against("step_vs_torchvision", peer=_plain(alexnet(), batch))
+    yield against("lrn_cost", peer=ours(batch, width, lrn=False))
+    if Path("/proc/self/status").exists():
+        yield _peak_memory(batch, width)
+
+
+def ours(batch: int, width: float = 1.0, lrn: bool = True) -> Callable[[], int]:
+    """A training step of so many pictures, which gives their number."""
+    network = AlexNet(width=width, lrn=lrn).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = sgd(network, lr=1e-4, bias_lr=2.0, bias_decay=False)
+    x, labels = _batch(batch)
+    return partial(_step, network, optimizer, x.contiguous(memory_format=torch.channels_last), labels, BF16)
+
+
+def transcribed(batch: int, width: float = 1.0) -> Callable[[], int]:
+    return _plain(transcription(width), batch)
+
+
+def _plain(network: nn.Module, batch: int) -> Callable[[], int]:
+    return partial(_step, network, SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4), *_batch(batch))
+
+
+def _batch(size: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(size, 3, 227, 227), torch.randint(1000, (size,))
+
+
+def _step(network: nn.Module, optimizer: Optimizer, x: Tensor, labels: Tensor, half: bool = False) -> int:
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        loss = cross_entropy(network(x).float(), labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return len(x)
+
+
+def _peak_memory(batch: int, width: float) -> Row:
+    """Of a process that imports torch and makes five steps, in MB: less is better, and so is a ratio below 1."""
+    peaks = []
+    for side in ("ours", "transcribed"):
+        code = (
+            f"from alexnet.memory import keep_freed_memory; from alexnet.bench.step import {side}\n"
+            f"keep_freed_memory(); step = {side}({batch}, {width}); [step() for _ in range(5)]\n"
+            "print(open('/proc/self/status').read())"  # resource.getrusage counts what forked it, too
+        )
+        status = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        peaks.append(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024)  # type: ignore[index]
+    mine, its = peaks
+    return Row("peak_memory", mine, its, "MB", mine / its, None, (mine, mine), (its, its))
 
 
 def flops(network: AlexNet) -> int:
     """Of a step, a picture: forward, and backward twice as much, but no gradient of the picture itself."""
     summary = summarize(network, torch.zeros(1, *network.input_shape))
     return 3 * summary.flops - summary.rows[0].flops
-
-
-def _plain_sgd(network: nn.Module, lr: float) -> SGD:
-    return SGD(network.parameters(), lr, momentum=0.9, weight_decay=5e-4)
-
-
-def _step(
-    network: nn.Module, make: Callable[[nn.Module], Optimizer], x: Tensor, labels: Tensor, half: bool = False
-) -> Callable[[], int]:
-    optimizer = make(network)
-
-    def step() -> int:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            loss = cross_entropy(network(x).float(), labels)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return len(x)
-
-    return step

@@ -86,8 +86,8 @@ class ImageClassifier(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         seed = stream(self.seed, f"step/{self.current_epoch}/{batch_idx}/{self.global_rank}").initial_seed()
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes longer than LeNet's backward pass: it looks
-        if self.device.type != "cpu":  # for every kind of device, and keeps the stack for one that is not yet used
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every kind of device, up to a ms
+        if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
