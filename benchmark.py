@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-PARTS = ("lrn", "step", "data", "train", "limits")
+PARTS = ("lrn", "step", "data", "train", "limits")  # and gpu, which is left out unless it is named
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; everything if left out")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, gpu; all but gpu if left out")
     parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up pictures if left out")
     parser.add_argument("--json", type=Path, help="a file for the rows")
     parser.add_argument("--plot", type=Path, help="a picture of the ratios, .png, .svg or .pdf")
@@ -21,8 +21,8 @@ def main() -> None:
         "--give-back", action="store_true", help="freed memory goes back to the kernel, as glibc has it"
     )
     options = parser.parse_args()
-    if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"{', '.join(sorted(unknown))}: must be among {', '.join(PARTS)}")
+    if unknown := set(options.parts) - {*PARTS, "gpu"}:
+        parser.error(f"{', '.join(sorted(unknown))}: must be among {', '.join(PARTS)}, gpu")
     for name, file in (("--json", options.json), ("--plot", options.plot)):
         if file and not file.absolute().parent.is_dir():
             parser.error(f"{name} {file}: no such folder")
@@ -35,6 +35,9 @@ def main() -> None:
 
     import torch
 
+    if "gpu" in options.parts and not torch.cuda.is_available():
+        parser.error("gpu: torch finds no CUDA device here")
+
     from alexnet.bench.measure import table
     from alexnet.memory import keep_freed_memory
 
@@ -44,13 +47,17 @@ def main() -> None:
         f"freed memory {'kept' if kept else 'given back'}"
     )
     rows = []
-    for part in PARTS:
+    for part in (*PARTS, "gpu"):
         if part in (options.parts or PARTS):
             for row in measure(part, options.photos):
                 rows.append(row)
                 print(f"{row.name}: {row.ratio:.2f} times", flush=True)
     if rows:
         print(table(rows))
+    if "gpu" in options.parts:
+        from alexnet.bench.gpu import projection
+
+        print("\n".join(projection(rows)))
     if options.plot and rows:
         from alexnet.bench.plot import plot
 
@@ -81,10 +88,17 @@ def measure(part: str, photos: Path | None) -> Iterator[Any]:
         from alexnet.bench import data
 
         yield from data.measure(photos)
-    else:
+    elif part == "train":
         from alexnet.bench import train
 
         yield from train.measure()
+    else:
+        import torch
+
+        from alexnet.bench import gpu
+
+        print(torch.cuda.get_device_name())
+        yield from gpu.measure(torch.device("cuda"))
 
 
 if __name__ == "__main__":

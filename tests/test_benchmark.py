@@ -3,17 +3,25 @@
 import platform
 import re
 
+import pytest
+import torch
+
 from tests.conftest import quick
 
 
 def test_mistakes() -> None:
     for arguments, message in (
-        (("speed",), "speed: must be among lrn, step, data, train, limits"),
+        (("speed",), "speed: must be among lrn, step, data, train, limits, gpu"),
         (("--photos", "/none"), "no such folder"),
         (("--json", "/none/rows.json"), "--json /none/rows.json: no such folder"),
         (("--plot", "picture.doc"), "--plot picture.doc: must end with .png, .svg or .pdf"),
     ):
         assert message in quick("benchmark.py", *arguments, code=2).stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_the_gpu_part_needs_one() -> None:
+    assert "gpu: torch finds no CUDA device here" in quick("benchmark.py", "gpu", code=2).stderr
 
 
 def test_the_limits_of_the_machine() -> None:

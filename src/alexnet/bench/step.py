@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Optimizer
 from torchvision.models import alexnet
 
-from alexnet.bench.limits import matmul_rate
+from alexnet.bench.limits import CPU, matmul_rate
 from alexnet.bench.measure import Row, compare
 from alexnet.bench.script import transcription
 from alexnet.models import AlexNet
@@ -37,28 +37,34 @@ def measure(batch: int = 64, rounds: int = 3, width: float = 1.0) -> Iterator[Ro
         yield _peak_memory(batch, width)
 
 
-def ours(batch: int, width: float = 1.0, lrn: bool = True) -> Callable[[], int]:
+def ours(
+    batch: int, width: float = 1.0, lrn: bool = True, device: torch.device = CPU, compiled: bool = False
+) -> Callable[[], int]:
     """A training step of so many pictures, which gives their number."""
-    network = AlexNet(width=width, lrn=lrn).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = AlexNet(width=width, lrn=lrn).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compiled:
+        network.compile()
     optimizer = sgd(network, lr=1e-4, bias_lr=2.0, bias_decay=False)
-    x, labels = _batch(batch)
-    return partial(_step, network, optimizer, x.contiguous(memory_format=torch.channels_last), labels, BF16)
+    x, labels = _batch(batch, device)
+    half = BF16 if device.type == "cpu" else True
+    return partial(_step, network, optimizer, x.contiguous(memory_format=torch.channels_last), labels, half)
 
 
-def transcribed(batch: int, width: float = 1.0) -> Callable[[], int]:
-    return _plain(transcription(width), batch)
+def transcribed(batch: int, width: float = 1.0, device: torch.device = CPU, half: bool = False) -> Callable[[], int]:
+    return _plain(transcription(width).to(device), batch, device, half)
 
 
-def _plain(network: nn.Module, batch: int) -> Callable[[], int]:
-    return partial(_step, network, SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4), *_batch(batch))
+def _plain(network: nn.Module, batch: int, device: torch.device = CPU, half: bool = False) -> Callable[[], int]:
+    optimizer = SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
+    return partial(_step, network, optimizer, *_batch(batch, device), half)
 
 
-def _batch(size: int) -> tuple[Tensor, Tensor]:
-    return torch.randn(size, 3, 227, 227), torch.randint(1000, (size,))
+def _batch(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.randn(size, 3, 227, 227, device=device), torch.randint(1000, (size,), device=device)
 
 
-def _step(network: nn.Module, optimizer: Optimizer, x: Tensor, labels: Tensor, half: bool = False) -> int:
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+def _step(network: nn.Module, optimizer: Optimizer, x: Tensor, labels: Tensor, half: bool) -> int:
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
         loss = cross_entropy(network(x).float(), labels)
     loss.backward()
     optimizer.step()

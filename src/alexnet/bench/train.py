@@ -17,6 +17,7 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from alexnet.bench import script
+from alexnet.bench.limits import wait
 from alexnet.bench.measure import Row, compare
 from alexnet.training.fit import fit
 from alexnet.training.messages import messages, quiet
@@ -39,7 +40,7 @@ def measure(rounds: int = 3, pictures: int = 512, width: float = 1.0, steps: int
     """pictures: for training, with a quarter of that for validation and for the test. steps: of each loop's epochs."""
     with tempfile.TemporaryDirectory() as temporary:
         photos = Path(temporary, "photos")
-        _make_pictures(photos, pictures)
+        make_pictures(photos, pictures)
         ours = (
             "train.py", "data=folder", f"data.root={photos}", "data.batch_size=64", "trainer.max_epochs=1",
             f"data.cache_dir={temporary}/cache", f"outputs={temporary}/outputs", f"model.width={width}",
@@ -54,10 +55,10 @@ def measure(rounds: int = 3, pictures: int = 512, width: float = 1.0, steps: int
         settings += (f"model.width={width}",) if name == "alexnet" else ()
         every = (*STEPS_ALONE, *settings)
         loop = partial(compare, rounds=rounds, timed=True, seconds=30)
-        yield loop(f"loop_{name}", "images/s", partial(_lightning, every), partial(_bare, every))
+        yield loop(f"loop_{name}", "images/s", partial(lightning, every), partial(_bare, every))
 
 
-def _make_pictures(folder: Path, count: int) -> None:
+def make_pictures(folder: Path, count: int) -> None:
     """JPEGs of 256 x 256 in two classes: so many to train on, a quarter of that for validation and for the test."""
     draw = np.random.default_rng(0)
     for split, n in (("train", count), ("val", count // 4), ("test", count // 4)):
@@ -76,7 +77,7 @@ def _whole(images: int, *command: str) -> int:
     return images
 
 
-def _lightning(overrides: tuple[str, ...]) -> float:
+def lightning(overrides: tuple[str, ...]) -> float:
     """Images per second of the training steps of a run with its loggers, callbacks and figures."""
     with tempfile.TemporaryDirectory() as folder:
         cfg, parts = _parts(*overrides, f"folder={folder}", f"outputs={folder}")
@@ -118,8 +119,7 @@ def _bare(overrides: tuple[str, ...]) -> float:
             n += len(y)
             if n == steps * data.batch_size:
                 break
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait(device)
         images, seconds = images + n, seconds + time.perf_counter() - begin
     return images / seconds
 
@@ -131,7 +131,7 @@ def _parts(*overrides: str) -> tuple[DictConfig, Parts]:
         del cfg["hydra"]
     parts = build_parts(cfg)
     parts.data.setup()
-    train = parts.data.splits["train"]  # 512 made-up pictures
+    train = parts.data.splits["train"]  # over and over
     many = cfg.trainer.limit_train_batches * cfg.data.batch_size
     parts.data.splits["train"] = train.take(np.arange(many) % len(train))
     return cfg, parts
