@@ -17,6 +17,10 @@ def main(cfg: DictConfig) -> float:
         from alexnet.training.reproduce import take_record
 
         take_record(cfg)
+    elif cfg.resume is not None:
+        from alexnet.training.resume import take_interrupted
+
+        take_interrupted(cfg)
     check(cfg)
     from alexnet.training.run import train  # takes seconds: torch is imported only for a config that can be right
 

@@ -26,6 +26,7 @@ def _main(command: tuple[str, ...], env: dict[str, str], out: str, err: str) -> 
     os.chdir(ROOT)
     os.environ.clear()
     os.environ.update(env)
+    multiprocessing.set_start_method(None, force=True)  # of the program's own helpers: the platform's
     sys.argv = list(command)
     sys.path[:1] = [str(ROOT), *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     runpy.run_path(command[0], run_name="__main__")

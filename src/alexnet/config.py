@@ -26,7 +26,7 @@ PRESETS = ("experiment", "study", "after")  # groups that only change what the o
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
         *("seed", "study", "monitor", "mode", "early_stopping", "compile", "channels_last", "keep_memory"),
-        *("outputs", "folder", "reproduce"),
+        *("outputs", "folder", "reproduce", "resume", "checkpoint_every"),
     ),
     "prepare": ("seed", "show", "outputs", "folder"),
 }

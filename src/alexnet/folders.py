@@ -108,8 +108,9 @@ def state_of(folder: Path) -> str | None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Around a run: others see that it goes on. What an earlier one, which never ended, left in the folder goes.
+def held(folder: Path, keep: bool = False) -> Iterator[None]:
+    """Around a run: others see that it goes on. What an earlier one, which never ended, left in the folder goes, or is
+    kept for this one to go on with.
 
     Raises:
         UserError: where a run goes on in this folder.
@@ -122,7 +123,7 @@ def held(folder: Path) -> Iterator[None]:
     except (OSError, NotImplementedError):  # a file system without locks
         pass
     try:
-        for left in folder.iterdir():
+        for left in () if keep else folder.iterdir():
             if left.name != LOCK:
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         yield

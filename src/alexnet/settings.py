@@ -15,6 +15,8 @@ WITHOUT = (
         "outputs",
         "study",
         "reproduce",
+        "resume",
+        "checkpoint_every",
         "logger",
         "keep_memory",
         "data.root",

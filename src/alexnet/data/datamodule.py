@@ -99,6 +99,7 @@ class PictureData(LightningDataModule):
         if num_classes not in (None, known):
             raise ValueError(f"num_classes={num_classes}: {source} has {known}; leave it empty")
         self.num_classes = integer("num_classes", known, 2)
+        self.start = (0, 0)  # where training begins: an epoch, and how many of its batches are done already
         self.packed: Packed | None = None
         self.where: Path | None = None  # the packed array's folder
 
@@ -166,10 +167,11 @@ class PictureData(LightningDataModule):
         pictures = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = EpochSampler(len(pictures), self.seed, training)
+        sampler.epoch, done = self.start if training else (0, 0)
         random, whole = training and self.augment.crop, training and self.augment.rescale > 0
         return DataLoader(
             Crops(pictures, self.crop, self.seed, random, whole),
-            batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size),
+            batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size, done),
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

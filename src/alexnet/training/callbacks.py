@@ -29,8 +29,15 @@ class Speed(Callback):
         self.images, self.seconds = 0, 0.0  # of all epochs so far, and of all ranks
         self.epoch_images, self.epoch_seconds = 0, 0.0  # of this rank
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.begin = time.perf_counter()
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.begin, self.first = time.perf_counter(), trainer.current_epoch
+        self.last = self.begin  # within an epoch, where a run goes on
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("images", "seconds", "epoch_images", "epoch_seconds")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epoch_images, self.epoch_seconds, self.last = 0, 0.0, time.perf_counter()
@@ -60,7 +67,7 @@ class Speed(Callback):
         stages = ("train", "val") if getattr(pl_module, "validated", epoch - 1) == epoch - 1 else ("train",)
         parts = [f"{stage} loss {metrics[f'{stage}/loss']:.4f} top-1 {metrics[f'{stage}/top1']:.4f}"
                  for stage in stages if f"{stage}/loss" in metrics]  # fmt: skip
-        each = (time.perf_counter() - self.begin) / epoch
+        each = (time.perf_counter() - self.begin) / (epoch - self.first)
         left = f", {each * (epochs - epoch):.0f} s left" if epochs and epochs > 0 else ""
         log.info("epoch %d/%s: %s, %.1f images/s%s", epoch, epochs, ", ".join(parts), rate, left)
 

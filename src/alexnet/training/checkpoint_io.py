@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 
@@ -13,6 +14,16 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     Lightning's own writes into the folder for temporary files, and copies from there to another file system.
     """
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        """Onto the CPU, and without running anything that the file may hold. The folder may have been moved."""
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        here = str(Path(path).resolve().parent)
+        for state in checkpoint.get("callbacks", {}).values():
+            if there := state.get("dirpath"):
+                state.update(apply_to_collection(state, str, lambda text: text.replace(there, here)))
+                state["best_k_models"] = {k.replace(there, here): v for k, v in state["best_k_models"].items()}
+        return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)

@@ -23,6 +23,7 @@ from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.module import ImageClassifier, tops
 from alexnet.training.parts import Parts, build_each
 from alexnet.training.provenance import write_json
+from alexnet.training.resume import LAST, LastState, kept, purge
 
 log = logging.getLogger("alexnet")
 
@@ -43,23 +44,30 @@ def fit(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
         parts.network, parts.optimizer, parts.scheduler, data.num_classes, cfg.monitor, cfg.mode, cfg.seed,
         {"config": config, "data": data.describe()}, parts.metrics, cfg.channels_last,
     )  # fmt: skip
+    before = kept(folder) if cfg.resume is not None else None
+    if before:
+        data.start = before["epoch"], before["batches"]
+        purge(cfg, before["global_step"])
+    done = bool(before and before["trained"])
     best, *others = _callbacks(cfg, folder, speed)
+    others += [RightOrWrong(folder, tops(data.num_classes))] + ([] if before else [InputSheet(data)])
     trainer: Trainer = build(
         cfg,
         "trainer",
         logger=list(build_each(cfg, "logger", Logger).values()),
-        callbacks=[best, *others, InputSheet(data), RightOrWrong(folder, tops(data.num_classes))],
+        callbacks=[LastState(folder, cfg.checkpoint_every, done), best, *others],
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
     )
     try:
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=data, ckpt_path=folder / LAST if before else None)
     except (MisconfigurationException, ValueError) as error:
         if trainer.global_step:
             raise
         raise Refused(f"trainer: {' '.join(str(error).split())}") from error
 
-    result: dict[str, Any] = _by_split(trainer.callback_metrics, parts.figures)
+    figures = before["metrics"] if before and done else trainer.callback_metrics
+    result: dict[str, Any] = _by_split(figures, parts.figures)
     if best.best_model_path:
         chosen = read(best.best_model_path)
         epoch, measured = chosen["epoch"] + 1, chosen["metrics"]
@@ -103,7 +111,7 @@ def _callbacks(cfg: DictConfig, folder: Path, speed: Speed) -> list[Any]:
     best = keep(
         filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True, save_on_train_epoch_end=of_training
     )
-    callbacks: list[Callback] = [best, keep(filename="last"), speed, StopAtNaN(), Stoppable()]
+    callbacks: list[Callback] = [best, speed, StopAtNaN(), Stoppable()]
     if cfg.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressBar(speed))
     callbacks += build_each(cfg, "callbacks", Callback).values()

@@ -23,7 +23,8 @@ def quiet() -> None:
     """The run says itself what matters of what Lightning says."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "Experiment logs directory|.*does not have many workers|.*LeafSpec")
+    warnings.filterwarnings("ignore", "Checkpoint directory|.*does not have many workers|.*LeafSpec")
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PictureData.start takes care of it
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -143,9 +144,27 @@ class ImageClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Plain values only: torch.load(weights_only=True) then reads the file without running anything from it."""
         checkpoint |= self.record
+        if checkpoint.get("batches"):  # within an epoch
+            mine = {name: metric.metric_state for name, metric in self._counting()}
+            ranks: list[Any] = [mine] * self.trainer.world_size
+            if self.trainer.world_size > 1:
+                torch.distributed.all_gather_object(ranks, mine)
+            checkpoint["counted"] = ranks
         figures = self.trainer.callback_metrics.items()
         stale = self.validated != self.current_epoch  # Lightning keeps the figures of the last validation
         checkpoint["metrics"] = {k: v.item() for k, v in figures if not (stale and k.startswith("val/"))}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What each rank has counted of the epoch so far."""
+        if "counted" in checkpoint:
+            mine = checkpoint["counted"][self.global_rank]
+            for name, metric in self._counting():
+                for key, value in mine[name].items():
+                    setattr(metric, key, apply_to_collection(value, Tensor, lambda x: x.to(self.device)))
+
+    def _counting(self) -> list[tuple[str, Metric]]:
+        metrics = [("loss", self.train_loss), *self.train_figures.items(keep_base=True, copy_state=False)]
+        return [(name, metric) for name, metric in metrics if isinstance(metric, Metric)]
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self.network)

@@ -68,14 +68,22 @@ def write_origin(folder: Path, cfg: DictConfig, data: PictureData, asked: str, k
         write(folder / "git.diff", diff + "\n")
 
 
+def write_resumed(folder: Path, keeps_memory: bool) -> None:
+    """Notes in run.json when, where and how the run went on."""
+    about = record(folder)
+    again = {"precision": about["precision"]} | origin(keeps_memory)
+    write_json(folder / "run.json", about | {"state": "running", "resumed": [*about.get("resumed", []), again]})
+
+
 @contextmanager
-def recorded(folder: Path) -> Iterator[None]:
+def recorded(folder: Path, keep: bool = False) -> Iterator[None]:
     """Around a run, which has `folder` to itself: notes in run.json how it ended, done, interrupted, or failed and why.
+    keep: what lies in the folder already.
 
     Raises:
         UserError: where a run goes on in the folder.
     """
-    with held(folder), _noting(folder):
+    with held(folder, keep), _noting(folder):
         yield
 
 

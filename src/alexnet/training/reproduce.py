@@ -9,12 +9,12 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.checks import UserError
 from alexnet.config import become, explain
-from alexnet.folders import record
+from alexnet.folders import in_sweep, record
 from alexnet.settings import decides
 
 
@@ -22,40 +22,57 @@ def take_record(cfg: DictConfig) -> None:
     """Makes `cfg` the config of the run cfg.reproduce. What does not decide a result may be typed besides.
 
     Raises:
-        UserError: for a folder that holds no finished run, an override that would make it another run, and a run that
-            this version of the code does not know how to compose.
+        UserError: for a folder that holds no finished run.
     """
     folder = Path(cfg.reproduce)
     if not (folder / "metrics.json").is_file() or not record(folder):
         raise UserError(f"reproduce={folder}: not the folder of a finished run")
+    recorded_config(cfg, "reproduce", folder)
+
+
+def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
+    """Makes `cfg` the config of the run in `folder`, which `key` names.
+
+    Raises:
+        UserError: for an override that would make it another run, and a run that this version of the code does not
+            know how to compose.
+    """
+    if in_sweep():
+        raise UserError(f"{key}={folder}: not in a sweep; one goes on by itself, with folder=SWEEP")
+    if None not in (cfg.resume, cfg.reproduce):
+        raise UserError("resume and reproduce: one of them, since each says what the run is")
     typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     for override in typed:
-        if override.key_or_group != "reproduce" and decides(override.key_or_group):
-            raise UserError(f"{override.input_line}: the run says this itself; leave it out to repeat it")
+        if override.key_or_group != key and decides(override.key_or_group):
+            again = "to repeat it" if key == "reproduce" else "to go on with it"
+            raise UserError(f"{override.input_line}: the run says this itself; leave it out {again}")
     recorded = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
     overrides = yaml.safe_load((folder / "overrides.yaml").read_text()) or []
     try:
-        choices = hydra.compose(
-            HydraConfig.get().job.config_name, overrides, return_hydra_config=True
-        ).hydra.runtime.choices
+        composed = hydra.compose(HydraConfig.get().job.config_name, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         commit = record(folder).get("git_commit")
-        raise UserError(f"reproduce={folder}: of another version of the code ({commit}): {explain(error)}") from None
+        raise UserError(f"{key}={folder}: of another version of the code ({commit}): {explain(error)}") from None
+    choices = composed.hydra.runtime.choices
     with read_write(choices):
         choices.study = None
-    for key in ("outputs", "folder", "reproduce", "data.cache_dir", *(override.key_or_group for override in typed)):
-        OmegaConf.update(recorded, key, OmegaConf.select(cfg, key))
+    recorded.logger = composed.logger  # which writes into ${folder}; what is recorded names the folder of then
+    today = ("outputs", "folder", "reproduce", "resume", "checkpoint_every", "data.cache_dir")
+    for name in (*today, *(override.key_or_group for override in typed)):
+        OmegaConf.update(recorded, name, OmegaConf.select(cfg, name), force_add=True)
     recorded.study = None
     become(cfg, recorded, choices)
+    if key == "resume":  # as if they had been typed
+        hydra_config: Any = HydraConfig.get()
+        with read_write(hydra_config), open_dict(hydra_config):
+            hydra_config.overrides.task = overrides
 
 
-def check_pictures(cfg: DictConfig, fingerprint: str) -> None:
-    """Raises UserError where the data are not those of the run cfg.reproduce."""
-    before = record(Path(cfg.reproduce))["data"]["fingerprint"]
+def check_pictures(key: str, folder: Path, fingerprint: str) -> None:
+    """Raises UserError where the data are not those of the run in `folder`, which `key` names."""
+    before = record(folder)["data"]["fingerprint"]
     if fingerprint != before:
-        raise UserError(
-            f"reproduce={cfg.reproduce}: its pictures were others (SHA-256 {before:.12}, now {fingerprint:.12})"
-        )
+        raise UserError(f"{key}={folder}: its pictures were others (SHA-256 {before:.12}, now {fingerprint:.12})")
 
 
 def agreement(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str], bool]:

@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Trainer
 
-from alexnet.checks import Refused, UserError, flag
+from alexnet.checks import Refused, UserError, flag, integer
 from alexnet.config import named
 from alexnet.folders import discard, in_sweep, new_folder
 from alexnet.memory import keep_freed_memory
@@ -21,9 +21,10 @@ from alexnet.training.again import done_before
 from alexnet.training.fit import fit, validates
 from alexnet.training.messages import interrupts, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
-from alexnet.training.provenance import recorded, write_origin
+from alexnet.training.provenance import recorded, write_origin, write_resumed
 from alexnet.training.ranks import fit_in_ranks
 from alexnet.training.reproduce import agreement, check_pictures
+from alexnet.training.resume import check_code, finished, kept
 
 log = logging.getLogger("alexnet")
 
@@ -38,14 +39,20 @@ def train(cfg: DictConfig) -> float:
     """
     quiet()
     with named(""):
-        kept = flag("keep_memory", cfg.keep_memory) and keep_freed_memory()
+        keeps = flag("keep_memory", cfg.keep_memory) and keep_freed_memory()
+        if cfg.checkpoint_every is not None:
+            integer("checkpoint_every", cfg.checkpoint_every, 1)
+    if cfg.resume is not None and (before := finished(Path(cfg.resume))):
+        print(f"resume={cfg.resume}: this run is done; nothing to go on with", flush=True)
+        return monitored(before)
     asked = digest(cfg)
     if in_sweep() and (before := done_before(cfg, asked)):
         return monitored(before)
     parts = build_parts(cfg)
     parts.data.setup()
-    if cfg.reproduce is not None:
-        check_pictures(cfg, parts.data.about.fingerprint)
+    for key in ("reproduce", "resume"):
+        if cfg[key] is not None:
+            check_pictures(key, Path(cfg[key]), parts.data.about.fingerprint)
     if cfg.monitor.startswith("val") and not validates(cfg, parts):
         cfg.monitor, cfg.mode = "train/loss", "min"
 
@@ -54,15 +61,26 @@ def train(cfg: DictConfig) -> float:
     shared = trainer.world_size > 1 and not own  # this process is one of several that torchrun or SLURM has started
     if shared:
         first = _meet(trainer)
-    made = new_folder(cfg, asked) if first else []
+    state = kept(Path(cfg.folder)) if cfg.resume is not None else None
+    made = new_folder(cfg, asked) if first and cfg.resume is None else []
     if shared:
         _share_folder(cfg, trainer)
     folder, brief = Path(cfg.folder), cfg.study is not None  # which says a line of each of its jobs
-    with recorded(folder) if first else nullcontext(), messages(folder, first, brief), interrupts(folder):
+    with (
+        recorded(folder, keep=state is not None) if first else nullcontext(),
+        messages(folder, first, brief),
+        interrupts(folder),
+    ):
         if not validates(cfg, parts):
             log.info("no validation pictures: %s says which epoch is best", cfg.monitor)
-        if first:
-            write_origin(folder, cfg, parts.data, asked, kept)
+        if first and cfg.resume is not None and not state:
+            log.info("%s: had left nothing to go on with, and begins again", folder)
+        if first and state:
+            write_resumed(folder, keeps)
+            check_code(folder)
+            log.info("%s: goes on after %s", folder, _reached(state))
+        elif first:
+            write_origin(folder, cfg, parts.data, asked, keeps)
         log.info("%s", table(parts.layers))
         log.info("precision %s on %s", cfg.trainer.precision, trainer.strategy.root_device.type)
         try:
@@ -83,6 +101,12 @@ def train(cfg: DictConfig) -> float:
                 if not same:
                     raise UserError(f"not the same figures as {cfg.reproduce}")
     return monitored(result)
+
+
+def _reached(state: dict[str, Any]) -> str:
+    if state["trained"]:
+        return "its training"
+    return f"epoch {state['epoch']}" + (f" and {state['batches']} batches" if state["batches"] else "")
 
 
 def monitored(result: dict[str, Any]) -> float:

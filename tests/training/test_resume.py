@@ -1,0 +1,190 @@
+"""python train.py resume=RUN: a run that was killed ends as one that never was."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import ROOT, SMOKE, Once, train_py
+
+RUN = (
+    *("trainer=exact", *SMOKE, "trainer.max_epochs=3", "trainer.limit_train_batches=9", "data.batch_size=8"),
+    *("trainer.accelerator=cpu", "augment.rescale=0.5", "checkpoint_every=4"),
+    "+callbacks.kill._target_=tests.training.killer.Kill",
+)
+KINDS = {
+    "plain": (),
+    # A schedule that watches the validation, a stop before the last epoch, and batches that make a step together.
+    "watched": ("scheduler=plateau", "early_stopping=0", "trainer.accumulate_grad_batches=2", "checkpoint_every=2"),
+    "two ranks": ("trainer.devices=2",),
+}
+TIMES = ("seconds", "images_per_second")
+ENV = {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def whole(once: Once, request: pytest.FixtureRequest) -> Path:
+    """The folder of a run that nobody stopped."""
+    kind = request.param
+
+    def run(path: Path) -> None:
+        train_py(*RUN, *KINDS[kind], f"folder={path}/run", **ENV)
+
+    return once(f"whole_{kind.replace(' ', '_')}", run) / "run"
+
+
+def results(run: Path) -> dict[str, Any]:
+    metrics = json.loads((run / "metrics.json").read_text())
+    return {key: value for key, value in metrics.items() if key not in TIMES}
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """metrics.csv without the times."""
+    with (run / "metrics.csv").open() as file:
+        found = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+    return [row for row in found if any(row[key] for key in row if key not in ("step", "epoch"))]
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows, without the times."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag not in TIMES]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def checkpoint(run: Path, name: str) -> dict[str, Any]:
+    return torch.load(run / "checkpoints" / name, weights_only=True)
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def assert_same(run: Path, whole: Path) -> None:
+    """Bit for bit, times aside."""
+    assert results(run) == results(whole)
+    assert rows(run) == rows(whole)
+    assert curves(run) == curves(whole)
+    for name in ("best.ckpt", "last.ckpt"):
+        ours, theirs = checkpoint(run, name), checkpoint(whole, name)
+        assert (ours["epoch"], ours["global_step"]) == (theirs["epoch"], theirs["global_step"])
+        assert same(ours["state_dict"], theirs["state_dict"])
+        assert same(ours.get("optimizer_states"), theirs.get("optimizer_states"))
+    assert (run / "test_right.npz").read_bytes() == (whole / "test_right.npz").read_bytes()
+    assert json.loads((run / "run.json").read_text())["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("whole", "kill", "reached", "more"),
+    [
+        ("plain", "on_before_optimizer_step:2", None, []),
+        ("plain", "on_train_batch_end:7", "epoch 0 and 4 batches", ["data.workers=2"]),
+        ("plain", "on_validation_batch_end:2", "epoch 0 and 8 batches", []),
+        ("plain", "on_train_epoch_end:2", "epoch 1 and 7 batches", []),
+        ("plain", "on_train_epoch_start:3", "epoch 2", ["data.workers=1", "logger=[csv,tensorboard]"]),
+        ("plain", "on_train_end:1", "its training", []),
+        ("plain", "on_test_batch_end:2", "its training", []),
+        ("watched", "on_train_batch_end:8", "epoch 0 and 4 batches", []),
+        ("watched", "on_train_batch_start:13", "epoch 1 and 2 batches", []),
+        ("watched", "on_test_start:1", "its training", []),
+        ("two ranks", "on_train_batch_end:15", "epoch 1 and 3 batches", []),
+    ],
+    indirect=["whole"],
+)
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    whole: Path, kill: str, reached: str | None, more: list[str], tmp_path: Path
+) -> None:
+    kind = whole.parent.name.removeprefix("whole_").replace("_", " ")
+    run = tmp_path / "run"
+    killed = train_py(*RUN, *KINDS[kind], f"folder={run}", code=None, KILL=kill, **ENV)
+    assert killed.returncode == (1 if kind == "two ranks" else -9)
+    assert not (run / "metrics.json").exists()
+    moved = tmp_path / "moved"
+    run.rename(moved)
+    said = train_py(f"resume={moved}", *more, **ENV).stdout
+    expected = f"goes on after {reached}\n" if reached else "had left nothing to go on with, and begins again\n"
+    assert f"{moved}: {expected}" in said
+    assert_same(moved, whole)
+
+
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_any_time_and_more_than_once(whole: Path, seed: int, tmp_path: Path) -> None:
+    """From the outside, at a random moment of its training and testing."""
+    draw, run, env = random.Random(seed), tmp_path / "run", os.environ | ENV
+    command = [sys.executable, "train.py", *RUN, f"folder={run}"]
+    for _ in range(2):
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (run / "run.json").exists():
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0, 4))
+        process.kill()
+        process.wait()
+        command = [sys.executable, "train.py", f"resume={run}"]
+    train_py(f"resume={run}", **ENV)
+    assert_same(run, whole)
+
+
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
+def test_a_finished_run_is_left_alone(whole: Path) -> None:
+    def states() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+
+    before = states()
+    assert train_py(f"resume={whole}").stdout == f"resume={whole}: this run is done; nothing to go on with\n"
+    assert states() == before
+
+
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
+def test_what_cannot_go_on_is_one_line(whole: Path, tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped"
+    shutil.copytree(whole, stopped)
+    (stopped / "metrics.json").unlink()
+    for arguments, message in (
+        ([f"resume={tmp_path}/none"], f"resume={tmp_path}/none: not the folder of a run"),
+        ([f"resume={tmp_path}"], f"resume={tmp_path}: not the folder of a run"),
+        ([f"resume={stopped}", "seed=2"], "seed=2: the run says this itself; leave it out to go on with it"),
+        ([f"resume={stopped}", f"reproduce={whole}"], "resume and reproduce: one of them"),
+        (["-m", f"resume={stopped},{whole}"], "not in a sweep"),
+        (["checkpoint_every=0"], "checkpoint_every=0: must be a whole number of at least 1"),
+    ):
+        done = train_py(*arguments, f"outputs={tmp_path}/o", code=1, **ENV)
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    about = json.loads((stopped / "run.json").read_text())
+    about["data"]["fingerprint"] = 64 * "0"
+    (stopped / "run.json").write_text(json.dumps(about))
+    said = train_py(f"resume={stopped}", code=1, **ENV).stderr
+    assert f"resume={stopped}: its pictures were others (SHA-256 000000000000, now " in said
+
+
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
+def test_how_it_went_on_is_recorded(whole: Path, tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped"
+    shutil.copytree(whole, stopped)
+    (stopped / "metrics.json").unlink()
+    (stopped / "git.diff").write_text("another\n")
+    said = train_py(f"resume={stopped}", **ENV).stdout
+    assert "this run was begun by another version of the code" in said
+    assert f"next   {Path(sys.executable).parent}" in said.replace(".venv/bin", str(Path(sys.executable).parent))
+    assert "experiment=smoke" in said.partition("next")[2], "the recorded command, not resume="
+    before, after = (json.loads((run / "run.json").read_text()) for run in (whole, stopped))
+    (again,) = after.pop("resumed")
+    assert {"command", "started", "machine", "packages"} <= again.keys()
+    assert {**after, "state": "done"} == {**before, "state": "done"}
+    assert (stopped / "overrides.yaml").read_text() == (whole / "overrides.yaml").read_text()
