@@ -335,7 +335,7 @@ def test_every_phase_can_be_stopped(phase: str, number: int, code: int, tmp_path
         assert not (tmp_path / "o").exists()
     else:
         (folder,) = (tmp_path / "o" / "smoke").iterdir()
-        assert line == f"interrupted; what is done is in {folder}"
+        assert line == f"interrupted; go on with python train.py resume={folder}"
     assert "Traceback" not in said
 
 
@@ -352,7 +352,7 @@ def test_ctrl_c_says_what_is_left_and_ends_as_shells_expect(tmp_path: Path) -> N
         "train.py", *SMOKE, "trainer.max_epochs=500", f"outputs={tmp_path}", at="epoch 2/", number=signal.SIGINT
     )
     assert ended == 130
-    assert "interrupted; what is done is in" in said
+    assert "interrupted; go on with python train.py resume=" in said
     assert "Traceback" not in said
     (folder,) = (tmp_path / "smoke").iterdir()
     assert (folder / "checkpoints" / "last.ckpt").is_file()

@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +28,8 @@ KINDS = {
     "plain": (),
     # A schedule that watches the validation, a stop before the last epoch, and batches that make a step together.
     "watched": ("scheduler=plateau", "early_stopping=0", "trainer.accumulate_grad_batches=2", "checkpoint_every=2"),
+    # Validated within epochs, and ended within one.
+    "counted": ("+trainer.max_steps=22", "+trainer.val_check_interval=0.5"),
     "two ranks": ("trainer.devices=2",),
 }
 TIMES = ("seconds", "images_per_second")
@@ -102,6 +106,8 @@ def assert_same(run: Path, whole: Path) -> None:
         ("watched", "on_train_batch_end:8", "epoch 0 and 4 batches", []),
         ("watched", "on_train_batch_start:13", "epoch 1 and 2 batches", []),
         ("watched", "on_test_start:1", "its training", []),
+        ("counted", "on_train_batch_end:7", "epoch 0 and 4 batches", []),
+        ("counted", "on_train_batch_end:11", "epoch 1", []),
         ("two ranks", "on_train_batch_end:15", "epoch 1 and 3 batches", []),
     ],
     indirect=["whole"],
@@ -188,3 +194,84 @@ def test_how_it_went_on_is_recorded(whole: Path, tmp_path: Path) -> None:
     assert {"command", "started", "machine", "packages"} <= again.keys()
     assert {**after, "state": "done"} == {**before, "state": "done"}
     assert (stopped / "overrides.yaml").read_text() == (whole / "overrides.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("whole", "at", "number", "reached"),
+    [
+        ("plain", "on_train_batch_end:6", signal.SIGTERM, "epoch 0 and 6 batches"),
+        ("plain", "on_train_batch_end:9", signal.SIGTERM, "epoch 0 and 9 batches"),
+        ("plain", "on_validation_batch_end:3", signal.SIGINT, "epoch 1 and 9 batches"),
+        ("plain", "on_validation_end:1", signal.SIGINT, "epoch 1"),
+        ("plain", "on_train_end:1", signal.SIGINT, "its training"),
+        ("watched", "on_train_batch_end:5", signal.SIGINT, "epoch 0 and 6 batches"),
+        ("counted", "on_validation_batch_end:1", signal.SIGTERM, "epoch 0 and 4 batches"),
+    ],
+    indirect=["whole"],
+)
+def test_a_signal_keeps_what_is_done(whole: Path, at: str, number: int, reached: str, tmp_path: Path) -> None:
+    kind, run = whole.parent.name.removeprefix("whole_"), tmp_path / "run"
+    code = {signal.SIGTERM: 143, signal.SIGINT: 130}[signal.Signals(number)]
+    line = (*RUN, *KINDS[kind], "checkpoint_every=null", f"folder={run}")
+    stopped = train_py(*line, code=code, KILL=at, SIGNAL=str(int(number)), **ENV)
+    assert stopped.stderr == f"interrupted; go on with python train.py resume={run}\n"
+    assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
+    assert f"{run}: goes on after {reached}\n" in train_py(f"resume={run}", **ENV).stdout
+    assert_same(run, whole)
+
+
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
+def test_killed_in_the_middle_of_writing_a_checkpoint(whole: Path, tmp_path: Path) -> None:
+    """The third: after those of 4 and 8 batches comes the best one of the first epoch."""
+    for number in (2, 3):
+        run = tmp_path / str(number)
+        train_py(*RUN, f"folder={run}", code=-9, KILL=f"write:{number}", **ENV)
+        said = train_py(f"resume={run}", **ENV).stdout
+        half = "a later state was only half written when it was stopped; the one before is taken"
+        assert (half in said) == (number == 2)
+        assert_same(run, whole)
+        assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
+def test_a_full_disk_leaves_the_checkpoint_before(whole: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for it, from the second epoch on."""
+    run = tmp_path / "run"
+    (tmp_path / "full.py").write_text(FULL)
+    line = (*RUN, "+callbacks.full._target_=full.Full", f"folder={run}")
+    said = train_py(*line, code=1, FULL="1", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}").stderr
+    kept = f"last.ckpt is whole: make room, and go on with python train.py resume={run}\n"
+    assert re.search(rf"error: {run}/checkpoints/\w+.ckpt: cannot be written: File too large. {kept}", said)
+    assert "Traceback" not in said
+    assert checkpoint(run, "last.ckpt")["epoch"] == 0
+    assert (
+        "goes on after epoch 0 and 8 batches"
+        in train_py(f"resume={run}", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}").stdout
+    )
+    assert_same(run, whole)
+
+
+FULL = """
+import os, resource
+from pytorch_lightning import Callback
+
+class Full(Callback):
+    def on_train_epoch_end(self, *_):
+        if os.environ.get("FULL"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
+def test_a_damaged_state_is_not_taken(whole: Path, tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped"
+    shutil.copytree(whole, stopped)
+    (stopped / "metrics.json").unlink()
+    last = stopped / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    said = train_py(f"resume={stopped}", code=1, **ENV).stderr
+    assert f"error: resume={stopped}: checkpoints/last.ckpt is damaged" in said
+    assert "Traceback" not in said
+    last.unlink()
+    assert "had left nothing to go on with" in train_py(f"resume={stopped}", **ENV).stdout
+    assert_same(stopped, whole)

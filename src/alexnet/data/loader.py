@@ -94,7 +94,9 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
         return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        samples = islice(self.sampler, self.done * self.batch_size, None)
-        self.done = 0
+        done, self.done = self.done, 0
+        return self._batches(islice(self.sampler, done * self.batch_size, None))
+
+    def _batches(self, samples: Iterator[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
         while batch := list(islice(samples, self.batch_size)):
             yield batch[self.rank :: self.world_size]

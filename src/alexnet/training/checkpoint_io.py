@@ -8,6 +8,8 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from alexnet.checks import UserError
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes beside, to the disk, and renames: a kill or a full disk leaves the checkpoint that was there before.
@@ -27,14 +29,29 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.part")
+        beside = part_of(path)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)  # so that the new name outlives a crash of the machine
+            os.close(folder)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            whole = "last.ckpt is whole: make room, and go on with" if path.with_name("last.ckpt").exists() else ""
+            raise UserError(
+                f"{path}: cannot be written: {error.strerror}. "
+                f"{whole or 'Make room, and begin again with'} python train.py resume={path.parent.parent}"
+            ) from error
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def part_of(path: Path) -> Path:
+    """What is being written in place of `path`."""
+    return path.with_name(f".{path.name}.part")

@@ -52,7 +52,7 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
 
 @contextmanager
 def interrupts(folder: Path) -> Iterator[None]:
-    """Ctrl-C and SIGTERM in any phase: one line that says where things are."""
+    """Ctrl-C and SIGTERM in any phase: one line that says how to go on, or in a sweep where things are."""
     try:
         yield
     except BaseException as error:
@@ -62,7 +62,8 @@ def interrupts(folder: Path) -> Iterator[None]:
         if began is None:
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
-        raise type(began)(f"interrupted; what is done is in {folder}") from error
+        go_on = f"go on with python train.py resume={folder}"
+        raise type(began)(f"interrupted; {f'what is done is in {folder}' if in_sweep() else go_on}") from error
 
 
 def report(result: dict[str, Any], cfg: DictConfig) -> None:

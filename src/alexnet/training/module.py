@@ -76,6 +76,7 @@ class ImageClassifier(LightningModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record or {}
         self.validated = -1  # the last epoch that was
+        self.went_on = False  # within an epoch, without a step so far
         figures = MetricCollection(accuracies(num_classes) | (metrics or {}))  # type: ignore[arg-type]
         self.train_figures, self.val_figures, self.test_figures = (
             figures.clone(prefix=f"{split}/") for split in ("train", "val", "test")
@@ -92,6 +93,7 @@ class ImageClassifier(LightningModule):
             torch.get_device_module(self.device).manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.went_on = False
         loss, _ = self._score("train", batch, self.train_figures, self.train_loss)
         ranks, every = self.trainer.world_size, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         shown = every and (self.global_step + 1) % every == 0  # a ms each time
@@ -157,10 +159,20 @@ class ImageClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What each rank has counted of the epoch so far."""
         if "counted" in checkpoint:
+            self.went_on = True
             mine = checkpoint["counted"][self.global_rank]
             for name, metric in self._counting():
                 for key, value in mine[name].items():
                     setattr(metric, key, apply_to_collection(value, Tensor, lambda x: x.to(self.device)))
+
+    def on_train_epoch_end(self) -> None:
+        """Of an epoch that went on with its validation there was no step to tell Lightning of its figures."""
+        if self.went_on:
+            self.log("train/loss", self.train_loss)
+            self.log_dict(self.train_figures)
+            for _, metric in self._counting():
+                metric._update_count = 1  # else they take themselves for empty
+        self.went_on = False
 
     def _counting(self) -> list[tuple[str, Metric]]:
         metrics = [("loss", self.train_loss), *self.train_figures.items(keep_base=True, copy_state=False)]

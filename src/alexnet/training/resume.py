@@ -2,13 +2,15 @@
 
 import json
 import logging
+import signal
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from alexnet.checks import UserError
+from alexnet.checks import Terminated, UserError
 from alexnet.folders import record, state_of
 from alexnet.training.checkpoint import read
 from alexnet.training.provenance import code_now, code_of
@@ -16,6 +18,7 @@ from alexnet.training.reproduce import recorded_config
 
 log = logging.getLogger("alexnet")
 LAST = Path("checkpoints", "last.ckpt")
+GRACE = 10  # seconds that a batch may take after a signal
 
 
 def take_interrupted(cfg: DictConfig) -> None:
@@ -45,7 +48,11 @@ def kept(folder: Path) -> dict[str, Any] | None:
     """The state that the run in `folder` has left; None if it was stopped before it left one."""
     if not (folder / LAST).is_file():
         return None
-    state = read(folder / LAST)
+    try:
+        state = read(folder / LAST)
+    except UserError as error:
+        reason = str(error).partition(": ")[2]
+        raise UserError(f"resume={folder}: {LAST} is damaged ({reason}); without it the run begins again") from None
     if "batches" not in state:
         raise UserError(f"resume={folder}: {LAST} is of a version of the code that could not go on with a run")
     return state
@@ -63,29 +70,87 @@ class LastState(Callback):
     the first, every `every` optimiser steps, and at the end of training.
 
     Each time everything before is done, logged and counted, and nothing of what comes has begun. So it must be the
-    first of a trainer's callbacks.
+    first of a trainer's callbacks. SIGTERM and Ctrl-C are put off until then, for GRACE seconds at most, and the state
+    is kept before they end the run; a second one ends it at once. With several ranks, which would have to agree, they
+    end it at once.
     """
 
     def __init__(self, folder: Path, every: int | None, trained: bool = False) -> None:
         self.path, self.every = folder / LAST, every
         self.batches, self.trained = 0, trained
+        self.asked: type[KeyboardInterrupt] | None = None
+        self.handlers: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.trained:  # what is kept is read, and nothing trained: early stopping leaves no other sign
             trainer.should_stop = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+                self.handlers[number] = signal.signal(number, self._ask)
+        # Two ways in which Lightning would go on wrongly:
+        fit, loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
+        if loop.restarting and not self.batches:  # with max_steps: at the end of an epoch, which would be an empty one
+            loop.restarting = False
+        elif (
+            loop.restarting
+            and loop._should_check_val_fx(fit._data_fetcher)  # type: ignore[arg-type]
+            and not loop.val_loop.restarted_mid_evaluation
+        ):
+            loop._batches_that_stepped -= 1  # it counts a step when it finds that a validation is done
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.batches = checkpoint.get("batches", 0)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch:
             self._save(trainer, 0, trainer.fit_loop.epoch_progress)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        stepped = batch_idx and batch_idx % trainer.accumulate_grad_batches == 0
-        if self.every and stepped and trainer.global_step % self.every == 0:
+        stepped = batch_idx % trainer.accumulate_grad_batches == 0
+        due = self.asked or (self.every and trainer.global_step % self.every == 0)
+        if batch_idx and stepped and due:
             self._save(trainer, batch_idx, trainer.fit_loop.epoch_loop.batch_progress)
+        if self.asked and stepped:
+            self._end()
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Stops between two batches of a validation during training; it is done anew when the run goes on."""
+        if not self.asked:
+            return
+        loop: Any = trainer.fit_loop.epoch_loop
+        for count in (loop.val_loop.batch_progress.total, loop.val_loop.batch_progress.current):
+            count.ready, count.started, count.processed, count.completed = 1, 1, 0, 0  # Lightning's sign for it
+        self.batches = loop.batch_progress.current.completed
+        trainer.save_checkpoint(self.path)
+        self._end()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.batches, self.trained = 0, True
         trainer.save_checkpoint(self.path)
+        if self.asked:
+            self._end()
+        self._listen_no_more()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._listen_no_more()
+
+    def _ask(self, number: int, _: Any) -> None:
+        if self.asked:  # a second time, or too late
+            self._end()
+        self.asked = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        signal.setitimer(signal.ITIMER_REAL, GRACE)
+
+    def _end(self) -> NoReturn:
+        self._listen_no_more()
+        raise self.asked or KeyboardInterrupt
+
+    def _listen_no_more(self) -> None:
+        if self.handlers:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        while self.handlers:
+            signal.signal(*self.handlers.popitem())
 
     def _save(self, trainer: Trainer, batches: int, begun: Any) -> None:
         """begun: Lightning's count of epochs, or of batches, which already holds the one to come."""

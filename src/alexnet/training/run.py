@@ -18,13 +18,14 @@ from alexnet.memory import keep_freed_memory
 from alexnet.models.summary import table
 from alexnet.settings import digest
 from alexnet.training.again import done_before
+from alexnet.training.checkpoint_io import part_of
 from alexnet.training.fit import fit, validates
 from alexnet.training.messages import interrupts, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
 from alexnet.training.provenance import recorded, write_origin, write_resumed
 from alexnet.training.ranks import fit_in_ranks
 from alexnet.training.reproduce import agreement, check_pictures
-from alexnet.training.resume import check_code, finished, kept
+from alexnet.training.resume import LAST, check_code, finished, kept
 
 log = logging.getLogger("alexnet")
 
@@ -78,6 +79,10 @@ def train(cfg: DictConfig) -> float:
         if first and state:
             write_resumed(folder, keeps)
             check_code(folder)
+            half = part_of(folder / LAST)
+            if half.exists():
+                log.info("a later state was only half written when it was stopped; the one before is taken")
+                half.unlink()
             log.info("%s: goes on after %s", folder, _reached(state))
         elif first:
             write_origin(folder, cfg, parts.data, asked, keeps)
