@@ -121,3 +121,15 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     assert len(plain) == 12
     assert all(torch.equal(a, b) for x, y in zip(plain, other, strict=True) for a, b in zip(x, y, strict=True))
     assert not torch.equal(plain[0][0], plain[6][0]), "another epoch, other pictures"
+
+
+def test_an_epoch_goes_on_after_its_first_batches() -> None:
+    """However often it is asked for, and no other epoch is short of them."""
+    sampler = EpochSampler(20, 1, True)
+    sampler.set_epoch(4)
+    every, rest = RankBatches(sampler, 3), RankBatches(sampler, 3, start=(4, 5))
+    iter(rest)  # as a DataLoader with workers does, which then asks again
+    assert list(rest) == list(rest) == list(every)[5:]
+    assert len(rest) == 7
+    sampler.set_epoch(5)
+    assert list(rest) == list(every)

@@ -129,7 +129,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("KILLS", "3"))))
 def test_killed_at_any_time_and_more_than_once(whole: Path, seed: int, tmp_path: Path) -> None:
     """From the outside, at a random moment of its training and testing."""
     draw, run, env = random.Random(seed), tmp_path / "run", os.environ | ENV

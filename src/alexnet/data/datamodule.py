@@ -167,11 +167,12 @@ class PictureData(LightningDataModule):
         pictures = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = EpochSampler(len(pictures), self.seed, training)
-        sampler.epoch, done = self.start if training else (0, 0)
+        start = self.start if training else (0, 0)
+        sampler.epoch = start[0]  # workers begin before Lightning sets it
         random, whole = training and self.augment.crop, training and self.augment.rescale > 0
         return DataLoader(
             Crops(pictures, self.crop, self.seed, random, whole),
-            batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size, done),
+            batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size, start),
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

@@ -81,22 +81,25 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
     """Batches of `sampler`, and of each the share of one rank, every world_size-th sample: together the ranks see the
     batches that one process sees. A batch of fewer samples than ranks leaves some of them none.
 
-    done: so many batches of the first epoch that it is asked for are left out, since they have been seen before.
+    start: an epoch, and how many of its first batches are left out, since they have been seen before.
     """
 
     def __init__(
-        self, sampler: EpochSampler, batch_size: int, rank: int = 0, world_size: int = 1, done: int = 0
+        self,
+        sampler: EpochSampler,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start: tuple[int, int] = (0, 0),
     ) -> None:
         self.sampler, self.batch_size, self.rank, self.world_size = sampler, batch_size, rank, world_size
-        self.done = done
+        self.start = start
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        done, self.done = self.done, 0
-        return self._batches(islice(self.sampler, done * self.batch_size, None))
-
-    def _batches(self, samples: Iterator[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+        epoch, done = self.start
+        samples = islice(self.sampler, done * self.batch_size if self.sampler.epoch == epoch else 0, None)
         while batch := list(islice(samples, self.batch_size)):
             yield batch[self.rank :: self.world_size]
