@@ -40,11 +40,16 @@ class WholeCheckpoints(TorchCheckpointIO):
             folder = os.open(path.parent, os.O_RDONLY)
             os.fsync(folder)  # so that the new name outlives a crash of the machine
             os.close(folder)
-        except OSError as error:
+        except Exception as error:
             beside.unlink(missing_ok=True)
+            began: BaseException | None = error  # torch.save makes a RuntimeError of it
+            while began is not None and not isinstance(began, OSError):
+                began = began.__context__
+            if began is None:
+                raise
             whole = "last.ckpt is whole: make room, and go on with" if path.with_name("last.ckpt").exists() else ""
             raise UserError(
-                f"{path}: cannot be written: {error.strerror}. "
+                f"{path}: cannot be written: {began.strerror}. "
                 f"{whole or 'Make room, and begin again with'} python train.py resume={path.parent.parent}"
             ) from error
         except BaseException:
