@@ -3,8 +3,9 @@
 from collections.abc import Collection
 from difflib import SequenceMatcher
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
+Caught = TypeVar("Caught", bound=BaseException)
 MOST = 2**31 - 1  # whole numbers above it are mistakes, and overflow in one library or another
 
 
@@ -18,6 +19,13 @@ class Refused(UserError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, as Ctrl-C is KeyboardInterrupt."""
+
+
+def cause(error: BaseException | None, kind: type[Caught]) -> Caught | None:
+    """`error`, or the first one of that kind that it came from: torch.save makes a RuntimeError of any other."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__context__
+    return error
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -133,9 +133,14 @@ def held(folder: Path, keep: bool = False) -> Iterator[None]:
         lock.release()
 
 
+def part_of(path: Path) -> Path:
+    """What is being written in place of `path`."""
+    return path.with_name(f".{path.name}.part")
+
+
 def write(path: Path, text: str) -> None:
     """Writes beside and renames, so that nobody ever reads half a file."""
-    beside = path.with_name(f".{path.name}.part")
+    beside = part_of(path)
     beside.write_text(text, encoding="utf-8", errors="surrogateescape")
     os.replace(beside, path)
 

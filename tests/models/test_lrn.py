@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 from alexnet.models import kernel
 from alexnet.models.lrn import LocalResponseNorm, lrn
@@ -18,7 +18,7 @@ COMPILER = shutil.which("cc") or shutil.which("gcc")
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every test goes both ways."""
     if request.param == "formula":
-        monkeypatch.setattr(kernel, "library", lambda dtype: None)
+        monkeypatch.setattr(kernel, "compiled", lambda dtype: None)
     elif not COMPILER:
         pytest.skip("no C compiler")
     return request.param
@@ -123,7 +123,7 @@ def test_the_same_for_any_number_of_threads() -> None:
 def test_torch_sees_one_operation() -> None:
     """Its fake tensors, autograd and tracing agree with what it does; torch.compile breaks no graph for it."""
     x = torch.randn(2, 8, 3, 3).contiguous(memory_format=torch.channels_last).requires_grad_()
-    torch.library.opcheck(lrn, (x, 5, 0.1, 0.75, 2.0, 2, False))
+    library.opcheck(lrn, (x, 5, 0.1, 0.75, 2.0, 2, False))
     norm = LocalResponseNorm(5, 0.1)
     compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), norm(x))
@@ -153,13 +153,13 @@ def test_without_a_compiler_a_line_says_so(
     monkeypatch.setenv("CC", compiler)
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path))
     monkeypatch.setattr(logging.getLogger("alexnet"), "propagate", True)
-    kernel.library.cache_clear()
+    kernel.compiled.cache_clear()
     try:
         x = torch.randn(2, 9, 3, 3)
         for _ in range(2):
             torch.testing.assert_close(LocalResponseNorm(5)(x), nn.LocalResponseNorm(5)(x))
     finally:
-        kernel.library.cache_clear()
+        kernel.compiled.cache_clear()
     assert caplog.text.count("LRN is not compiled (") == 1
     assert os.listdir(tmp_path) == [], "and nothing half is left"
 
@@ -173,27 +173,27 @@ def test_an_older_compiler(path: str, tmp_path: Path, monkeypatch: pytest.Monkey
     old.chmod(0o755)
     monkeypatch.setenv("CC", str(old))
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "new"))
-    kernel.library.cache_clear()
+    kernel.compiled.cache_clear()
     try:
         x = torch.randn(2, 96, 3, 3)
         torch.testing.assert_close(LocalResponseNorm(5)(x), nn.LocalResponseNorm(5)(x))
         assert len(list((tmp_path / "new").glob("lrn-*.so"))) == 1
     finally:
-        kernel.library.cache_clear()
+        kernel.compiled.cache_clear()
 
 
 def test_compiled_once_and_kept(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if path == "formula":
         pytest.skip("nothing is compiled")
     monkeypatch.setenv("ALEXNET_CACHE", str(tmp_path / "new"))
-    kernel.library.cache_clear()
+    kernel.compiled.cache_clear()
     LocalResponseNorm(5)(torch.randn(2, 9))
     (built,) = (tmp_path / "new").iterdir()
-    kernel.library.cache_clear()
+    kernel.compiled.cache_clear()
     monkeypatch.setattr(kernel, "_compile", None)
     LocalResponseNorm(5)(torch.randn(2, 9))
     assert built.name.startswith("lrn-")
-    kernel.library.cache_clear()
+    kernel.compiled.cache_clear()
 
 
 def test_gradcheck() -> None:

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Normalize, RandomCrop, RandomHorizontalFlip, Resize, ToTensor
 
+EPOCHS, BATCH = 1, 64
+
 
 def transcription(width: float = 1.0, num_classes: int = 1000) -> nn.Sequential:
     """The paper, layer by layer, as PyTorch has the layers. Its LRN divides alpha by n, hence 5e-4."""
@@ -30,7 +32,7 @@ def transcription(width: float = 1.0, num_classes: int = 1000) -> nn.Sequential:
     )  # fmt: skip
 
 
-def main(folder: str, epochs: int = 1, batch: int = 64, width: float = 1.0) -> None:
+def main(folder: str, width: float) -> None:
     normal = Compose([ToTensor(), Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
     augmented = Compose([Resize(256), RandomCrop(227), RandomHorizontalFlip(), normal])
     plain = Compose([Resize(256), CenterCrop(227), normal])
@@ -39,7 +41,7 @@ def main(folder: str, epochs: int = 1, batch: int = 64, width: float = 1.0) -> N
         for split in ("train", "val", "test")
     }
     loaders = {
-        split: DataLoader(pictures, batch, shuffle=split == "train", num_workers=os.cpu_count() or 1)
+        split: DataLoader(pictures, BATCH, shuffle=split == "train", num_workers=os.cpu_count() or 1)
         for split, pictures in splits.items()
     }
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,7 +54,7 @@ def main(folder: str, epochs: int = 1, batch: int = 64, width: float = 1.0) -> N
         right = sum(int((network(x.to(device)).argmax(1).cpu() == y).sum()) for x, y in loaders[split])
         return right / len(splits[split])
 
-    for epoch in range(epochs):
+    for epoch in range(EPOCHS):
         network.train()
         for x, y in loaders["train"]:
             loss = cross_entropy(network(x.to(device)), y.to(device))
@@ -64,4 +66,4 @@ def main(folder: str, epochs: int = 1, batch: int = 64, width: float = 1.0) -> N
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], width=float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]))

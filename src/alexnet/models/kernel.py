@@ -30,12 +30,12 @@ class Constants(ctypes.Structure):
 def suits(rows: Tensor, size: int) -> bool:
     """Whether the kernel is for such rows, and here."""
     known = rows.device.type == "cpu" and rows.dtype in KINDS and rows.shape[1] + size <= WIDEST
-    return known and library(rows.dtype) is not None
+    return known and compiled(rows.dtype) is not None
 
 
 def run(x: Tensor, grad: Tensor | None, size: int, alpha: float, beta: float, k: float) -> Tensor:
     """y of the contiguous rows x (positions, C), or with a gradient of y that of x."""
-    kernel, out = library(x.dtype), torch.empty_like(x)
+    kernel, out = compiled(x.dtype), torch.empty_like(x)
     assert kernel is not None
     constants = Constants(x.shape[1], size // 2, size, alpha, beta, k)
     pointers = [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in (x, grad, out)]
@@ -44,7 +44,7 @@ def run(x: Tensor, grad: Tensor | None, size: int, alpha: float, beta: float, k:
 
 
 @cache
-def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled kernel, from the cache where it has been compiled before. Without a compiler a line says what that
     costs. Its threads are torch's: both find the same OpenMP.
     """

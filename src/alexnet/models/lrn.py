@@ -5,7 +5,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 from torch.nn.functional import avg_pool2d, pad
 
 from alexnet.checks import flag, integer, number, one_of
@@ -96,7 +96,7 @@ def _over_map(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tens
 # Only x is saved; d is computed again in the backward pass, which is cheaper than keeping it.
 
 
-@torch.library.custom_op("alexnet::lrn", mutates_args=())
+@library.custom_op("alexnet::lrn", mutates_args=())
 def lrn(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, own: bool) -> Tensor:
     """y of x (N, C, ...). alpha is what the sum is multiplied by. torch.compile and autocast see one operation."""
     rows = _rows(x, groups)
@@ -105,7 +105,7 @@ def lrn(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, 
     return _unrows(_formula(_forward, (rows,), size, alpha, beta, k, own), x)
 
 
-@torch.library.custom_op("alexnet::lrn_backward", mutates_args=())
+@library.custom_op("alexnet::lrn_backward", mutates_args=())
 def lrn_backward(
     grad: Tensor, x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, own: bool
 ) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from alexnet.checks import UserError
+from alexnet.checks import UserError, cause
+from alexnet.folders import part_of
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -40,23 +41,13 @@ class WholeCheckpoints(TorchCheckpointIO):
             folder = os.open(path.parent, os.O_RDONLY)
             os.fsync(folder)  # so that the new name outlives a crash of the machine
             os.close(folder)
-        except Exception as error:
+        except BaseException as error:
             beside.unlink(missing_ok=True)
-            began: BaseException | None = error  # torch.save makes a RuntimeError of it
-            while began is not None and not isinstance(began, OSError):
-                began = began.__context__
-            if began is None:
+            full = cause(error, OSError) if isinstance(error, Exception) else None
+            if full is None:
                 raise
             whole = "last.ckpt is whole: make room, and go on with" if path.with_name("last.ckpt").exists() else ""
             raise UserError(
-                f"{path}: cannot be written: {began.strerror}. "
+                f"{path}: cannot be written: {full.strerror}. "
                 f"{whole or 'Make room, and begin again with'} python train.py resume={path.parent.parent}"
             ) from error
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-
-
-def part_of(path: Path) -> Path:
-    """What is being written in place of `path`."""
-    return path.with_name(f".{path.name}.part")

@@ -1,13 +1,15 @@
 """metrics.csv, which a run that goes on goes on with, and which no kill leaves half."""
 
 import csv
-import os
+import io
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import loggers
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+from alexnet.folders import write
 
 
 class CSVLogger(loggers.CSVLogger):
@@ -50,12 +52,11 @@ class _Writer(ExperimentWriter):
             self._write(list(csv.DictReader(file)))
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        beside = f"{self.metrics_file_path}.part"
-        with open(beside, "w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(beside, self.metrics_file_path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=self.metrics_keys)
+        writer.writeheader()
+        writer.writerows(rows)
+        write(Path(self.metrics_file_path), text.getvalue())
 
 
 def _step(row: dict[str, str]) -> float:

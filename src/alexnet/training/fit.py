@@ -23,13 +23,15 @@ from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.module import ImageClassifier, tops
 from alexnet.training.parts import Parts, build_each
 from alexnet.training.provenance import write_json
-from alexnet.training.resume import LAST, LastState, kept, purge
+from alexnet.training.resume import LAST, LastState, purge
 
 log = logging.getLogger("alexnet")
 
 
-def fit(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
+def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> dict[str, Any]:
     """Trains, tests the best epoch, writes metrics.json into cfg.folder. Gives what is written.
+
+    before: the state to go on from, of resume.kept.
 
     Raises:
         Refused: before the first step, for a trainer whose values do not suit each other or the data.
@@ -44,18 +46,16 @@ def fit(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
         parts.network, parts.optimizer, parts.scheduler, data.num_classes, cfg.monitor, cfg.mode, cfg.seed,
         {"config": config, "data": data.describe()}, parts.metrics, cfg.channels_last,
     )  # fmt: skip
-    before = kept(folder) if cfg.resume is not None else None
     if before:
         data.start = before["epoch"], before["batches"]
         purge(cfg, before["global_step"])
-    done = bool(before and before["trained"])
     best, *others = _callbacks(cfg, folder, speed)
     others += [RightOrWrong(folder, tops(data.num_classes))] + ([] if before else [InputSheet(data)])
     trainer: Trainer = build(
         cfg,
         "trainer",
         logger=list(build_each(cfg, "logger", Logger).values()),
-        callbacks=[LastState(folder, cfg.checkpoint_every, done), best, *others],
+        callbacks=[LastState(folder, cfg.checkpoint_every), best, *others],
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
     )
@@ -66,7 +66,7 @@ def fit(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
             raise
         raise Refused(f"trainer: {' '.join(str(error).split())}") from error
 
-    figures = before["metrics"] if before and done else trainer.callback_metrics
+    figures = before["metrics"] if before and before["trained"] else trainer.callback_metrics
     result: dict[str, Any] = _by_split(figures, parts.figures)
     if best.best_model_path:
         chosen = read(best.best_model_path)

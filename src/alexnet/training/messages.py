@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from alexnet.checks import UserError
+from alexnet.checks import UserError, cause
 from alexnet.folders import in_sweep
 
 log = logging.getLogger("alexnet")
@@ -56,9 +56,7 @@ def interrupts(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        began: BaseException | None = error  # Lightning makes a SystemExit of it, and torch.save a RuntimeError
-        while began is not None and not isinstance(began, KeyboardInterrupt):
-            began = began.__context__
+        began = cause(error, KeyboardInterrupt)  # Lightning makes a SystemExit of it
         if began is None:
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off

@@ -26,6 +26,7 @@ from alexnet.memory import keep_freed_memory
 from alexnet.training.fit import fit
 from alexnet.training.messages import interrupts, messages, quiet
 from alexnet.training.parts import build_parts
+from alexnet.training.resume import kept
 
 log = logging.getLogger("alexnet")
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # by the launcher
@@ -100,7 +101,7 @@ def _rank(config: dict[str, Any], threads: int) -> None:
             parts = build_parts(cfg)
             parts.data.setup()
             with messages(folder, first, cfg.study is not None), interrupts(folder):
-                fit(cfg, parts)
+                fit(cfg, parts, kept(folder) if cfg.resume is not None else None)
         except KeyboardInterrupt:  # the launcher takes the end of a rank by this, or by sys.exit(0), for success
             sys.exit(130)
         except SystemExit as error:

@@ -1,6 +1,5 @@
 """A run that goes on where it stopped: what is kept of it while it runs, and how it is taken up again."""
 
-import json
 import logging
 import signal
 import threading
@@ -11,9 +10,9 @@ from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from alexnet.checks import Terminated, UserError
-from alexnet.folders import record, state_of
+from alexnet.folders import part_of, record, state_of
 from alexnet.training.checkpoint import read
-from alexnet.training.provenance import code_now, code_of
+from alexnet.training.provenance import code_now, code_of, write_resumed
 from alexnet.training.reproduce import recorded_config
 
 log = logging.getLogger("alexnet")
@@ -38,12 +37,6 @@ def take_interrupted(cfg: DictConfig) -> None:
     cfg.folder = str(folder)
 
 
-def finished(folder: Path) -> dict[str, Any] | None:
-    """metrics.json of a run that ended; None of any other."""
-    path = folder / "metrics.json"
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
 def kept(folder: Path) -> dict[str, Any] | None:
     """The state that the run in `folder` has left; None if it was stopped before it left one."""
     if not (folder / LAST).is_file():
@@ -58,11 +51,19 @@ def kept(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def check_code(folder: Path) -> None:
-    """Warns where the run in `folder` was begun by another version of the code."""
+def go_on(folder: Path, state: dict[str, Any], keeps_memory: bool) -> None:
+    """Notes in run.json that the run in `folder` goes on, and says after what. Warns where it was begun by another
+    version of the code.
+    """
+    write_resumed(folder, keeps_memory)
     if code_of(folder) != code_now():
         commit = record(folder).get("git_commit")
         log.warning("this run was begun by another version of the code (%.7s); the result may be neither's", commit)
+    if (half := part_of(folder / LAST)).exists():
+        log.info("a later state was only half written when it was stopped; the one before is taken")
+        half.unlink()
+    reached = f"epoch {state['epoch']}" + (f" and {state['batches']} batches" if state["batches"] else "")
+    log.info("%s: goes on after %s", folder, "its training" if state["trained"] else reached)
 
 
 class LastState(Callback):
@@ -75,9 +76,9 @@ class LastState(Callback):
     end it at once.
     """
 
-    def __init__(self, folder: Path, every: int | None, trained: bool = False) -> None:
+    def __init__(self, folder: Path, every: int | None) -> None:
         self.path, self.every = folder / LAST, every
-        self.batches, self.trained = 0, trained
+        self.batches, self.trained = 0, False
         self.asked: type[KeyboardInterrupt] | None = None
         self.handlers: dict[int, Any] = {}
 
@@ -101,7 +102,7 @@ class LastState(Callback):
             loop._batches_that_stepped -= 1  # it counts a step when it finds that a validation is done
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.batches = checkpoint.get("batches", 0)
+        self.batches, self.trained = checkpoint.get("batches", 0), checkpoint.get("trained", False)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch:
@@ -144,7 +145,8 @@ class LastState(Callback):
 
     def _end(self) -> NoReturn:
         self._listen_no_more()
-        raise self.asked or KeyboardInterrupt
+        assert self.asked
+        raise self.asked
 
     def _listen_no_more(self) -> None:
         if self.handlers:

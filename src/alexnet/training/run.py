@@ -13,19 +13,18 @@ from pytorch_lightning import Trainer
 
 from alexnet.checks import Refused, UserError, flag, integer
 from alexnet.config import named
-from alexnet.folders import discard, in_sweep, new_folder
+from alexnet.folders import discard, in_sweep, new_folder, state_of
 from alexnet.memory import keep_freed_memory
 from alexnet.models.summary import table
 from alexnet.settings import digest
 from alexnet.training.again import done_before
-from alexnet.training.checkpoint_io import part_of
 from alexnet.training.fit import fit, validates
 from alexnet.training.messages import interrupts, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
-from alexnet.training.provenance import recorded, write_origin, write_resumed
+from alexnet.training.provenance import recorded, write_origin
 from alexnet.training.ranks import fit_in_ranks
 from alexnet.training.reproduce import agreement, check_pictures
-from alexnet.training.resume import LAST, check_code, finished, kept
+from alexnet.training.resume import go_on, kept
 
 log = logging.getLogger("alexnet")
 
@@ -43,9 +42,9 @@ def train(cfg: DictConfig) -> float:
         keeps = flag("keep_memory", cfg.keep_memory) and keep_freed_memory()
         if cfg.checkpoint_every is not None:
             integer("checkpoint_every", cfg.checkpoint_every, 1)
-    if cfg.resume is not None and (before := finished(Path(cfg.resume))):
+    if cfg.resume is not None and state_of(Path(cfg.resume)) == "done":
         print(f"resume={cfg.resume}: this run is done; nothing to go on with", flush=True)
-        return monitored(before)
+        return monitored(json.loads((Path(cfg.resume) / "metrics.json").read_text()))
     asked = digest(cfg)
     if in_sweep() and (before := done_before(cfg, asked)):
         return monitored(before)
@@ -74,17 +73,11 @@ def train(cfg: DictConfig) -> float:
     ):
         if not validates(cfg, parts):
             log.info("no validation pictures: %s says which epoch is best", cfg.monitor)
-        if first and cfg.resume is not None and not state:
-            log.info("%s: had left nothing to go on with, and begins again", folder)
         if first and state:
-            write_resumed(folder, keeps)
-            check_code(folder)
-            half = part_of(folder / LAST)
-            if half.exists():
-                log.info("a later state was only half written when it was stopped; the one before is taken")
-                half.unlink()
-            log.info("%s: goes on after %s", folder, _reached(state))
+            go_on(folder, state, keeps)
         elif first:
+            if cfg.resume is not None:
+                log.info("%s: had left nothing to go on with, and begins again", folder)
             write_origin(folder, cfg, parts.data, asked, keeps)
         log.info("%s", table(parts.layers))
         log.info("precision %s on %s", cfg.trainer.precision, trainer.strategy.root_device.type)
@@ -93,7 +86,7 @@ def train(cfg: DictConfig) -> float:
                 fit_in_ranks(cfg, trainer.num_devices)
                 result = json.loads((folder / "metrics.json").read_text())
             else:
-                result = fit(cfg, parts)
+                result = fit(cfg, parts, state)
         except Refused:
             if made:
                 discard(made)
@@ -106,12 +99,6 @@ def train(cfg: DictConfig) -> float:
                 if not same:
                     raise UserError(f"not the same figures as {cfg.reproduce}")
     return monitored(result)
-
-
-def _reached(state: dict[str, Any]) -> str:
-    if state["trained"]:
-        return "its training"
-    return f"epoch {state['epoch']}" + (f" and {state['batches']} batches" if state["batches"] else "")
 
 
 def monitored(result: dict[str, Any]) -> float:
