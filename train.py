@@ -1,5 +1,7 @@
 """Trains a network: python train.py [GROUP=OPTION] [KEY=VALUE] ...; python train.py --help says more."""
 
+import os
+
 import hydra
 from omegaconf import DictConfig
 
@@ -13,6 +15,10 @@ def main(cfg: DictConfig) -> float:
         from alexnet.studies.study import take_arm
 
         take_arm(cfg)
+    if cfg.resume is None and "SLURM_RESTART_COUNT" in os.environ:
+        from alexnet.training.slurm import run_of_this_job
+
+        cfg.resume = run_of_this_job(cfg)
     if cfg.reproduce is not None:
         from alexnet.training.reproduce import take_record
 

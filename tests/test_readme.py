@@ -22,6 +22,7 @@ LINES = [
     line.split("#")[0].strip()
     for block in re.findall(r"```bash\n(.*?)```", README, re.S)
     for line in block.splitlines()
+    if not line.startswith("#")
 ]
 SMALL = ("model.width=0.125", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
 SMALL += ("trainer.limit_test_batches=1",)

@@ -1,10 +1,13 @@
 """A callback that kills its own process where KILL=HOOK:N says: in the N-th call of that hook, or with KILL=write:N in
-the middle of writing the N-th checkpoint. SIGNAL sends it another signal than SIGKILL.
+the middle of writing the N-th checkpoint. SIGNAL sends another signal than SIGKILL, and to the loader's workers too, as
+a terminal does; in rank 0 of several, to the program that started them.
 """
 
 import io
+import multiprocessing
 import os
 import signal
+import subprocess
 from functools import partial
 from typing import Any
 
@@ -35,8 +38,15 @@ class Kill(Callback):
 
     def count(self, hook: str) -> None:
         self.calls[hook] += 1
-        if os.environ.get("KILL") == f"{hook}:{self.calls[hook]}":
-            os.kill(os.getpid(), int(os.environ.get("SIGNAL", signal.SIGKILL)))
+        if os.environ.get("KILL") != f"{hook}:{self.calls[hook]}":
+            return
+        number, rank = int(os.environ.get("SIGNAL", signal.SIGKILL)), os.environ.get("RANK")
+        if number == signal.SIGKILL or rank is None:
+            for worker in multiprocessing.active_children() if number != signal.SIGKILL else ():
+                subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)  # not from its parent
+            os.kill(os.getpid(), number)
+        elif rank == "0":
+            os.kill(os.getppid(), number)
 
 
 def _counted(hook: str) -> Any:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import signal
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,7 @@ class PictureData(LightningDataModule):
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=_outlive_signals,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -235,6 +238,21 @@ def _affine(images: Tensor, scale: Tensor, shift: Tensor, less: Tensor | None, d
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _outlive_signals(worker: int) -> None:
+    """What a terminal or SLURM sends to all processes is for the run, which still needs its workers to end well."""
+    for sent in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(sent, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _path(name: str, value: Any) -> Path:

@@ -98,7 +98,11 @@ class Stoppable(Callback):
         if trainer.world_size > 1:
             signal.signal(signal.SIGTERM, self.handler)
 
-    on_validation_start = on_test_start = on_train_start
+    on_sanity_check_start = on_test_start = on_train_start
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "validate":  # LastState answers while a run trains
+            self.on_train_start(trainer, pl_module)
 
 
 class RightOrWrong(Callback):

@@ -55,7 +55,7 @@ def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> 
         cfg,
         "trainer",
         logger=list(build_each(cfg, "logger", Logger).values()),
-        callbacks=[LastState(folder, cfg.checkpoint_every), best, *others],
+        callbacks=[Stoppable(), LastState(folder, cfg.checkpoint_every), best, *others],
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
     )
@@ -111,7 +111,7 @@ def _callbacks(cfg: DictConfig, folder: Path, speed: Speed) -> list[Any]:
     best = keep(
         filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True, save_on_train_epoch_end=of_training
     )
-    callbacks: list[Callback] = [best, speed, StopAtNaN(), Stoppable()]
+    callbacks: list[Callback] = [best, speed, StopAtNaN()]
     if cfg.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressBar(speed))
     callbacks += build_each(cfg, "callbacks", Callback).values()

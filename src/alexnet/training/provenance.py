@@ -42,7 +42,7 @@ def origin(keeps_memory: bool) -> dict[str, Any]:
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         },
         "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
-    }
+    } | ({"slurm_job": os.environ["SLURM_JOB_ID"]} if "SLURM_JOB_ID" in os.environ else {})
 
 
 def _command() -> list[str]:

@@ -86,6 +86,7 @@ def _rank(config: dict[str, Any], threads: int) -> None:
     multiprocessing.set_start_method(None, force=True)
     for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
         signal.signal(number, _once(kind))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's, which is for the program that started it
     torch.set_num_threads(threads)
     first = os.environ["RANK"] == "0"
     if not first:

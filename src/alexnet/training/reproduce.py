@@ -41,13 +41,13 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
         raise UserError(f"{key}={folder}: not in a sweep; one goes on by itself, with folder=SWEEP")
     if None not in (cfg.resume, cfg.reproduce):
         raise UserError("resume and reproduce: one of them, since each says what the run is")
-    typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    for override in typed:
-        if override.key_or_group != key and decides(override.key_or_group):
-            again = "to repeat it" if key == "reproduce" else "to go on with it"
-            raise UserError(f"{override.input_line}: the run says this itself; leave it out {again}")
     recorded = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
     overrides = yaml.safe_load((folder / "overrides.yaml").read_text()) or []
+    typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    for override in typed:
+        if override.key_or_group != key and decides(override.key_or_group) and override.input_line not in overrides:
+            again = "to repeat it" if key == "reproduce" else "to go on with it"
+            raise UserError(f"{override.input_line}: the run says this itself; leave it out {again}")
     try:
         composed = hydra.compose(HydraConfig.get().job.config_name, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
@@ -58,7 +58,7 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
         choices.study = None
     recorded.logger = composed.logger  # which writes into ${folder}; what is recorded names the folder of then
     today = ("outputs", "folder", "reproduce", "resume", "checkpoint_every", "data.cache_dir")
-    for name in (*today, *(override.key_or_group for override in typed)):
+    for name in (*today, *(o.key_or_group for o in typed if not decides(o.key_or_group))):
         OmegaConf.update(recorded, name, OmegaConf.select(cfg, name), force_add=True)
     recorded.study = None
     become(cfg, recorded, choices)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from alexnet.checks import Terminated, UserError
+from alexnet.checks import UserError
 from alexnet.folders import part_of, record, state_of
 from alexnet.training.checkpoint import read
 from alexnet.training.provenance import code_now, code_of, write_resumed
@@ -71,23 +71,25 @@ class LastState(Callback):
     the first, every `every` optimiser steps, and at the end of training.
 
     Each time everything before is done, logged and counted, and nothing of what comes has begun. So it must be the
-    first of a trainer's callbacks. SIGTERM and Ctrl-C are put off until then, for GRACE seconds at most, and the state
-    is kept before they end the run; a second one ends it at once. With several ranks, which would have to agree, they
-    end it at once.
+    first of a trainer's callbacks that have a state. SIGTERM and Ctrl-C are put off until then, for GRACE seconds at
+    most, and the state is kept before they end the run; a second one ends it at once. Several ranks agree between which
+    batches they stop, and take no second one.
     """
 
     def __init__(self, folder: Path, every: int | None) -> None:
         self.path, self.every = folder / LAST, every
         self.batches, self.trained = 0, False
-        self.asked: type[KeyboardInterrupt] | None = None
+        self.asked: int | None = None  # by which signal
         self.handlers: dict[int, Any] = {}
+        self.ranks = 1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.trained:  # what is kept is read, and nothing trained: early stopping leaves no other sign
             trainer.should_stop = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+        self.ranks = trainer.world_size
+        if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
                 self.handlers[number] = signal.signal(number, self._ask)
         # Two ways in which Lightning would go on wrongly:
@@ -109,16 +111,19 @@ class LastState(Callback):
             self._save(trainer, 0, trainer.fit_loop.epoch_progress)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        stepped = batch_idx % trainer.accumulate_grad_batches == 0
-        due = self.asked or (self.every and trainer.global_step % self.every == 0)
-        if batch_idx and stepped and due:
+        if batch_idx % trainer.accumulate_grad_batches:
+            return
+        stops = self._stops(trainer, batch_idx // trainer.accumulate_grad_batches)
+        if batch_idx and (stops or (self.every and trainer.global_step % self.every == 0)):
             self._save(trainer, batch_idx, trainer.fit_loop.epoch_loop.batch_progress)
-        if self.asked and stepped:
+        if stops:
             self._end()
 
-    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Stops between two batches of a validation during training; it is done anew when the run goes on."""
-        if not self.asked:
+        if not self._stops(trainer, batch_idx):
             return
         loop: Any = trainer.fit_loop.epoch_loop
         for count in (loop.val_loop.batch_progress.total, loop.val_loop.batch_progress.current):
@@ -130,7 +135,7 @@ class LastState(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.batches, self.trained = 0, True
         trainer.save_checkpoint(self.path)
-        if self.asked:
+        if self._stops(trainer, 0):
             self._end()
         self._listen_no_more()
 
@@ -138,15 +143,27 @@ class LastState(Callback):
         self._listen_no_more()
 
     def _ask(self, number: int, _: Any) -> None:
-        if self.asked:  # a second time, or too late
+        if self.asked is None:
+            self.asked = number
+            signal.setitimer(signal.ITIMER_REAL, GRACE)
+        elif self.ranks == 1 or number == signal.SIGALRM:  # of several, the launcher sends another after Ctrl-C
             self._end()
-        self.asked = Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        signal.setitimer(signal.ITIMER_REAL, GRACE)
+
+    def _stops(self, trainer: Trainer, number: int) -> bool:
+        """Whether one of the ranks was asked to stop. number: of the batch or step, in which all ranks come here. GPUs,
+        which must end their work before they can say, are asked at every tenth alone.
+        """
+        if self.ranks == 1:
+            return self.asked is not None
+        if not self.handlers or (number % 10 and trainer.strategy.root_device.type != "cpu"):
+            return False
+        return trainer.strategy.reduce_boolean_decision(self.asked is not None, all=False)
 
     def _end(self) -> NoReturn:
+        """What was put off."""
         self._listen_no_more()
-        assert self.asked
-        raise self.asked
+        signal.raise_signal(self.asked or signal.SIGTERM)
+        raise AssertionError("the signal ends the run")
 
     def _listen_no_more(self) -> None:
         if self.handlers:

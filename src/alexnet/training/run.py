@@ -25,6 +25,7 @@ from alexnet.training.provenance import recorded, write_origin
 from alexnet.training.ranks import fit_in_ranks
 from alexnet.training.reproduce import agreement, check_pictures
 from alexnet.training.resume import go_on, kept
+from alexnet.training.slurm import requeued
 
 log = logging.getLogger("alexnet")
 
@@ -67,6 +68,7 @@ def train(cfg: DictConfig) -> float:
         _share_folder(cfg, trainer)
     folder, brief = Path(cfg.folder), cfg.study is not None  # which says a line of each of its jobs
     with (
+        requeued(first),
         recorded(folder, keep=state is not None) if first else nullcontext(),
         messages(folder, first, brief),
         interrupts(folder),
