@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from alexnet.checks import printable_lines
 from alexnet.door import door
 
 
@@ -17,7 +18,7 @@ def main() -> None:
     from alexnet.studies.report import report  # matplotlib takes a second
 
     out, text = report(asked.folders, asked.out, asked.metric, asked.margin, asked.baseline)
-    print(f"{text}\n\nreport {out / 'report.md'}")
+    print(printable_lines(f"{text}\n\nreport {out / 'report.md'}"))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from alexnet.checks import Terminated, UserError
+from alexnet.checks import Terminated, UserError, printable_lines
 from alexnet.config import GROUPS, PRESETS, explain
 from alexnet.folders import SweepFolder, quoted
 
@@ -45,7 +45,7 @@ def door() -> Iterator[None]:
         SweepFolder.end()
     except KeyboardInterrupt as interrupt:
         SweepFolder.end(interrupted=True)
-        print(str(interrupt) or "interrupted", file=sys.stderr)
+        print(printable_lines(str(interrupt)) or "interrupted", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         SweepFolder.end()
@@ -55,7 +55,7 @@ def door() -> Iterator[None]:
         )
         if full or not hydras:
             raise
-        sys.exit(f"error: {explain(error)}")
+        sys.exit(f"error: {printable_lines(explain(error))}")
     except Exception:
         SweepFolder.end()
         raise

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import yaml
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,9 +26,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet.checks import UserError
+from alexnet.checks import UserError, printable, printable_lines
 from alexnet.config import check_paths, explain, processes_started
 
+Plain = TypeVar("Plain", list[str], dict[str, Any])
 LOCK = ".lock"  # held while a run lasts, and gone with it
 _SEED = re.compile(r"(?:^|(?<=,))seed=\d+(?:,|$)")  # in what is swept
 
@@ -82,11 +84,33 @@ def same_settings(asked: str) -> Iterator[Path]:
 
 def record(folder: Path) -> dict[str, Any]:
     """run.json of a run's folder; nothing where there is none that can be read."""
+    return read_json(folder / "run.json")
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """metrics.json of a run that is done. Raises UserError where it has been damaged."""
+    if "monitor" not in (found := read_json(folder / "metrics.json")):
+        raise UserError(f"{folder / 'metrics.json'}: not the figures of a run; the file is damaged")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "run.json").read_text())
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def read_yaml(path: Path, kind: type[Plain]) -> Plain:
+    """Plain values. Raises UserError for a file that cannot be read, or holds something else than a `kind`."""
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if not isinstance(found, kind):
+            raise ValueError(f"not the {path.stem} of a run")
+        return found
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
 def state_of(folder: Path) -> str | None:
@@ -168,7 +192,7 @@ def refusing() -> Iterator[None]:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
         SweepFolder.drop()
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {printable_lines(explain(error))}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -214,7 +238,7 @@ class SweepFolder(Callback):
             known = isinstance(error, UserError | HydraException | OmegaConfBaseException)
             if not known:
                 traceback.print_exception(error)
-            reason = explain(error) if known else f"{type(error).__name__}: {error}"
+            reason = printable_lines(explain(error)) if known else printable(f"{type(error).__name__}: {error}")
             job = f"job {config.hydra.job.num} ({' '.join(job_return.overrides or ())})"
             folder = OmegaConf.select(job_return.cfg, "folder") if job_return.cfg else None
             where = f" ({folder})" if folder and Path(folder).exists() else ""

@@ -126,14 +126,25 @@ def bad(tmp_path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     )
 
 
-def left(mark: str) -> list[str]:
-    """The command lines of processes with MARK=mark in their environment."""
+def marked(mark: str) -> list[Path]:
+    """The processes with MARK=mark in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if f"MARK={mark}\0".encode() in (process / "environ").read_bytes() + b"\0":
-                found.append((process / "cmdline").read_text().replace("\0", " "))
+                found.append(process)
     return found
+
+
+def listening(mark: str) -> list[str]:
+    """The addresses that these processes listen on, as /proc writes them."""
+    mine = set()
+    for process in marked(mark):
+        for path in (process / "fd").iterdir():
+            with suppress(OSError):
+                mine.add(os.readlink(path))
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
@@ -160,7 +171,7 @@ def test_a_rank_that_fails_ends_its_job_and_no_other(bad: tuple, tmp_path: Path)
         assert re.search(rf"job {number} \(.*\): {re.escape(reason)}.*\({re.escape(str(folder))}\)", at_the_end)
     assert "Traceback" not in done.stderr
     assert 'bad.py", line' in (folders[0] / "train.log").read_text(), "the trace is in the log"
-    assert not left(str(tmp_path))
+    assert not marked(str(tmp_path))
 
 
 def test_a_rank_that_fails_when_all_is_written_fails_nothing(bad: tuple, tmp_path: Path) -> None:
@@ -187,15 +198,16 @@ def test_signals_leave_no_rank_behind(number: int, code: int, more: list[str], t
     for line in process.stdout:
         if line.startswith("epoch 2/"):
             break
+    assert set(listening(str(tmp_path))) == {"0100007F"}, "127.0.0.1, and no address that others can reach"
     if number == signal.SIGINT:  # from a terminal, to all of them
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
     _, said = process.communicate(timeout=300)
     end = time.monotonic() + 10
-    while left(str(tmp_path)) and time.monotonic() < end:
+    while marked(str(tmp_path)) and time.monotonic() < end:
         time.sleep(0.1)
-    assert not left(str(tmp_path))
+    assert not marked(str(tmp_path))
     assert process.returncode == code
     folders = [path.parent for path in (tmp_path / "o").rglob("train.log")]
     assert len(folders) == 1, "no job is started after the signal"

@@ -196,14 +196,19 @@ def _open(folder: Path, state: str, on_broken: str) -> Packed | None:
             return None
         file = folder / "images.npy"
         images, mean_image = _map(file), np.load(folder / "mean.npy")
-        splits = {path.stem: np.load(path) for path in folder.glob("*.npz")}
+        splits = {path.stem: _rows_and_labels(path) for path in folder.glob("*.npz")}
         names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
         return None
     if splits.keys() != names.keys():  # one was deleted
         return None
-    pictures = {name: Pictures(images, s["rows"], s["labels"], file) for name, s in splits.items()}
+    pictures = {name: Pictures(images, rows, labels, file) for name, (rows, labels) in splits.items()}
     return Packed(pictures, about, names, mean_image)
+
+
+def _rows_and_labels(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    with np.load(path) as file:
+        return file["rows"], file["labels"]
 
 
 def _pack(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -176,9 +177,10 @@ WANTED = {
 @contextmanager
 def _fetching(source: str, root: Path) -> Iterator[None]:
     """Around a download: whatever stops it becomes one error that says what to fetch and where to put it."""
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # which older versions of torchvision lack
     try:
         yield
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, tarfile.TarError) as error:
         reason = " ".join(str(error).split())[:150]
         wanted = WANTED[source].format(root=root)
         raise UserError(

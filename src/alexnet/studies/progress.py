@@ -1,6 +1,5 @@
 """What a study says while it runs: its jobs beforehand, and a line for each that ends."""
 
-import json
 import time
 from collections import Counter
 from datetime import datetime
@@ -13,9 +12,19 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
-from alexnet.checks import UserError
+from alexnet.checks import UserError, printable_lines
 from alexnet.config import check
-from alexnet.folders import SweepFolder, jobs_of, record, refusing, same_settings, state_of, swept, write_json
+from alexnet.folders import (
+    SweepFolder,
+    jobs_of,
+    record,
+    refusing,
+    result_of,
+    same_settings,
+    state_of,
+    swept,
+    write_json,
+)
 from alexnet.settings import differing, digest, settings, spelled
 from alexnet.studies.runs import PLAN, SEEDS, plan_of
 from alexnet.studies.study import check_study, take_arm
@@ -50,7 +59,7 @@ class Progress(Callback):
         """A line for a job that was run now; those that were done before have one already."""
         if job_return.status != JobStatus.COMPLETED or job_return.cfg is None:
             return
-        folder, plan = Path(job_return.cfg.folder), json.loads(Path(config.hydra.sweep.dir, PLAN).read_text())
+        folder, plan = Path(job_return.cfg.folder), plan_of(Path(config.hydra.sweep.dir))
         if (folder / "metrics.json").stat().st_mtime < plan["began"]:
             return
         ended = [
@@ -59,7 +68,7 @@ class Progress(Callback):
         ]  # fmt: skip
         to_do = len({job["asked"] for job in plan["jobs"] if job["state"] != "done"})
         split, figure = config.study.metric.split("/")
-        value = json.loads((folder / "metrics.json").read_text()).get(split, {}).get(figure, float("nan"))
+        value = result_of(folder).get(split, {}).get(figure, float("nan"))
         took = datetime.now().astimezone() - datetime.fromisoformat(record(folder)["started"])
         left = (time.time() - plan["began"]) / len(ended) * (to_do - len(ended))
         about = f"; about {duration(left)} left" if left > 0 else ""
@@ -82,11 +91,12 @@ def _report(folder: Path) -> None:
         from alexnet.studies.report import report  # matplotlib takes a second
 
         _, text = report([folder])
-        print(f"\n{text}\n\nreport {folder / 'report.md'}", flush=True)
+        said = f"\n{text}\n\nreport {folder / 'report.md'}"
     except UserError as error:
-        print(f"no report: {error}", flush=True)
+        said = f"no report: {error}"
     except Exception as error:  # the runs are there all the same
-        print(f"no report: {type(error).__name__}: {error} (python report.py {folder} tries again)", flush=True)
+        said = f"no report: {type(error).__name__}: {error} (python report.py {folder} tries again)"
+    print(printable_lines(said), flush=True)
 
 
 def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ figures. A plain function over folders, so that it can be made at any time, of w
 
 import csv
 import io
-import json
 import math
 import shlex
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from alexnet.checks import UserError, number, one_of
-from alexnet.folders import write, write_json
+from alexnet.folders import read_json, write, write_json
 from alexnet.studies.compare import PAIRS, Comparison, compare
 from alexnet.studies.figures import draw
 from alexnet.studies.gradients import gradient_norms, lines
@@ -279,7 +278,7 @@ def _looks(out: Path, found: Comparison) -> list[str]:
     """Notes that this report is made, once for every number of seeds."""
     seeds = max([len(row.differences) for row in found.rows], default=0)
     path = out / LOOKS
-    looks = json.loads(path.read_text())["seeds"] if path.exists() else []
+    looks = read_json(path).get("seeds", [])
     if seeds >= PAIRS and seeds not in looks:
         looks.append(seeds)
         write_json(path, {"seeds": looks})

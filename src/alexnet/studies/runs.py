@@ -1,19 +1,18 @@
 """Runs as they lie in their folders, and the arms that they make together."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from alexnet.checks import UserError
-from alexnet.folders import record, state_of
+from alexnet.folders import read_json, read_yaml, record, result_of, state_of
 from alexnet.settings import differing, settings, spelled
 
 SEEDS = ("seed", "data.seed")
@@ -50,7 +49,7 @@ class Run:
         try:
             with (self.folder / "metrics.csv").open() as file:
                 return list(csv.DictReader(file))
-        except OSError:
+        except (OSError, ValueError, csv.Error):
             return []
 
     def right(self, metric: str) -> NDArray[np.bool_] | None:
@@ -58,7 +57,7 @@ class Run:
         try:
             with np.load(self.folder / "test_right.npz") as file:
                 return np.unpackbits(file[metric.removeprefix("test/")], count=int(file["pictures"])).astype(bool)
-        except (OSError, KeyError, ValueError):
+        except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile):
             return None
 
 
@@ -90,20 +89,17 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _read(folder: Path) -> Run:
-    config = yaml.load((folder / "config.yaml").read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    if not isinstance(config, dict) or "seed" not in config:
+    config = read_yaml(folder / "config.yaml", dict)
+    if "seed" not in config:
         raise UserError(f"{folder / 'config.yaml'}: not the config of a run")
     state = state_of(folder) or "interrupted"
-    metrics = json.loads((folder / "metrics.json").read_text()) if state == "done" else {}
+    metrics = result_of(folder) if state == "done" else {}
     return Run(folder, state, config, metrics, record(folder))
 
 
 def plan_of(folder: Path) -> dict[str, Any]:
     """study.json of a study's folder; nothing in any other."""
-    try:
-        return json.loads((folder / PLAN).read_text())
-    except (OSError, ValueError):
-        return {}
+    return read_json(folder / PLAN)
 
 
 def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm], list[str]]:

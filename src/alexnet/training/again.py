@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alexnet.config import build
 from alexnet.data import PictureData
-from alexnet.folders import record, same_settings, state_of
+from alexnet.folders import record, result_of, same_settings, state_of
 from alexnet.training.parts import try_trainer
 from alexnet.training.provenance import code_now, code_of
 
@@ -27,7 +27,7 @@ def done_before(cfg: DictConfig, asked: str) -> dict[str, Any] | None:
             cfg.folder = str(folder)
         other = "" if code_of(folder) == code_now() else f", by another version of the code ({known['git_commit']:.7})"
         print(f"done before{other}: {folder}", flush=True)
-        return json.loads((folder / "metrics.json").read_text())
+        return result_of(folder)
     return None
 
 

@@ -13,10 +13,18 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from alexnet.checks import UserError, cause
+from alexnet.checks import UserError, cause, printable_lines
 from alexnet.folders import in_sweep
 
 log = logging.getLogger("alexnet")
+
+
+def _readable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable_lines(record.getMessage()), ()
+    return True
+
+
+log.addFilter(_readable)  # of names that come from anywhere
 
 
 def quiet() -> None:
@@ -43,7 +51,8 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
         yield
     except BaseException as error:
         trace = None if isinstance(error, UserError | KeyboardInterrupt) else sys.exc_info()
-        keep.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "%s: %s", (type(error).__name__, error), trace))
+        text = printable_lines(f"{type(error).__name__}: {error}")
+        keep.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "%s", (text,), trace))
         raise
     finally:
         log.handlers = [show] if shown else []

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -16,8 +17,11 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.distributed import TCPStore
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousParameters, rendezvous_handler_registry
+from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
@@ -32,6 +36,24 @@ log = logging.getLogger("alexnet")
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # by the launcher
 NOISY = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api",
          "torch.multiprocessing.spawn")  # fmt: skip
+
+
+class Localhost(StaticTCPRendezvous):
+    """Where the ranks find each other, for the processes of this machine alone: torch's own listens to all networks."""
+
+    def __init__(self, parameters: RendezvousParameters) -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        super().__init__("localhost", port, rank=0, world_size=1, run_id=parameters.run_id, timeout=600)
+        self._store = TCPStore(
+            "localhost", port, is_master=True, timeout=self.timeout, master_listen_fd=listening.detach()
+        )
+
+    def get_backend(self) -> str:
+        return "localhost"
+
+
+rendezvous_handler_registry.register("localhost", Localhost)
 
 
 def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
@@ -54,7 +76,7 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
             max_nodes=1,
             nproc_per_node=ranks,
             run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
+            rdzv_backend="localhost",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
             max_restarts=0,
@@ -86,6 +108,8 @@ def _rank(config: dict[str, Any], threads: int) -> None:
     multiprocessing.set_start_method(None, force=True)
     for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
         signal.signal(number, _once(kind))
+    if "lo" in (name for _, name in socket.if_nameindex()):  # else gloo's listens where the machine's name leads
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's, which is for the program that started it
     torch.set_num_threads(threads)
     first = os.environ["RANK"] == "0"

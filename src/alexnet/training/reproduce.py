@@ -1,11 +1,9 @@
 """A run again, from its own record, and whether its figures come out the same."""
 
-import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -14,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.checks import UserError
 from alexnet.config import become, explain
-from alexnet.folders import in_sweep, record
+from alexnet.folders import in_sweep, read_yaml, record, result_of
 from alexnet.settings import decides
 
 
@@ -41,8 +39,8 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
         raise UserError(f"{key}={folder}: not in a sweep; one goes on by itself, with folder=SWEEP")
     if None not in (cfg.resume, cfg.reproduce):
         raise UserError("resume and reproduce: one of them, since each says what the run is")
-    recorded = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
-    overrides = yaml.safe_load((folder / "overrides.yaml").read_text()) or []
+    recorded = OmegaConf.create(read_yaml(folder / "config.yaml", dict))
+    overrides = read_yaml(folder / "overrides.yaml", list)
     typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     for override in typed:
         if override.key_or_group != key and decides(override.key_or_group) and override.input_line not in overrides:
@@ -80,7 +78,7 @@ def agreement(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str], bool]
     the two that may explain it.
     """
     folder = Path(cfg.reproduce)
-    before = json.loads((folder / "metrics.json").read_text())
+    before = result_of(folder)
     lines, same = [], True
     for split in ("train", "val", "test"):
         for figure, then in before.get(split, {}).items():

@@ -1,6 +1,5 @@
 """One training run, from the composed config to the folder that tells everything."""
 
-import json
 import logging
 from contextlib import nullcontext
 from datetime import timedelta
@@ -13,7 +12,7 @@ from pytorch_lightning import Trainer
 
 from alexnet.checks import Refused, UserError, flag, integer
 from alexnet.config import named
-from alexnet.folders import discard, in_sweep, new_folder, state_of
+from alexnet.folders import discard, in_sweep, new_folder, result_of, state_of
 from alexnet.memory import keep_freed_memory
 from alexnet.models.summary import table
 from alexnet.settings import digest
@@ -45,7 +44,7 @@ def train(cfg: DictConfig) -> float:
             integer("checkpoint_every", cfg.checkpoint_every, 1)
     if cfg.resume is not None and state_of(Path(cfg.resume)) == "done":
         print(f"resume={cfg.resume}: this run is done; nothing to go on with", flush=True)
-        return monitored(json.loads((Path(cfg.resume) / "metrics.json").read_text()))
+        return monitored(result_of(Path(cfg.resume)))
     asked = digest(cfg)
     if in_sweep() and (before := done_before(cfg, asked)):
         return monitored(before)
@@ -86,7 +85,7 @@ def train(cfg: DictConfig) -> float:
         try:
             if own:
                 fit_in_ranks(cfg, trainer.num_devices)
-                result = json.loads((folder / "metrics.json").read_text())
+                result = result_of(folder)
             else:
                 result = fit(cfg, parts, state)
         except Refused:
