@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-PARTS = ("lrn", "step", "data", "train", "limits")  # and gpu, which is left out unless it is named
+PARTS = ("lrn", "step", "data", "train", "limits")  # and these, which are left out unless they are named:
+NAMED = ("sweep", "gpu")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, gpu; all but gpu if left out")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or {', '.join(NAMED)}")
     parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up pictures if left out")
     parser.add_argument("--json", type=Path, help="a file for the rows")
     parser.add_argument("--plot", type=Path, help="a picture of the ratios, .png, .svg or .pdf")
@@ -21,8 +22,8 @@ def main() -> None:
         "--give-back", action="store_true", help="freed memory goes back to the kernel, as glibc has it"
     )
     options = parser.parse_args()
-    if unknown := set(options.parts) - {*PARTS, "gpu"}:
-        parser.error(f"{', '.join(sorted(unknown))}: must be among {', '.join(PARTS)}, gpu")
+    if unknown := set(options.parts) - {*PARTS, *NAMED}:
+        parser.error(f"{', '.join(sorted(unknown))}: must be among {', '.join((*PARTS, *NAMED))}")
     for name, file in (("--json", options.json), ("--plot", options.plot)):
         if file and not file.absolute().parent.is_dir():
             parser.error(f"{name} {file}: no such folder")
@@ -47,7 +48,7 @@ def main() -> None:
         f"freed memory {'kept' if kept else 'given back'}"
     )
     rows = []
-    for part in (*PARTS, "gpu"):
+    for part in (*PARTS, *NAMED):
         if part in (options.parts or PARTS):
             for row in measure(part, options.photos):
                 rows.append(row)
@@ -92,6 +93,10 @@ def measure(part: str, photos: Path | None) -> Iterator[Any]:
         from alexnet.bench import train
 
         yield from train.measure()
+    elif part == "sweep":
+        from alexnet.bench import sweep
+
+        print(sweep.measure(), flush=True)
     else:
         import torch
 

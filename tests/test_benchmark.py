@@ -11,7 +11,7 @@ from tests.conftest import quick
 
 def test_mistakes() -> None:
     for arguments, message in (
-        (("speed",), "speed: must be among lrn, step, data, train, limits, gpu"),
+        (("speed",), "speed: must be among lrn, step, data, train, limits, sweep, gpu"),
         (("--photos", "/none"), "no such folder"),
         (("--json", "/none/rows.json"), "--json /none/rows.json: no such folder"),
         (("--plot", "picture.doc"), "--plot picture.doc: must end with .png, .svg or .pdf"),

@@ -121,7 +121,7 @@ MISTAKES = {
     "trainer.log_every_n_steps=nan": "trainer.log_every_n_steps=nan: must be a whole number of at least 0",
     "trainer.log_every_n_steps=-1": "trainer.log_every_n_steps=-1: must be a whole number of at least 0",
     "trainer.num_sanity_val_steps=inf": "trainer.num_sanity_val_steps=inf: must be a whole number of at least -1",
-    "trainer.devices=99999999999999999999": "trainer: ",
+    "trainer.devices=99999999999999999999": "trainer.devices=99999999999999999999: must be a whole number",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -40,7 +40,7 @@ def door() -> Iterator[None]:
     try:
         # ~ is no character of Hydra's grammar, and shells leave it as it is in data.root=~/pictures
         sys.argv[1:] = [re.sub(r"^([\w.+]+=)(~(?:/.*)?)$", _at_home, argument) for argument in sys.argv[1:]]
-        _check_group_lists(sys.argv[1:])
+        _check_groups(sys.argv[1:])
         yield
         SweepFolder.end()
     except KeyboardInterrupt as interrupt:
@@ -66,14 +66,16 @@ def door() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _check_group_lists(arguments: list[str]) -> None:
-    """Refuses model=[1], where a list holds something else than options' names: Hydra itself ends in a TypeError."""
+def _check_groups(arguments: list[str]) -> None:
+    """Refuses model=1 and model=[1], which are no options' names: Hydra's own error does not say of which group it
+    speaks, or is a TypeError.
+    """
     for argument in arguments:
-        group, _, value = argument.partition("=")
-        if group in (*GROUPS, *PRESETS) and "[" in value:
+        group, equals, _ = argument.partition("=")
+        if equals and group in (*GROUPS, *PRESETS):
             asked = OverridesParser.create().parse_override(argument).value()
             for one in asked.list if isinstance(asked, ChoiceSweep) else [asked]:
-                if isinstance(one, list) and not all(isinstance(name, str) for name in one):
+                if not all(isinstance(name, str | QuotedString) for name in (one if isinstance(one, list) else [one])):
                     raise UserError(f"{argument}: must be the name of an option, or several, {group}=[NAME,NAME]")
 
 

@@ -65,7 +65,7 @@ class TorchvisionAlexNet(AlexNet):
 
 
 def _read(weights: str) -> dict[str, Any]:
-    known = AlexNet_Weights.__members__.get(weights)
+    known = AlexNet_Weights.__members__.get(weights) if isinstance(weights, str) else None
     if known is None:
         names = ", ".join(weight.name for weight in AlexNet_Weights)
         if not isinstance(weights, str) or not Path(weights).is_file():

@@ -99,6 +99,11 @@ def build_parts(cfg: DictConfig) -> Parts:
         endless = trainer.max_epochs == -1 and trainer.max_steps == -1
         make_schedule(scheduler, trial, 1, float("inf") if endless else 10**6, cfg.monitor, cfg.mode)
     metrics = build_each(cfg, "metrics", Metric)
+    for name, metric in metrics.items():
+        with named(f"metrics.{name}"):
+            figure = metric.clone()(torch.eye(data.num_classes), torch.arange(data.num_classes))
+            if getattr(figure, "shape", None) != ():
+                raise ValueError("must give one number, as with average=macro")
     figures = ["loss", *accuracies(data.num_classes), *metrics]
     _check_root(cfg, figures)
     build_each(cfg, "logger", Logger, folder=cfg.outputs)
@@ -144,6 +149,8 @@ def try_trainer(cfg: DictConfig) -> Trainer:
         for name, least in LEAST.items():
             if name in cfg.trainer:
                 integer(name, cfg.trainer[name], least)
+        if isinstance(cfg.trainer.devices, int):
+            integer("devices", cfg.trainer.devices, -1)
         for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
             _share_or_count(name, cfg.trainer[name], none=name != "limit_train_batches")
         if cfg.trainer.get("deterministic", False) not in (True, False, "warn"):

@@ -22,10 +22,16 @@ def take_record(cfg: DictConfig) -> None:
     Raises:
         UserError: for a folder that holds no finished run.
     """
-    folder = Path(cfg.reproduce)
+    folder = named_folder(cfg, "reproduce")
     if not (folder / "metrics.json").is_file() or not record(folder):
         raise UserError(f"reproduce={folder}: not the folder of a finished run")
     recorded_config(cfg, "reproduce", folder)
+
+
+def named_folder(cfg: DictConfig, key: str) -> Path:
+    if not isinstance(cfg[key], str) or not cfg[key]:
+        raise UserError(f"{key}={cfg[key]}: must be the folder of a run")
+    return Path(cfg[key])
 
 
 def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:

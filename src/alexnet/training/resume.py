@@ -13,7 +13,7 @@ from alexnet.checks import UserError
 from alexnet.folders import part_of, record, state_of
 from alexnet.training.checkpoint import read
 from alexnet.training.provenance import code_now, code_of, write_resumed
-from alexnet.training.reproduce import recorded_config
+from alexnet.training.reproduce import named_folder, recorded_config
 
 log = logging.getLogger("alexnet")
 LAST = Path("checkpoints", "last.ckpt")
@@ -27,7 +27,7 @@ def take_interrupted(cfg: DictConfig) -> None:
     Raises:
         UserError: for a folder that holds no run of this program, or one that still goes on.
     """
-    folder = Path(cfg.resume)
+    folder = named_folder(cfg, "resume")
     state = state_of(folder)
     if state is None or not record(folder):
         raise UserError(f"resume={folder}: not the folder of a run")
