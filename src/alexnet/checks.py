@@ -1,11 +1,13 @@
 """Checks of constructor arguments. Each raises a ValueError that names the argument, its value and what is allowed."""
 
+import errno
 from collections.abc import Collection
 from difflib import SequenceMatcher
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
 Caught = TypeVar("Caught", bound=BaseException)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 MOST = 2**31 - 1  # whole numbers above it are mistakes, and overflow in one library or another
 
 
@@ -26,6 +28,14 @@ def cause(error: BaseException | None, kind: type[Caught]) -> Caught | None:
     while error is not None and not isinstance(error, kind):
         error = error.__context__
     return error
+
+
+def unwritable(error: BaseException) -> str | None:
+    """Which file could not be written and why, if that is what `error` came from."""
+    found = cause(error, OSError)
+    if found is None or found.errno not in UNWRITABLE:
+        return None
+    return f"{found.filename or 'a file'}: cannot be written: {found.strerror}"
 
 
 def nearest(name: str, known: Collection[str]) -> str:

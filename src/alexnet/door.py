@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from alexnet.checks import Terminated, UserError, printable_lines
+from alexnet.checks import Terminated, UserError, printable_lines, unwritable
 from alexnet.config import GROUPS, PRESETS, explain
 from alexnet.folders import SweepFolder, quoted
 
@@ -56,9 +56,11 @@ def door() -> Iterator[None]:
         if full or not hydras:
             raise
         sys.exit(f"error: {printable_lines(explain(error))}")
-    except Exception:
+    except Exception as error:
         SweepFolder.end()
-        raise
+        if full or not (text := unwritable(error)):
+            raise
+        sys.exit(f"error: {printable_lines(text)}")
     finally:
         if not full:
             os.environ.pop("HYDRA_FULL_ERROR", None)

@@ -165,8 +165,13 @@ def part_of(path: Path) -> Path:
 def write(path: Path, text: str) -> None:
     """Writes beside and renames, so that nobody ever reads half a file."""
     beside = part_of(path)
-    beside.write_text(text, encoding="utf-8", errors="surrogateescape")
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8", errors="surrogateescape")
+        os.replace(beside, path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say in which file
 
 
 def write_json(path: Path, value: Any) -> None:

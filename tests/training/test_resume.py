@@ -241,8 +241,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(whole: Path, tmp_path: Path) -
     (tmp_path / "full.py").write_text(FULL)
     line = (*RUN, "+callbacks.full._target_=full.Full", f"folder={run}")
     said = train_py(*line, code=1, FULL="1", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}").stderr
-    kept = f"last.ckpt is whole: make room, and go on with python train.py resume={run}\n"
-    assert re.search(rf"error: {run}/checkpoints/\w+.ckpt: cannot be written: File too large. {kept}", said)
+    kept = f"checkpoints/last.ckpt is whole; make room, and go on with python train.py resume={run}\n"
+    assert re.search(rf"error: {run}/checkpoints/\w+.ckpt: cannot be written: File too large; {kept}", said)
     assert "Traceback" not in said
     assert checkpoint(run, "last.ckpt")["epoch"] == 0
     assert (

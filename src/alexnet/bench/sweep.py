@@ -35,9 +35,9 @@ class Watch(Callback):
             csv.writer(file).writerow([config.hydra.job.num + 1, f"{seconds:.3f}", f"{memory:.1f}", files])
 
 
-def run(jobs: int, outputs: Path) -> list[tuple[int, float, float, int]]:
+def run(jobs: int, outputs: Path, *more: str) -> list[tuple[int, float, float, int]]:
     """The rows of `jobs` runs of the smoke experiment with as many seeds: (job, seconds, MB, open files)."""
-    line = [*TINY, f"seed=range(1,{jobs + 1})", f"outputs={outputs}"]
+    line = [*TINY, *more, f"seed=range(1,{jobs + 1})", f"outputs={outputs}"]
     line.append("+hydra.callbacks.watch._target_=alexnet.bench.sweep.Watch")
     subprocess.run([sys.executable, "train.py", "-m", *line], check=True, stdout=subprocess.DEVNULL)
     (watched,) = outputs.rglob(WATCH)

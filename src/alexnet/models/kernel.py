@@ -52,18 +52,30 @@ def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
     flags = (*FLAGS, *KINDS[dtype])
     name = hashlib.sha256(SOURCE.read_bytes() + repr((compiler, flags)).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("ALEXNET_CACHE", "~/.cache/alexnet")).expanduser()
+    path = folder / f"lrn-{name}.so"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"lrn-{name}.so"
-        if not path.exists():
-            with tempfile.TemporaryDirectory(dir=folder) as beside:
+        with tempfile.TemporaryDirectory() as beside:
+            if not path.exists():
                 _compile(compiler, flags, built := Path(beside) / path.name)
-                built.replace(path)
-        return ctypes.CDLL(str(path))
+                path = _stored(built, path)
+            return ctypes.CDLL(str(path))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         why = " ".join(str(error).split())[:200]
         log.warning("LRN is not compiled (%s), and takes 7 to 10 times as long; CC=... names a C compiler", why)
         return None
+
+
+def _stored(built: Path, path: Path) -> Path:
+    """The kernel's place in the cache, or where it is if nothing can be written there."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(built, part)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        return built
+    return path
 
 
 def _compile(compiler: list[str], flags: tuple[str, ...], to: Path) -> None:

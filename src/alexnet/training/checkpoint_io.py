@@ -8,7 +8,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from alexnet.checks import UserError, cause
+from alexnet.checks import cause
 from alexnet.folders import part_of
 
 
@@ -43,11 +43,6 @@ class WholeCheckpoints(TorchCheckpointIO):
             os.close(folder)
         except BaseException as error:
             beside.unlink(missing_ok=True)
-            full = cause(error, OSError) if isinstance(error, Exception) else None
-            if full is None:
-                raise
-            whole = "last.ckpt is whole: make room, and go on with" if path.with_name("last.ckpt").exists() else ""
-            raise UserError(
-                f"{path}: cannot be written: {full.strerror}. "
-                f"{whole or 'Make room, and begin again with'} python train.py resume={path.parent.parent}"
-            ) from error
+            if isinstance(error, Exception) and (full := cause(error, OSError)):  # torch.save makes others of it
+                raise OSError(full.errno, full.strerror, str(path)) from error
+            raise

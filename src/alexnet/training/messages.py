@@ -1,22 +1,27 @@
 """What a run says, and where: on the screen, in train.log, and when it is interrupted."""
 
 import logging
+import re
 import shlex
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from alexnet.checks import UserError, cause, printable_lines
-from alexnet.folders import in_sweep
+from alexnet.checks import UserError, cause, printable_lines, unwritable
+from alexnet.folders import in_sweep, record
+from alexnet.training.resume import LAST
 
 log = logging.getLogger("alexnet")
+NO_MEMORY = "DefaultCPUAllocator: can't allocate memory|Caught MemoryError in DataLoader worker"
 
 
 def _readable(record: logging.LogRecord) -> bool:
@@ -43,6 +48,7 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
     show, keep = logging.Handler(), logging.FileHandler(folder / "train.log", encoding="utf-8")
     show.emit = lambda record: print(record.getMessage(), flush=True)  # type: ignore[method-assign]  # above a live bar
     show.setLevel(logging.WARNING if brief else logging.NOTSET)
+    keep.handleError = lambda record: None  # type: ignore[method-assign]  # where the disk is full, more than this fails
     keep.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.setLevel(logging.INFO if shown else logging.ERROR)
     log.propagate = False
@@ -56,21 +62,40 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
         raise
     finally:
         log.handlers = [show] if shown else []
-        keep.close()
+        with suppress(OSError):
+            keep.close()
 
 
 @contextmanager
-def interrupts(folder: Path) -> Iterator[None]:
-    """Ctrl-C and SIGTERM in any phase: one line that says how to go on, or in a sweep where things are."""
+def endings(folder: Path) -> Iterator[None]:
+    """What ends a run in any phase and is no fault of the program, in a line that says how to go on, or in a sweep
+    where things are: Ctrl-C and SIGTERM, a full disk, no memory. TensorBoard's thread leaves it to this one to say.
+    """
+    hook = threading.excepthook
+    threading.excepthook = lambda thread: None if unwritable(thread.exc_value or OSError()) else hook(thread)
     try:
         yield
+    except UserError:
+        raise
     except BaseException as error:
-        began = cause(error, KeyboardInterrupt)  # Lightning makes a SystemExit of it
-        if began is None:
-            raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
         go_on = f"go on with python train.py resume={folder}"
-        raise type(began)(f"interrupted; {f'what is done is in {folder}' if in_sweep() else go_on}") from error
+        go_on = f"what is done is in {folder}" if in_sweep() else go_on
+        if began := cause(error, KeyboardInterrupt):  # Lightning makes a SystemExit of it
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
+            raise type(began)(f"interrupted; {go_on}") from error
+        if full := unwritable(error):
+            make_room = f"make room, and {go_on}" if record(folder) else "make room"
+            raise UserError(f"{full}; {f'{LAST} is whole; ' if (folder / LAST).exists() else ''}{make_room}") from error
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or re.search(NO_MEMORY, str(error)):
+            text = " ".join(str(error).split())[:200]
+            raise UserError(f"out of memory: {text}. A smaller data.batch_size or data.workers needs less") from error
+        if re.match(r"DataLoader worker .*(exited unexpectedly|is killed)", str(error)):
+            text = " ".join(str(error).split())[:200]
+            less = f"It is what happens where memory runs out; fewer data.workers need less: {go_on} data.workers=0"
+            raise UserError(f"{text} {less}") from error
+        raise
+    finally:
+        threading.excepthook = hook
 
 
 def report(result: dict[str, Any], cfg: DictConfig) -> None:

@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from importlib.metadata import distributions
@@ -92,11 +92,13 @@ def _noting(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _note(folder, state="interrupted")
+        with suppress(OSError):
+            _note(folder, state="interrupted")
         raise
     except BaseException as error:
         text = explain(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        _note(folder, state="failed", reason=text)
+        with suppress(OSError):  # the disk may be full
+            _note(folder, state="failed", reason=text)
         raise
     _note(folder, state="done")
 

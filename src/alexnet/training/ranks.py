@@ -28,7 +28,7 @@ from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-d
 from alexnet.checks import Refused, Terminated, UserError
 from alexnet.memory import keep_freed_memory
 from alexnet.training.fit import fit
-from alexnet.training.messages import interrupts, messages, quiet
+from alexnet.training.messages import endings, messages, quiet
 from alexnet.training.parts import build_parts
 from alexnet.training.resume import kept
 
@@ -125,7 +125,7 @@ def _rank(config: dict[str, Any], threads: int) -> None:
             cfg = OmegaConf.create(config)
             parts = build_parts(cfg)
             parts.data.setup()
-            with messages(folder, first, cfg.study is not None), interrupts(folder):
+            with messages(folder, first, cfg.study is not None), endings(folder):
                 fit(cfg, parts, kept(folder) if cfg.resume is not None else None)
         except KeyboardInterrupt:  # the launcher takes the end of a rank by this, or by sys.exit(0), for success
             sys.exit(130)

@@ -18,7 +18,7 @@ from alexnet.models.summary import table
 from alexnet.settings import digest
 from alexnet.training.again import done_before
 from alexnet.training.fit import fit, validates
-from alexnet.training.messages import interrupts, messages, quiet, report
+from alexnet.training.messages import endings, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
 from alexnet.training.provenance import recorded, write_origin
 from alexnet.training.ranks import fit_in_ranks
@@ -70,7 +70,7 @@ def train(cfg: DictConfig) -> float:
         requeued(first),
         recorded(folder, keep=state is not None) if first else nullcontext(),
         messages(folder, first, brief),
-        interrupts(folder),
+        endings(folder),
     ):
         if not validates(cfg, parts):
             log.info("no validation pictures: %s says which epoch is best", cfg.monitor)
