@@ -65,6 +65,7 @@ def test_a_sweep_goes_on(tmp_path: Path) -> None:
     (killed / "run.json").write_text(json.dumps(about | {"state": "running"}))
     (killed / "metrics.json").unlink()
     (killed / "left_by_the_killed_run").touch()
+    (killed / "checkpoints" / "last.ckpt").write_text("damaged")
     again = train_py(*SWEEP, "trainer.log_every_n_steps=7", f"folder='{sweep}'", "outputs=elsewhere")
     assert f"done before: {sweep / 'model.lrn=true'}" in again.stdout
     assert again.stdout.count("test top-1") == 1

@@ -147,6 +147,16 @@ def test_killed_at_any_time_and_more_than_once(whole: Path, seed: int, tmp_path:
 
 
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
+def test_a_job_of_a_sweep_goes_on(whole: Path, tmp_path: Path) -> None:
+    """When the sweep is typed again with its folder."""
+    line = ("-m", *RUN, "seed=1", "after=none")
+    train_py(*line, f"outputs={tmp_path}", code=-9, KILL="on_train_batch_end:15", **ENV)
+    (sweep,) = (tmp_path / "smoke").iterdir()
+    assert "job=0: goes on after epoch 1 and 3 batches" in train_py(*line, f"folder={sweep}", **ENV).stdout
+    assert_same(sweep / "job=0", whole)
+
+
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
 def test_a_finished_run_is_left_alone(whole: Path) -> None:
     def states() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in whole.rglob("*")}

@@ -69,12 +69,13 @@ class Progress(Callback):
         to_do = len({job["asked"] for job in plan["jobs"] if job["state"] != "done"})
         split, figure = config.study.metric.split("/")
         value = result_of(folder).get(split, {}).get(figure, float("nan"))
-        took = datetime.now().astimezone() - datetime.fromisoformat(record(folder)["started"])
+        about = record(folder)
+        took = datetime.now().astimezone() - datetime.fromisoformat((about.get("resumed") or [about])[-1]["started"])
         left = (time.time() - plan["began"]) / len(ended) * (to_do - len(ended))
-        about = f"; about {duration(left)} left" if left > 0 else ""
+        to_come = f"; about {duration(left)} left" if left > 0 else ""
         print(
             f"[{len(ended)}/{to_do}] {folder.name}: {config.study.metric} {value:.4f}, "
-            f"{duration(took.total_seconds())}{about}",
+            f"{duration(took.total_seconds())}{to_come}",
             flush=True,
         )
 

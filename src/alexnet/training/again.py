@@ -1,16 +1,19 @@
-"""A sweep that is typed again: a job that is done is read, and not run."""
+"""A sweep that is typed again: a job that is done is read and not run, and one that was stopped goes on."""
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from alexnet.checks import UserError
 from alexnet.config import build
 from alexnet.data import PictureData
 from alexnet.folders import record, result_of, same_settings, state_of
 from alexnet.training.parts import try_trainer
 from alexnet.training.provenance import code_now, code_of
+from alexnet.training.resume import kept
 
 
 def done_before(cfg: DictConfig, asked: str) -> dict[str, Any] | None:
@@ -29,6 +32,20 @@ def done_before(cfg: DictConfig, asked: str) -> dict[str, Any] | None:
         print(f"done before{other}: {folder}", flush=True)
         return result_of(folder)
     return None
+
+
+def stopped_before(cfg: DictConfig, data: PictureData) -> bool:
+    """Whether cfg.folder, which is of a job of these settings, holds a state to go on from: of the same pictures,
+    precision and code.
+    """
+    folder = Path(cfg.folder)
+    known, now = record(folder), (data.about.fingerprint, cfg.trainer.precision)
+    if not known or (known["data"]["fingerprint"], known["precision"]) != now:
+        return False
+    try:
+        return code_of(folder) == code_now() and kept(folder) is not None
+    except UserError:  # it is damaged
+        return False
 
 
 def _fingerprint(cfg: DictConfig) -> str:

@@ -16,7 +16,7 @@ from alexnet.folders import discard, in_sweep, new_folder, result_of, state_of
 from alexnet.memory import keep_freed_memory
 from alexnet.models.summary import table
 from alexnet.settings import digest
-from alexnet.training.again import done_before
+from alexnet.training.again import done_before, stopped_before
 from alexnet.training.fit import fit, validates
 from alexnet.training.messages import endings, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
@@ -61,10 +61,12 @@ def train(cfg: DictConfig) -> float:
     shared = trainer.world_size > 1 and not own  # this process is one of several that torchrun or SLURM has started
     if shared:
         first = _meet(trainer)
-    state = kept(Path(cfg.folder)) if cfg.resume is not None else None
     made = new_folder(cfg, asked) if first and cfg.resume is None else []
+    if in_sweep() and stopped_before(cfg, parts.data):
+        cfg.resume, made = cfg.folder, []
     if shared:
         _share_folder(cfg, trainer)
+    state = kept(Path(cfg.folder)) if cfg.resume is not None else None
     folder, brief = Path(cfg.folder), cfg.study is not None  # which says a line of each of its jobs
     with (
         requeued(first),
