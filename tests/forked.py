@@ -1,7 +1,7 @@
 """A program of the repository in a process whose imports are done: what a test waits for is the run, not torch.
 
-The process is a fork of one that has imported what the programs import, and nothing else. It has its own arguments,
-environment, standard streams and exit code.
+The process is a fork of one that has imported what the programs import, and has the digits packed, as the second job of
+a sweep has. It has its own arguments, environment, standard streams and exit code.
 """
 
 import multiprocessing
@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PRELOADED = ["alexnet.training.run", "alexnet.studies.study", "alexnet.studies.report"]
 PRELOADED += ["torch.utils.tensorboard", "sklearn.datasets"]  # imported by a run, once it needs them
+PRELOADED += ["tests.warm"]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)
 

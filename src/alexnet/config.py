@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import hydra
@@ -65,12 +66,19 @@ def check(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     name, choices = str(hydra_config.job.config_name), hydra_config.runtime.choices
     groups = [group for group in GROUPS if group in choices]
-    declared = hydra.compose(name, [f"{group}={choices[group]}" for group in groups])
+    places = tuple(source.path for source in hydra_config.runtime.config_sources)
+    declared = _declared(name, tuple(f"{group}={choices[group]}" for group in groups), places)
     for key in map(str, declared):
         if key not in (*ROOT[name], *groups):
             raise UserError(f"{key}: no such key, in {name}.yaml.{nearest(key, [*ROOT[name], *groups])}")
     _compare(cfg, declared, "")
     check_paths(cfg)
+
+
+@cache
+def _declared(name: str, groups: tuple[str, ...], places: tuple[str, ...]) -> DictConfig:
+    """Composed once for the jobs of a sweep that have these groups. places: where the files lie."""
+    return hydra.compose(name, list(groups))
 
 
 def check_paths(cfg: DictConfig) -> None:

@@ -187,7 +187,7 @@ def discard(made: list[Path]) -> None:
 
 
 def in_sweep() -> bool:
-    return HydraConfig.get().mode == RunMode.MULTIRUN
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN  # a rank has none
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import hashlib
 import os
 import signal
 import threading
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ class PictureData(LightningDataModule):
             return
         open_source = partial(sources.open_source, self.source, self.root, self.size, self.channels, self.num_classes)
         if self.source in ("digits", "fake"):
-            self.packed = pack_in_memory(open_source(), self.size, self.channels)
+            self.packed = _embedded(self.source, self.size, self.channels, self.num_classes)
         elif not self.keep:
             self.packed = unpacked(open_source(), self.size, self.channels)
         else:
@@ -234,6 +234,14 @@ def _affine(images: Tensor, scale: Tensor, shift: Tensor, less: Tensor | None, d
         done = torch.addcmul(s, work[: len(x)].copy_(x), scale, out=work[: len(x)])
         y.copy_(done if less is None else done.sub_(less))
     return out.view(n, height, width, c).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=1)
+def _embedded(source: str, size: int, channels: int, num_classes: int) -> Packed:
+    """digits or fake, kept for the next run of the process: the jobs of a sweep have the same."""
+    packed = pack_in_memory(sources.open_source(source, Path(), size, channels, num_classes), size, channels)
+    packed.splits["train"].images.setflags(write=False)
+    return packed
 
 
 def _as_it_is(batch: Any) -> Any:

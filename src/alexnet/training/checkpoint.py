@@ -23,7 +23,11 @@ def load(path: str | Path) -> nn.Module:
     Raises:
         UserError: for a file that is no checkpoint of this project, or that names code it may not run.
     """
-    checkpoint = read(path)
+    return rebuild(read(path), path)
+
+
+def rebuild(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
+    """The same of a checkpoint that has been read from `path`."""
     try:
         model = dict(checkpoint["config"]["model"])
         make = network_class(model.pop("_target_"))

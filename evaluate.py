@@ -1,0 +1,33 @@
+"""Tests a trained network: python evaluate.py RUN [crops=10] [data=folder data.root=FOLDER]"""
+
+import argparse
+from pathlib import Path
+
+from alexnet.checks import UserError, printable_lines
+from alexnet.door import door
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint")
+    parser.add_argument(
+        "asked", nargs="*", metavar="KEY=VALUE", help="crops=1, 5 or 10; data=, data.root= and so on for other pictures"
+    )
+    parser.add_argument("--out", type=Path, help="where the files are written; else RUN/evaluation")
+    parser.add_argument("--force", action="store_true", help="replaces files that are there")
+    options = parser.parse_args()
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    overrides = OverridesParser.create().parse_overrides(options.asked)
+    asked = {override.key_or_group: override.value() for override in overrides}
+    if not options.run.exists():
+        raise UserError(f"{options.run}: no such run or checkpoint")
+    from alexnet.inference.evaluate import evaluate  # torch takes a second
+
+    out, text = evaluate(options.run, asked, options.out, options.force)
+    print(printable_lines(f"{text}\n\nwritten {out}"))
+
+
+if __name__ == "__main__":
+    with door():
+        main()

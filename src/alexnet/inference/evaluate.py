@@ -1,0 +1,195 @@
+"""What a trained network gets right and wrong: top-1, top-5 and loss, class by class, and how sure it is."""
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from scipy.stats import binomtest
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from alexnet.checks import UserError
+from alexnet.data import PictureData
+from alexnet.folders import read_json, write, write_json
+from alexnet.inference import figures
+from alexnet.inference.crops import check_crops, windows
+from alexnet.inference.trained import Trained, open_trained
+from alexnet.training.module import MeanLoss, accuracies, tops
+
+BINS = 15  # of the calibration error: Guo et al., ICML 2017
+
+
+def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, force: bool = False) -> tuple[Path, str]:
+    """Tests the network of a run's folder or checkpoint, and writes evaluation.json, classes.csv and figures.
+
+    Args:
+        asked: `crops` (1, 5 or 10; of more than one the mean of the softmax counts), and what Trained.pictures takes.
+        out: the folder for the files; None: RUN/evaluation, with what was asked in its name.
+        force: files that are there already are replaced.
+
+    Returns the folder, and what to print.
+
+    Raises:
+        UserError: before the test begins, for what does not suit.
+    """
+    crops = check_crops(asked.get("crops", 1))
+    trained = open_trained(path)
+    name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
+    out = out or trained.folder / name
+    if out.exists() and not force:
+        raise UserError(f"{out}: exists already; --force replaces what is in it, and --out names another folder")
+    data = trained.pictures({key: value for key, value in asked.items() if key != "crops"})
+    if not data.has("test"):
+        raise UserError(f"{path}: its data have no test pictures")
+    scores, labels, figures_of_all = _test(trained, data, crops)
+    found = _measured(trained, data, scores, labels) | {"test": figures_of_all}
+    about = {
+        "network": trained.variant,
+        "checkpoint": os.path.relpath(trained.file, trained.folder),
+        "epoch": trained.epoch,
+        "crops": crops,
+        "data": {"source": data.source, "fingerprint": data.about.fingerprint, "pictures": len(labels)},
+    }
+    before = _in_training(trained, asked, crops, figures_of_all)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "evaluation.json", about | found | ({} if before is None else {"as_in_training": before}))
+    _write_classes(out / "classes.csv", found["classes"])
+    figures.draw(out, trained.variant, data.about.classes, np.array(found["confusion"]), found["calibration"])
+    return out, _text(trained, data, crops, found, before)
+
+
+def _test(trained: Trained, data: PictureData, crops: int) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """Logits, or of several crops the logarithm of the mean softmax, (N, num_classes); labels (N,); and the figures
+    that a run's own test has, computed by the same means.
+    """
+    counted, mean = accuracies(data.num_classes), MeanLoss()
+    device = next(trained.network.parameters()).device
+    for metric in (*counted.values(), mean):
+        metric.to(device)
+    all_scores, all_labels = [], []
+    for images, batch_labels in _batches(data, crops):
+        labels = batch_labels.to(device)
+        if crops == 1:
+            scores = trained.logits(data, images)
+        else:
+            views = [trained.logits(data, view).softmax(1) for view in windows(images, data.crop, crops)]
+            scores = torch.stack(views).mean(0).log()
+        mean.update(cross_entropy(scores, labels, reduction="sum"), len(labels))
+        for metric in counted.values():
+            metric.update(scores, labels)  # type: ignore[operator]
+        all_scores.append(scores.cpu())
+        all_labels.append(batch_labels)
+    figures_of_all = {"loss": mean.compute().item()} | {k: m.compute().item() for k, m in counted.items()}
+    return torch.cat(all_scores), torch.cat(all_labels), figures_of_all
+
+
+def _batches(data: PictureData, crops: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """uint8 pictures, cut to the centre or with more crops whole, and their labels."""
+    loader: Any = data.test_dataloader()
+    if crops > 1:
+        loader.dataset.side = data.size
+    for images, labels, _ in track(loader, "testing", disable=len(loader.dataset) < 2000, transient=True):
+        yield images, labels
+
+
+def _measured(trained: Trained, data: PictureData, scores: Tensor, labels: Tensor) -> dict[str, Any]:
+    sure, said = scores.softmax(1).max(1)
+    right, n = said == labels, len(labels)
+    confusion = np.zeros((data.num_classes, data.num_classes), np.int64)
+    np.add.at(confusion, (labels.numpy(), said.numpy()), 1)
+    wilson = binomtest(int(right.sum()), n).proportion_ci(0.95, "wilson")
+    error = multiclass_calibration_error(scores.softmax(1), labels, data.num_classes, n_bins=BINS, norm="l1").item()
+    return {
+        "top1_interval": [float(wilson.low), float(wilson.high)],
+        "calibration": {"error": error, "bins": _bins(sure.numpy(), right.numpy())},
+        "classes": _by_class(data.about.classes, confusion),
+        "confusion": confusion.tolist(),
+    }
+
+
+def _bins(sure: NDArray[np.float32], right: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Of the pictures that the network was so sure of: how many there are, and how sure and how right it was."""
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    return [
+        {"pictures": int((place == i).sum()), "sure": float(sure[place == i].mean()),
+         "right": float(right[place == i].mean())}
+        for i in range(BINS) if (place == i).any()
+    ]  # fmt: skip
+
+
+def _by_class(names: list[str], confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """right: of a class's pictures, those that were called so (recall); precision: of the pictures that were called
+    so, those that are. None where there are none.
+    """
+    rows, columns, hits = confusion.sum(1).tolist(), confusion.sum(0).tolist(), confusion.diagonal().tolist()
+    return [
+        {"class": name, "pictures": row, "right": hit / row if row else None,
+         "precision": hit / column if column else None}
+        for name, row, column, hit in zip(names, rows, columns, hits, strict=True)
+    ]  # fmt: skip
+
+
+def _in_training(
+    trained: Trained, asked: Mapping[str, Any], crops: int, figures_of_all: Mapping[str, float]
+) -> bool | None:
+    """Whether this is what the run's own test found; None where it tested something else, or is not there."""
+    whole = trained.config["trainer"]["limit_test_batches"] == 1.0
+    before = read_json(trained.folder / "metrics.json").get("test")
+    if crops > 1 or asked.keys() & {"data", "data.root"} or not whole or not before or trained.file.name != "best.ckpt":
+        return None
+    return all(before.get(key) == value for key, value in figures_of_all.items())
+
+
+def _write_classes(path: Path, classes: list[dict[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(classes[0]))
+    writer.writeheader()
+    writer.writerows(classes)
+    write(path, text.getvalue())
+
+
+def _text(trained: Trained, data: PictureData, crops: int, found: Mapping[str, Any], before: bool | None) -> str:
+    figures_of_all, (low, high) = found["test"], found["top1_interval"]
+    n = sum(row["pictures"] for row in found["classes"])
+    lines = [
+        trained.variant,
+        f"{trained.file}, epoch {trained.epoch}",
+        f"{n:,} test pictures of {data.source}, {crops} crop{'s' * (crops > 1)}",
+        "",
+        f"top-1 accuracy  {figures_of_all['top1']:.4f}, from {low:.4f} to {high:.4f} with other such pictures (95%)",
+    ]
+    if "top5" in tops(data.num_classes):
+        lines.append(f"top-5 accuracy  {figures_of_all['top5']:.4f}")
+    lines.append(f"loss            {figures_of_all['loss']:.4f}")
+    error = found["calibration"]["error"]
+    lines.append(f"calibration     {error:.4f}: the mean distance between how sure it is and how often it is right")
+    if before is not None:
+        lines.append(f"                {'the same figures as' if before else 'not the figures of'} the run's own test")
+    shown = sorted(found["classes"], key=lambda row: (row["right"] is None, row["right"]))[:10]
+    lines += ["", f"{'class':24}{'pictures':>10}{'right':>8}{'precision':>11}"]
+    lines += [
+        f"{row['class'][:23]:24}{row['pictures']:10,}{_share(row['right']):>8}{_share(row['precision']):>11}"
+        for row in shown
+    ]
+    if len(found["classes"]) > len(shown):
+        lines.append(f"the {len(shown)} of {len(found['classes'])} classes that it knows least; classes.csv has all")
+    confusion = np.array(found["confusion"])
+    np.fill_diagonal(confusion, 0)
+    names = data.about.classes
+    worst = sorted(zip(*np.nonzero(confusion), strict=True), key=lambda place: -confusion[place])[:3]
+    if worst:
+        taken = (f"{names[a]} for {names[b]} ({confusion[a, b]} times)" for a, b in worst)
+        lines += ["", f"most often taken: {', '.join(taken)}"]
+    return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,108 @@
+"""A trained network with all that belongs to it, as its checkpoint has it: never from today's defaults."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alexnet.checks import UserError, nearest
+from alexnet.config import named
+from alexnet.data import PictureData
+from alexnet.settings import spelled
+from alexnet.training.checkpoint import read, rebuild
+
+# What may be said anew of the pictures: where they are, and how they are read.
+FREE = ("root", "cache_dir", "workers", "batch_size", "packed", "on_broken")
+PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass
+class Trained:
+    """file: the checkpoint; folder: its run's, or where it lies; config and about: its "config" and "data"."""
+
+    file: Path
+    folder: Path
+    epoch: int
+    network: nn.Module
+    config: dict[str, Any]
+    about: dict[str, Any]
+
+    @property
+    def variant(self) -> str:
+        """The network's class and toggles: AlexNet: lrn off, dropout 0.5, ..."""
+        model = self.config["model"]
+        heads = [key for key, value in model.items() if isinstance(value, bool)]
+        given = ("_target_", "num_classes", "in_channels", "image_size", "weights", "devices", "new_head")
+        parts = [
+            f"{key.replace('_', ' ')} { ({True: 'on', False: 'off'}[v] if isinstance(v, bool) else spelled(v)) }"
+            for key, v in model.items()
+            if key not in given and v is not None and not any(key.startswith(f"{head}_") for head in heads)
+        ]
+        return f"{model['_target_'].rpartition('.')[2]}: {', '.join(parts)}".removesuffix(": ")
+
+    def pictures(self, asked: Mapping[str, Any]) -> PictureData:
+        """The run's pictures, set up and normalised as in training. asked: `data`, another source, and `data.root` and
+        so on of FREE.
+
+        Raises:
+            UserError: for a key that the run says itself, and for pictures of other classes.
+        """
+        values = {k: v for k, v in self.config["data"].items() if k != "_target_"}
+        for key, value in asked.items():
+            name = "source" if key == "data" else key.removeprefix("data.")
+            if name not in (*FREE, "source"):
+                if name in values:
+                    raise UserError(f"{key}={value}: the checkpoint says this itself, {key}={spelled(values[name])}")
+                known = ("data", *(f"data.{free}" for free in FREE))
+                raise UserError(f"{key}: no such key.{nearest(key, known) or ' Known are ' + ', '.join(known)}")
+            values[name] = value
+        if "data" in asked:
+            values |= {"num_classes": None} | ({} if "data.root" in asked else {"root": None})
+        with named("data"):
+            data = PictureData(**values)
+        data.setup()
+        if data.about.classes != self.about["classes"]:
+            ours, theirs = (
+                ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+                for names in (self.about["classes"], data.about.classes)
+            )
+            raise UserError(f"data: other classes than the network was trained on: {theirs} in place of {ours}")
+        if not asked.keys() & {"data", "data.root"} and data.about.fingerprint != self.about["fingerprint"]:
+            raise UserError(
+                f"data: its pictures were others (SHA-256 {self.about['fingerprint']:.12}, now "
+                f"{data.about.fingerprint:.12}); data.root=FOLDER names pictures to use in their place"
+            )
+        data.mean, data.std = torch.tensor(self.about["mean"]), torch.tensor(self.about["std"])
+        data.mean_image = self.about.get("mean_image")
+        return data
+
+    def logits(self, data: PictureData, images: Tensor) -> Tensor:
+        """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test."""
+        device = next(self.network.parameters()).device
+        dtype = PRECISIONS.get(self.config["trainer"]["precision"])
+        ready = data.ready(images.to(device), dtype=dtype if dtype is torch.bfloat16 else torch.float32)
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
+            return self.network(ready.contiguous(memory_format=_layout(self.config))).float()
+
+
+def open_trained(path: Path) -> Trained:
+    """Of a run's folder (its best.ckpt) or a checkpoint, on the device that the run would take here.
+
+    Raises:
+        UserError: for what is no checkpoint of this project, or cannot be rebuilt.
+    """
+    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    checkpoint = read(path)
+    folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
+    config = checkpoint["config"]
+    on_cpu = config["trainer"]["accelerator"] == "cpu" or not torch.cuda.is_available()
+    network = rebuild(checkpoint, path).to("cpu" if on_cpu else "cuda", memory_format=_layout(config))  # type: ignore[call-overload]
+    torch.backends.cudnn.allow_tf32 = not config["trainer"].get("deterministic", False)
+    return Trained(file, folder, checkpoint["epoch"] + 1, network, config, checkpoint["data"])
+
+
+def _layout(config: Mapping[str, Any]) -> torch.memory_format:
+    return torch.channels_last if config["channels_last"] else torch.contiguous_format

@@ -1,0 +1,32 @@
+"""Section 4.1's windows, against torchvision's."""
+
+import random
+
+import pytest
+import torch
+from torchvision.transforms import FiveCrop, TenCrop
+
+from alexnet.checks import UserError
+from alexnet.inference.crops import check_crops, windows
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_windows_are_torchvisions(seed: int) -> None:
+    """All of them where the centre is in the middle; else the centre is half a pixel off, as torchvision rounds."""
+    draw = random.Random(seed)
+    side = draw.randrange(1, 40)
+    spare = 2 * draw.randrange(20) + seed % 2
+    pictures = torch.randint(0, 256, (draw.randrange(1, 4), draw.choice((1, 3)), side + spare, side + spare)).byte()
+    for crops, theirs in ((5, FiveCrop(side)), (10, TenCrop(side))):
+        ours, expected = windows(pictures, side, crops), theirs(pictures)
+        assert len(ours) == crops
+        for i, (a, b) in enumerate(zip(ours, expected, strict=True)):
+            assert torch.equal(a, b) or (spare % 2 and i % 5 == 4)
+    (centre,) = windows(pictures, side, 1)
+    assert torch.equal(centre, windows(pictures, side, 5)[4])
+
+
+@pytest.mark.parametrize("value", [0, 2, 11, -1, True, 10.5, "ten", None, [1]])
+def test_other_numbers_are_refused(value: object) -> None:
+    with pytest.raises(UserError, match=r"crops=.*: must be 1 "):
+        check_crops(value)

@@ -1,0 +1,145 @@
+"""python evaluate.py RUN: against the run's own test, scikit-learn and float64."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import confusion_matrix, precision_score, recall_score  # type: ignore[import-untyped]
+from torchvision.transforms import TenCrop
+
+from alexnet import load
+from alexnet.data import PictureData
+from tests.conftest import SMOKE, Once, quick, train_py
+
+LINE = (*SMOKE, "trainer.limit_test_batches=1.0", "trainer.limit_train_batches=20", "trainer.accelerator=cpu")
+
+
+@pytest.fixture(scope="module")
+def run(once: Once) -> Path:
+    """In float32, with all test pictures."""
+    return once("evaluated", lambda path: train_py(*LINE, "trainer.precision=32-true", f"folder={path}/run")) / "run"
+
+
+@pytest.fixture(scope="module")
+def evaluation(run: Path, once: Once) -> dict[str, Any]:
+    def evaluate(path: Path) -> None:
+        (path / "said").write_text(quick("evaluate.py", str(run), f"--out={path}/files").stdout)
+
+    path = once("evaluation", evaluate)
+    found = json.loads((path / "files" / "evaluation.json").read_text())
+    return found | {"said": (path / "said").read_text(), "folder": path / "files"}
+
+
+def test_it_is_the_runs_own_test(run: Path, evaluation: dict[str, Any]) -> None:
+    """To the last digit."""
+    assert evaluation["test"] == json.loads((run / "metrics.json").read_text())["test"]
+    assert evaluation["as_in_training"] is True
+    assert "the same figures as the run's own test" in evaluation["said"]
+    assert evaluation["said"].startswith("AlexNet: lrn on, dropout 0.5, groups 2, activation relu, ")
+    assert {path.name for path in evaluation["folder"].iterdir()} == {
+        "evaluation.json", "classes.csv", "confusion.png", "confusion.svg", "calibration.png", "calibration.svg",
+    }  # fmt: skip
+
+
+def test_in_lower_precision_too(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    line = ("experiment=smoke", "model=lenet", "data=digits", "trainer.precision=bf16-mixed", "trainer.accelerator=cpu")
+    train_py(*line, "trainer.limit_test_batches=1.0", f"folder={run}")
+    assert "the same figures" in quick("evaluate.py", str(run / "checkpoints" / "best.ckpt")).stdout
+    assert (run / "evaluation" / "evaluation.json").is_file()
+
+
+def stored(run: Path) -> tuple[PictureData, torch.Tensor, torch.Tensor]:
+    """The test pictures (N, 1, 256, 256) of 0 to 255 in float64, and their labels."""
+    data = PictureData("digits", channels=1)
+    data.setup()
+    test = data.splits["test"]
+    return data, torch.from_numpy(test.images[test.rows]).permute(0, 3, 1, 2), torch.from_numpy(test.labels)
+
+
+def test_class_by_class_and_how_sure(run: Path, evaluation: dict[str, Any]) -> None:
+    data, pictures, labels = stored(run)
+    network = load(run).double()
+    crop = pictures[..., 14:241, 14:241].double() / 255
+    with torch.no_grad():
+        scores = torch.cat([network((x - data.mean) / data.std) for x in crop.split(64)])
+    sure, said = scores.softmax(1).max(1)
+    assert np.array_equal(evaluation["confusion"], confusion_matrix(labels, said))
+    recall, precision = (f(labels, said, average=None, zero_division=np.nan) for f in (recall_score, precision_score))
+    with (evaluation["folder"] / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == list("0123456789")
+    for row, share, exact in zip(rows, recall, precision, strict=True):
+        assert float(row["right"]) == pytest.approx(share)
+        assert row["precision"] == "" if np.isnan(exact) else float(row["precision"]) == pytest.approx(exact)
+    right, error = (said == labels).double(), 0.0
+    for low in range(15):
+        inside = (sure > low / 15) & (sure <= (low + 1) / 15)
+        if inside.any():
+            error += inside.sum().item() * abs(sure[inside].mean() - right[inside].mean()).item()
+    assert evaluation["calibration"]["error"] == pytest.approx(error / len(labels), abs=1e-5)
+    assert sum(each["pictures"] for each in evaluation["calibration"]["bins"]) == len(labels) == 269
+    # Wilson's interval, by hand
+    p, n, z = right.mean().item(), 269, 1.959964
+    middle, half = p + z * z / 2 / n, z * (p * (1 - p) / n + z * z / 4 / n / n) ** 0.5
+    expected = [(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)]
+    assert evaluation["top1_interval"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ten_crops(run: Path, tmp_path: Path) -> None:
+    """Against torchvision's windows and the mean softmax; the centre's odd pixel apart."""
+    said = quick("evaluate.py", str(run), "crops=10", f"--out={tmp_path}/ten").stdout
+    assert "269 test pictures of digits, 10 crops" in said
+    assert "own test" not in said, "which had one crop"
+    found = json.loads((tmp_path / "ten" / "evaluation.json").read_text())["test"]
+    data, pictures, labels = stored(run)
+    network, total = load(run), torch.zeros(len(labels), 10)
+    for view in TenCrop(227)(pictures):
+        with torch.no_grad():
+            scores = [network((x / 255 - data.mean) / data.std) for x in view.split(64)]
+        total += torch.cat(scores).softmax(1) / 10
+    assert found["loss"] == pytest.approx(-total[range(len(labels)), labels].log().mean().item(), abs=1e-3)
+    assert found["top1"] == pytest.approx((total.argmax(1) == labels).double().mean().item(), abs=0.012)
+
+
+def test_other_pictures(run: Path, tmp_path: Path) -> None:
+    """Of the same classes, normalised as those of the training were; of others they are refused."""
+    draw = np.random.default_rng(0)
+    for split, n in (("train", 1), ("test", 3)):
+        for name in "0123456789":
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                Image.fromarray(draw.integers(0, 256, (300, 280), np.uint8)).save(folder / f"{i}.png")
+    line = (str(run), "data=folder", f"data.root={tmp_path}/pictures", f"--out={tmp_path}/out")
+    assert "30 test pictures of folder" in quick("evaluate.py", *line).stdout
+    (tmp_path / "pictures" / "train" / "9").rename(tmp_path / "pictures" / "train" / "nine")
+    (tmp_path / "pictures" / "test" / "9").rename(tmp_path / "pictures" / "test" / "nine")
+    said = quick("evaluate.py", *line, "--force", code=1).stderr
+    assert "error: data: other classes than the network was trained on" in said
+
+
+def test_mistakes(run: Path, evaluation: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "text.ckpt").write_text("text")
+    for arguments, message in (
+        ([f"{tmp_path}/none"], "no such run or checkpoint"),
+        ([str(tmp_path)], "no such file"),
+        ([f"{tmp_path}/text.ckpt"], "not a checkpoint that can be read safely"),
+        ([str(run), "crops=7"], "crops=7: must be 1 (the centre), 5"),
+        ([str(run), "data.crop=200"], "data.crop=200: the checkpoint says this itself, data.crop=227"),
+        ([str(run), "model.lrn=false"], "model.lrn: no such key"),
+        ([str(run), "data.rot=x"], "data.rot: no such key. Did you mean data.root?"),
+        ([str(run), "data.workers=-1"], "data.workers=-1: must be a whole number"),
+        ([str(run), "data=mnits"], "data.source=mnits: must be one of"),
+        ([str(run), f"--out={evaluation['folder']}"], "exists already; --force replaces"),
+    ):
+        done = quick("evaluate.py", *arguments, code=1)
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert not list(run.glob("evaluation*"))
