@@ -32,7 +32,7 @@ smoke: $(DONE) ## the same path in seconds
 	$(BIN)/python train.py experiment=smoke $(ARGS)
 
 test: $(DONE) ## every test, JOBS at a time
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 report: $(DONE) ## compare runs: make report ARGS=outputs/study/NAME
 	$(BIN)/python report.py $(ARGS)

@@ -1,5 +1,6 @@
 """What every program stands in: the user's mistakes end in a line, and signals in an exit code."""
 
+import atexit
 import os
 import re
 import signal
@@ -43,6 +44,7 @@ def door() -> Iterator[None]:
         _check_groups(sys.argv[1:])
         yield
         SweepFolder.end()
+        _end_rank()
     except KeyboardInterrupt as interrupt:
         SweepFolder.end(interrupted=True)
         print(printable_lines(str(interrupt)) or "interrupted", file=sys.stderr)
@@ -66,6 +68,19 @@ def door() -> Iterator[None]:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         if in_main:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _end_rank() -> None:
+    """Ends one of several processes of a run, when all is written, without what C++ libraries do at the very end: a
+    thread of theirs may abort it there, and the launcher takes the run for failed.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _check_groups(arguments: list[str]) -> None:

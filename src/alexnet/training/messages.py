@@ -51,7 +51,7 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
     keep.handleError = lambda record: None  # type: ignore[method-assign]  # where the disk is full, more than this fails
     keep.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.setLevel(logging.INFO if shown else logging.ERROR)
-    log.propagate = False
+    propagated, log.propagate = log.propagate, False
     log.handlers = [show, keep] if shown else [keep]
     try:
         yield
@@ -62,6 +62,7 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
         raise
     finally:
         log.handlers = [show] if shown else []
+        log.propagate = propagated
         with suppress(OSError):
             keep.close()
 
