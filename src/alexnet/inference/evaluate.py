@@ -186,7 +186,7 @@ def _text(trained: Trained, data: PictureData, crops: int, found: Mapping[str, A
     names = data.about.classes
     worst = sorted(zip(*np.nonzero(confusion), strict=True), key=lambda place: -confusion[place])[:3]
     if worst:
-        taken = (f"{names[a]} for {names[b]} ({confusion[a, b]} times)" for a, b in worst)
+        taken = (f"{names[a]} for {names[b]} ({confusion[a, b]})" for a, b in worst)
         lines += ["", f"most often taken: {', '.join(taken)}"]
     return "\n".join(lines)
 
