@@ -1,12 +1,11 @@
 """Trains a network: python train.py [GROUP=OPTION] [KEY=VALUE] ...; python train.py --help says more."""
 
-import os
-
 import hydra
 from omegaconf import DictConfig
 
 from alexnet.config import check
 from alexnet.door import door
+from alexnet.training.slurm import run_of_this_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -15,9 +14,7 @@ def main(cfg: DictConfig) -> float:
         from alexnet.studies.study import take_arm
 
         take_arm(cfg)
-    if cfg.resume is None and "SLURM_RESTART_COUNT" in os.environ:
-        from alexnet.training.slurm import run_of_this_job
-
+    if cfg.resume is None:
         cfg.resume = run_of_this_job(cfg)
     if cfg.reproduce is not None:
         from alexnet.training.reproduce import take_record

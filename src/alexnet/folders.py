@@ -1,5 +1,7 @@
 """Where runs lie: a folder for each, and one around those of a sweep. Nothing here imports torch."""
 
+import csv
+import io
 import itertools
 import json
 import os
@@ -8,7 +10,7 @@ import shlex
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.util import find_spec
@@ -26,7 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet.checks import UserError, printable, printable_lines
+from alexnet.checks import UserError, cause, printable, printable_lines
 from alexnet.config import check_paths, explain, processes_started
 
 Plain = TypeVar("Plain", list[str], dict[str, Any])
@@ -162,16 +164,35 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def write(path: Path, text: str) -> None:
-    """Writes beside and renames, so that nobody ever reads half a file."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the file to write in place of `path`, whose name it then takes, so that nobody ever reads half a file. If
+    it cannot be written an OSError names `path`: a full disk does not say in which file, and torch.save makes a
+    RuntimeError of it.
+    """
     beside = part_of(path)
     try:
-        beside.write_text(text, encoding="utf-8", errors="surrogateescape")
+        yield beside
         os.replace(beside, path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             beside.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say in which file
+        if isinstance(error, Exception) and (found := cause(error, OSError)):
+            raise OSError(found.errno, found.strerror, str(path)) from error
+        raise
+
+
+def write(path: Path, text: str) -> None:
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def write_csv(path: Path, keys: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, keys)
+    writer.writeheader()
+    writer.writerows(rows)
+    write(path, text.getvalue())
 
 
 def write_json(path: Path, value: Any) -> None:

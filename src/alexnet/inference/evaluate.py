@@ -1,7 +1,5 @@
 """What a trained network gets right and wrong: top-1, top-5 and loss, class by class, and how sure it is."""
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,11 +12,11 @@ from rich.progress import track
 from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from alexnet.checks import UserError
 from alexnet.data import PictureData
-from alexnet.folders import read_json, write, write_json
+from alexnet.folders import read_json, write_csv, write_json
 from alexnet.inference import figures
 from alexnet.inference.crops import check_crops, windows
 from alexnet.inference.trained import Trained, open_trained
@@ -50,7 +48,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     if not data.has("test"):
         raise UserError(f"{path}: its data have no test pictures")
     scores, labels, figures_of_all = _test(trained, data, crops)
-    found = _measured(trained, data, scores, labels) | {"test": figures_of_all}
+    found = _measured(data, scores, labels) | {"test": figures_of_all}
     about = {
         "network": trained.variant,
         "checkpoint": os.path.relpath(trained.file, trained.folder),
@@ -61,7 +59,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     before = _in_training(trained, asked, crops, figures_of_all)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "evaluation.json", about | found | ({} if before is None else {"as_in_training": before}))
-    _write_classes(out / "classes.csv", found["classes"])
+    write_csv(out / "classes.csv", list(found["classes"][0]), found["classes"])
     figures.draw(out, trained.variant, data.about.classes, np.array(found["confusion"]), found["calibration"])
     return out, _text(trained, data, crops, found, before)
 
@@ -100,13 +98,13 @@ def _batches(data: PictureData, crops: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield images, labels
 
 
-def _measured(trained: Trained, data: PictureData, scores: Tensor, labels: Tensor) -> dict[str, Any]:
-    sure, said = scores.softmax(1).max(1)
-    right, n = said == labels, len(labels)
-    confusion = np.zeros((data.num_classes, data.num_classes), np.int64)
-    np.add.at(confusion, (labels.numpy(), said.numpy()), 1)
-    wilson = binomtest(int(right.sum()), n).proportion_ci(0.95, "wilson")
-    error = multiclass_calibration_error(scores.softmax(1), labels, data.num_classes, n_bins=BINS, norm="l1").item()
+def _measured(data: PictureData, scores: Tensor, labels: Tensor) -> dict[str, Any]:
+    shares = scores.softmax(1)
+    sure, said = shares.max(1)
+    right = said == labels
+    confusion = multiclass_confusion_matrix(said, labels, data.num_classes).numpy()
+    wilson = binomtest(int(right.sum()), len(labels)).proportion_ci(0.95, "wilson")
+    error = multiclass_calibration_error(shares, labels, data.num_classes, n_bins=BINS, norm="l1").item()
     return {
         "top1_interval": [float(wilson.low), float(wilson.high)],
         "calibration": {"error": error, "bins": _bins(sure.numpy(), right.numpy())},
@@ -146,14 +144,6 @@ def _in_training(
     if crops > 1 or asked.keys() & {"data", "data.root"} or not whole or not before or trained.file.name != "best.ckpt":
         return None
     return all(before.get(key) == value for key, value in figures_of_all.items())
-
-
-def _write_classes(path: Path, classes: list[dict[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(classes[0]))
-    writer.writeheader()
-    writer.writerows(classes)
-    write(path, text.getvalue())
 
 
 def _text(trained: Trained, data: PictureData, crops: int, found: Mapping[str, Any], before: bool | None) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from alexnet.figures import save
 
 NAMED = 30  # classes; more have no room for their names
 
@@ -16,14 +17,8 @@ def draw(
     out: Path, title: str, classes: Sequence[str], confusion: NDArray[np.int64], calibration: Mapping[str, Any]
 ) -> None:
     """confusion.png and calibration.png into `out`, and the same as SVG."""
-    for name, figure in (
-        ("confusion", _confusion(title, classes, confusion)),
-        ("calibration", _calibration(title, calibration)),
-    ):
-        for kind in ("png", "svg"):
-            with matplotlib.rc_context({"svg.hashsalt": "alexnet"}):  # the same network makes the same file
-                meta = {"Date": None} if kind == "svg" else {}
-                figure.savefig(out / f"{name}.{kind}", dpi=150, bbox_inches="tight", metadata=meta)
+    save(_confusion(title, classes, confusion), out / "confusion")
+    save(_calibration(title, calibration), out / "calibration")
 
 
 def _confusion(title: str, classes: Sequence[str], confusion: NDArray[np.int64]) -> Figure:

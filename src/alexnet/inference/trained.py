@@ -37,7 +37,7 @@ class Trained:
         heads = [key for key, value in model.items() if isinstance(value, bool)]
         given = ("_target_", "num_classes", "in_channels", "image_size", "weights", "devices", "new_head")
         parts = [
-            f"{key.replace('_', ' ')} { ({True: 'on', False: 'off'}[v] if isinstance(v, bool) else spelled(v)) }"
+            f"{key.replace('_', ' ')} {'on' if v is True else 'off' if v is False else spelled(v)}"
             for key, v in model.items()
             if key not in given and v is not None and not any(key.startswith(f"{head}_") for head in heads)
         ]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from alexnet.figures import save
 from alexnet.studies.compare import Comparison
 from alexnet.studies.gradients import Norms
 from alexnet.studies.runs import Arm, Run
@@ -35,10 +35,7 @@ def draw(out: Path, found: Comparison, arms: Sequence[Arm], paper: dict[str, flo
         ("cost", _cost(found, arms), "What an arm costs, and what it gives"),
     ):
         if figure is not None:
-            for kind in ("png", "svg"):
-                with matplotlib.rc_context({"svg.hashsalt": "alexnet"}):  # the same runs make the same file
-                    meta = {"Date": None} if kind == "svg" else {}
-                    figure.savefig(out / f"{name}.{kind}", dpi=150, bbox_inches="tight", metadata=meta)
+            save(figure, out / name)
             made[name] = text
     return made
 

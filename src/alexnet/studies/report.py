@@ -2,8 +2,6 @@
 figures. A plain function over folders, so that it can be made at any time, of whatever is there.
 """
 
-import csv
-import io
 import math
 import shlex
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from alexnet.checks import UserError, number, one_of
-from alexnet.folders import read_json, write, write_json
+from alexnet.folders import read_json, write, write_csv, write_json
 from alexnet.studies.compare import PAIRS, Comparison, compare
 from alexnet.studies.figures import draw
 from alexnet.studies.gradients import gradient_norms, lines
@@ -309,8 +307,4 @@ def _write_csv(path: Path, arms: Sequence[Arm]) -> None:
             row |= {key: run.record.get(key) for key in ("reason", "started", "git_commit", "precision")}
             rows.append(row | {"folder": run.folder.name})
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, keys)
-    writer.writeheader()
-    writer.writerows(rows)
-    write(path, text.getvalue())
+    write_csv(path, keys, rows)

@@ -8,8 +8,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from alexnet.checks import cause
-from alexnet.folders import part_of
+from alexnet.folders import replacing
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -30,19 +29,12 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        beside = part_of(path)
-        try:
+        with replacing(path) as beside:
             path.parent.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)  # so that the new name outlives a crash of the machine
-            os.close(folder)
-        except BaseException as error:
-            beside.unlink(missing_ok=True)
-            if isinstance(error, Exception) and (full := cause(error, OSError)):  # torch.save makes others of it
-                raise OSError(full.errno, full.strerror, str(path)) from error
-            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)  # so that the new name outlives a crash of the machine
+        os.close(folder)

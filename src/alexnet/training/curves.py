@@ -1,7 +1,6 @@
 """metrics.csv, which a run that goes on goes on with, and which no kill leaves half."""
 
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from pytorch_lightning import loggers
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from alexnet.folders import write
+from alexnet.folders import write_csv
 
 
 class CSVLogger(loggers.CSVLogger):
@@ -52,11 +51,7 @@ class _Writer(ExperimentWriter):
             self._write(list(csv.DictReader(file)))
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=self.metrics_keys)
-        writer.writeheader()
-        writer.writerows(rows)
-        write(Path(self.metrics_file_path), text.getvalue())
+        write_csv(Path(self.metrics_file_path), self.metrics_keys, rows)
 
 
 def _step(row: dict[str, str]) -> float:

@@ -77,7 +77,6 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
             nproc_per_node=ranks,
             run_id=uuid.uuid4().hex,
             rdzv_backend="localhost",
-            rdzv_endpoint="localhost:0",
             local_addr="localhost",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(logs),
