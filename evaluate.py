@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from alexnet.checks import UserError, printable_lines
-from alexnet.door import door
+from alexnet.door import door, keys_and_values
 
 
 def main() -> None:
@@ -15,16 +15,12 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="where the files are written; else RUN/evaluation")
     parser.add_argument("--force", action="store_true", help="replaces files that are there")
-    options = parser.parse_args()
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    overrides = OverridesParser.create().parse_overrides(options.asked)
-    asked = {override.key_or_group: override.value() for override in overrides}
+    options = parser.parse_intermixed_args()
     if not options.run.exists():
         raise UserError(f"{options.run}: no such run or checkpoint")
     from alexnet.inference.evaluate import evaluate  # torch takes a second
 
-    out, text = evaluate(options.run, asked, options.out, options.force)
+    out, text = evaluate(options.run, keys_and_values(options.asked), options.out, options.force)
     print(printable_lines(f"{text}\n\nwritten {out}"))
 
 

@@ -65,7 +65,7 @@ def test_a_config_lists_every_argument_of_its_class(group: str, option: str, con
     if "alexnet." not in node.get("_target_", ""):
         pytest.skip("another project's class, with more arguments than are of use here")
     arguments = set(inspect.signature(get_object(node._target_)).parameters)
-    given_by_the_program = {"augment", "network", "optimizer", "epoch", "steps", "monitor", "mode"}
+    given_by_the_program = {"augment", "crops", "network", "optimizer", "epoch", "steps", "monitor", "mode"}
     assert {key for key in node if key != "_target_"} == arguments - given_by_the_program
 
 

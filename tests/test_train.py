@@ -79,6 +79,7 @@ MISTAKES = {
     "monitor=val/top2": "monitor=val/top2: must be one of val/loss",
     "mode=min": "mode=min: the best val/top1 is the maximum, so mode=max",
     "early_stopping=-1": "early_stopping=-1: must be a whole number of at least 0",
+    "crops=3": "crops=3: must be 1 (the centre), 5 (the corners and the centre) or 10",
     "compile=3": "compile=3: must be true or false",
     "trainer.precision=64-true": "trainer.precision=64-true: must be one of auto, 32-true, bf16-mixed, 16-mixed.",
     "trainer.max_epochs=null": "trainer.max_epochs=None: must be a whole number of at least -1",

@@ -59,6 +59,10 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def short(text: str, length: int = 20) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name}={value}: must be true or false")

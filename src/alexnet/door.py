@@ -70,6 +70,11 @@ def door() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
+def keys_and_values(arguments: list[str]) -> dict[str, Any]:
+    """KEY=VALUE as Hydra reads it, for a program that composes no config."""
+    return {found.key_or_group: found.value() for found in OverridesParser.create().parse_overrides(arguments)}
+
+
 def _end_rank() -> None:
     """Ends one of several processes of a run, when all is written, without what C++ libraries do at the very end: a
     thread of theirs may abort it there, and the launcher takes the run for failed.

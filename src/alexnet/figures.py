@@ -1,14 +1,28 @@
-"""How every figure is written: as PNG and SVG."""
+"""How every figure is written, and names in it."""
 
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from alexnet.checks import short
+from alexnet.folders import replacing
+
 
 def save(figure: Figure, path: Path) -> None:
-    """path.png and path.svg. The same figures make the same files."""
+    """path.png and path.svg."""
     for kind in ("png", "svg"):
-        with matplotlib.rc_context({"svg.hashsalt": "alexnet"}):
-            meta = {"Date": None} if kind == "svg" else {}
-            figure.savefig(path.with_name(f"{path.name}.{kind}"), dpi=150, bbox_inches="tight", metadata=meta)
+        write(figure, path.with_name(f"{path.name}.{kind}"))
+
+
+def write(figure: Figure, path: Path) -> None:
+    """In the format that the name says. The same figures make the same files."""
+    kind = path.suffix[1:].lower()
+    meta = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    with matplotlib.rc_context({"svg.hashsalt": "alexnet"}), replacing(path) as beside:
+        figure.savefig(beside, format=kind, dpi=150, bbox_inches="tight", metadata=meta)
+
+
+def plain(name: str, length: int = 20) -> str:
+    """Short, and nothing that matplotlib takes for mathematics."""
+    return short(name, length).replace("$", r"\$")

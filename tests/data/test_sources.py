@@ -148,6 +148,8 @@ def test_grey_from_colour_and_colour_from_grey() -> None:
     red[0] = 200
     assert fit(red, 4, 1).max() == int(0.2989 * 200)
     assert fit(red[:1], 4, 3).tolist() == [[[200, 200, 200]] * 4] * 4
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    assert np.array_equal(fit(grey.expand(3, -1, -1), 16, 1)[..., 0], grey[0]), "of a file that is read as colour"
 
 
 def test_two_classes_and_five_pictures(tmp_path: Path) -> None:

@@ -14,15 +14,7 @@ from torchvision.transforms import TenCrop
 
 from alexnet import load
 from alexnet.data import PictureData
-from tests.conftest import SMOKE, Once, quick, train_py
-
-LINE = (*SMOKE, "trainer.limit_test_batches=1.0", "trainer.limit_train_batches=20", "trainer.accelerator=cpu")
-
-
-@pytest.fixture(scope="module")
-def run(once: Once) -> Path:
-    """In float32, with all test pictures."""
-    return once("evaluated", lambda path: train_py(*LINE, "trainer.precision=32-true", f"folder={path}/run")) / "run"
+from tests.conftest import Once, quick, train_py
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +38,14 @@ def test_it_is_the_runs_own_test(run: Path, evaluation: dict[str, Any]) -> None:
     }  # fmt: skip
 
 
-def test_in_lower_precision_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("crops", [1, 10])
+def test_in_lower_precision_too(crops: int, tmp_path: Path) -> None:
+    """And with the crops of the run's own test."""
     run = tmp_path / "run"
     line = ("experiment=smoke", "model=lenet", "data=digits", "trainer.precision=bf16-mixed", "trainer.accelerator=cpu")
-    train_py(*line, "trainer.limit_test_batches=1.0", f"folder={run}")
+    train_py(*line, "trainer.limit_test_batches=1.0", f"crops={crops}", f"folder={run}")
     assert "the same figures" in quick("evaluate.py", str(run / "checkpoints" / "best.ckpt")).stdout
-    assert (run / "evaluation" / "evaluation.json").is_file()
+    assert json.loads((run / "evaluation" / "evaluation.json").read_text())["crops"] == crops
 
 
 def stored(run: Path) -> tuple[PictureData, torch.Tensor, torch.Tensor]:

@@ -27,7 +27,13 @@ RUN = (
 KINDS = {
     "plain": (),
     # A schedule that watches the validation, a stop before the last epoch, and batches that make a step together.
-    "watched": ("scheduler=plateau", "early_stopping=0", "trainer.accumulate_grad_batches=2", "checkpoint_every=2"),
+    "watched": (
+        "scheduler=plateau",
+        "early_stopping=0",
+        "crops=5",
+        "trainer.accumulate_grad_batches=2",
+        "checkpoint_every=2",
+    ),
     # Validated within epochs, and ended within one.
     "counted": ("+trainer.max_steps=22", "+trainer.val_check_interval=0.5"),
     "two ranks": ("trainer.devices=2",),

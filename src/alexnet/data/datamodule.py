@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 from alexnet.checks import UserError, flag, integer, number, one_of
 from alexnet.data import sources
 from alexnet.data.augment import Augment
+from alexnet.data.crops import check_crops, windows
 from alexnet.data.loader import Batch, Crops, EpochSampler, RankBatches
 from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
 
@@ -44,9 +46,10 @@ class PictureData(LightningDataModule):
             from 0 to 255, less the mean of all training pictures at that place (paper, section 2).
         seed: of order and augmentation; with the epoch and a sample's number it says all that is drawn for it.
         augment: what is done to training pictures.
+        crops: windows of each test picture, 1, 5 or 10 (paper, section 4.1).
 
     Batches for the network: images (N, channels, crop, crop), channels-last, float32 or, where the trainer computes in
-    it, bfloat16; labels int64 (N,).
+    it, bfloat16, and of several test crops a list of such; labels int64 (N,).
 
     Raises:
         ValueError: for a value out of range, or a folder that is not there. No picture is read before `setup`.
@@ -69,6 +72,7 @@ class PictureData(LightningDataModule):
         normalize: str = "channels",
         seed: int = 0,
         augment: Augment | None = None,
+        crops: int = 1,
     ) -> None:
         super().__init__()
         self.source = one_of("source", source, sources.SOURCES)
@@ -89,6 +93,7 @@ class PictureData(LightningDataModule):
         self.normalize = one_of("normalize", normalize, ("channels", "mean_image"))
         self.seed = integer("seed", seed, 0, 2**32 - 1)
         self.augment = augment or Augment()
+        self.crops = check_crops(crops)
         if channels not in (1, 3):
             raise ValueError(f"channels={channels}: must be 1 (grey) or 3 (RGB)")
         self.channels = channels
@@ -143,6 +148,16 @@ class PictureData(LightningDataModule):
     def has(self, split: str) -> bool:
         return split in self.splits and len(self.splits[split]) > 0
 
+    @classmethod
+    def described(cls, about: Mapping[str, Any]) -> "PictureData":
+        """One without pictures, that prepares others as the one that was described by `about`."""
+        shape = {key: about[key] for key in ("channels", "size", "crop")}
+        data = cls("fake", num_classes=len(about["classes"]), **shape)
+        data.mean, data.std = torch.tensor(about["mean"]), torch.tensor(about["std"])
+        data.mean_image = about.get("mean_image")
+        data.eigenvalues, data.eigenvectors = torch.zeros(data.channels), torch.eye(data.channels)
+        return data
+
     def describe(self) -> dict[str, Any]:
         """What a checkpoint needs to use its network on other pictures, as plain values."""
         return {
@@ -157,37 +172,40 @@ class PictureData(LightningDataModule):
         } | ({} if self.mean_image is None else {"mean_image": self.mean_image})
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("train", training=True)
+        return self.loader("train", training=True)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        return self._loader("val") if self.has("val") else []
+        return self.loader("val") if self.has("val") else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("test")
+        return self.loader("test", whole=self.crops > 1)
 
-    def _loader(self, split: str, training: bool = False) -> DataLoader[Batch]:
+    def loader(self, split: str, training: bool = False, whole: bool = False) -> DataLoader[Batch]:
         pictures = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = EpochSampler(len(pictures), self.seed, training)
         start = self.start if training else (0, 0)
         sampler.epoch = start[0]  # workers begin before Lightning sets it
-        random, whole = training and self.augment.crop, training and self.augment.rescale > 0
+        random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)
         return DataLoader(
             Crops(pictures, self.crop, self.seed, random, whole),
             batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size, start),
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=_outlive_signals,
+            worker_init_fn=outlive_signals,
             pin_memory=torch.cuda.is_available(),
         )
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor | list[Tensor], Tensor]:
         images, labels, draws = batch
-        training = self.trainer is not None and self.trainer.state.stage == RunningStage.TRAINING
+        stage = self.trainer.state.stage if self.trainer else None
+        training = stage == RunningStage.TRAINING
         half = self.trainer is not None and self.trainer.precision == "bf16-mixed"
         epoch = self.trainer.current_epoch if self.trainer else 0
         dtype = torch.bfloat16 if half else torch.float32
+        if self.crops > 1 and stage == RunningStage.TESTING:
+            return [self.ready(view, dtype=dtype) for view in windows(images, self.crop, self.crops)], labels
         return self.ready(images, draws if training else None, dtype, epoch), labels
 
     def ready(
@@ -248,7 +266,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _outlive_signals(worker: int) -> None:
+def outlive_signals(worker: int) -> None:
     """What a terminal or SLURM sends to all processes is for the run, which still needs its workers to end well."""
     for sent in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(sent, signal.SIG_IGN)

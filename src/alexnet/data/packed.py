@@ -21,7 +21,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from alexnet.checks import UserError, printable
 from alexnet.data.sources import Source, Split, fit
 
-FORMAT = 2  # raised whenever the files below change their meaning: an older cache is then built anew
+FORMAT = 3  # raised whenever the files below change their meaning: an older cache is then built anew
 
 
 @dataclass(frozen=True)

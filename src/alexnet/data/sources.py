@@ -232,7 +232,7 @@ def list_files(folders: dict[str, Path], classes: list[str]) -> Source:
             raise UserError(f"data.root: {folder} has classes that training pictures lack: {', '.join(unknown)}")
         files: list[tuple[str, int]] = []
         for label, name in enumerate(classes):
-            for entry in sorted(_walk(folder / name, (os.path.realpath(folder),)), key=lambda entry: entry.path):
+            for entry in sorted(walk(folder / name, (os.path.realpath(folder),)), key=lambda entry: entry.path):
                 info = entry.stat()
                 path = os.path.relpath(entry.path, folder)
                 files.append((path, label))
@@ -244,7 +244,7 @@ def list_files(folders: dict[str, Path], classes: list[str]) -> Source:
     return Source(classes, f"{state.hexdigest()}:{changed.hexdigest()}", splits)
 
 
-def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator["os.DirEntry[str]"]:
+def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator["os.DirEntry[str]"]:
     """Picture files below `folder`, through links, but not through one that leads back to a folder above it."""
     here = os.path.realpath(folder)
     if here in above or not folder.is_dir():
@@ -254,7 +254,7 @@ def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator["os.DirEntry[st
             if entry.name.startswith("."):  # .ipynb_checkpoints, and the ._0.jpg that macOS leaves
                 continue
             if entry.is_dir():
-                yield from _walk(Path(entry.path), (*above, here))
+                yield from walk(Path(entry.path), (*above, here))
             elif Path(entry.name).suffix.lower() in EXTENSIONS and entry.is_file():
                 yield entry
 
@@ -289,7 +289,12 @@ def decode(path: Path) -> Tensor:
 def fit(picture: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
     """Shorter side to `size`, then the centre (paper, section 2): uint8 (C, H, W) to (size, size, channels)."""
     if picture.shape[0] != channels:
-        picture = tv.rgb_to_grayscale(picture) if channels == 1 else picture.expand(channels, -1, -1)
+        if channels == 3:
+            picture = picture.expand(channels, -1, -1)
+        elif torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2]):
+            picture = picture[:1]  # the weights of the colours add up to 0.9999: a grey picture would get darker
+        else:
+            picture = tv.rgb_to_grayscale(picture)
     height, width = picture.shape[1:]
     if max(height, width) > THIN * min(height, width):  # resizing all of a strip of 6000x1 would take gigabytes
         picture = tv.center_crop(picture, [min(height, THIN * width), min(width, THIN * height)])

@@ -15,10 +15,12 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from alexnet.checks import UserError
+from alexnet.config import named
 from alexnet.data import PictureData
+from alexnet.data.crops import averaged, check_crops, windows
 from alexnet.folders import read_json, write_csv, write_json
 from alexnet.inference import figures
-from alexnet.inference.crops import check_crops, windows
+from alexnet.inference.out import check_new
 from alexnet.inference.trained import Trained, open_trained
 from alexnet.training.module import MeanLoss, accuracies, tops
 
@@ -29,7 +31,8 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     """Tests the network of a run's folder or checkpoint, and writes evaluation.json, classes.csv and figures.
 
     Args:
-        asked: `crops` (1, 5 or 10; of more than one the mean of the softmax counts), and what Trained.pictures takes.
+        asked: `crops` (1, 5 or 10, else as in the run; of more than one the mean of the softmax counts), and what
+            Trained.pictures takes.
         out: the folder for the files; None: RUN/evaluation, with what was asked in its name.
         force: files that are there already are replaced.
 
@@ -38,12 +41,12 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     Raises:
         UserError: before the test begins, for what does not suit.
     """
-    crops = check_crops(asked.get("crops", 1))
     trained = open_trained(path)
+    with named(""):
+        crops = check_crops(asked.get("crops", trained.crops))
     name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
     out = out or trained.folder / name
-    if out.exists() and not force:
-        raise UserError(f"{out}: exists already; --force replaces what is in it, and --out names another folder")
+    check_new(out, force)
     data = trained.pictures({key: value for key, value in asked.items() if key != "crops"})
     if not data.has("test"):
         raise UserError(f"{path}: its data have no test pictures")
@@ -75,11 +78,7 @@ def _test(trained: Trained, data: PictureData, crops: int) -> tuple[Tensor, Tens
     all_scores, all_labels = [], []
     for images, batch_labels in _batches(data, crops):
         labels = batch_labels.to(device)
-        if crops == 1:
-            scores = trained.logits(data, images)
-        else:
-            views = [trained.logits(data, view).softmax(1) for view in windows(images, data.crop, crops)]
-            scores = torch.stack(views).mean(0).log()
+        scores = averaged([trained.logits(view) for view in windows(images, data.crop, crops)])
         mean.update(cross_entropy(scores, labels, reduction="sum"), len(labels))
         for metric in counted.values():
             metric.update(scores, labels)  # type: ignore[operator]
@@ -91,9 +90,8 @@ def _test(trained: Trained, data: PictureData, crops: int) -> tuple[Tensor, Tens
 
 def _batches(data: PictureData, crops: int) -> Iterator[tuple[Tensor, Tensor]]:
     """uint8 pictures, cut to the centre or with more crops whole, and their labels."""
+    data.crops = crops
     loader: Any = data.test_dataloader()
-    if crops > 1:
-        loader.dataset.side = data.size
     for images, labels, _ in track(loader, "testing", disable=len(loader.dataset) < 2000, transient=True):
         yield images, labels
 
@@ -141,7 +139,13 @@ def _in_training(
     """Whether this is what the run's own test found; None where it tested something else, or is not there."""
     whole = trained.config["trainer"]["limit_test_batches"] == 1.0
     before = read_json(trained.folder / "metrics.json").get("test")
-    if crops > 1 or asked.keys() & {"data", "data.root"} or not whole or not before or trained.file.name != "best.ckpt":
+    if (
+        crops != trained.config["crops"]
+        or asked.keys() & {"data", "data.root"}
+        or not whole
+        or not before
+        or trained.file.name != "best.ckpt"
+    ):
         return None
     return all(before.get(key) == value for key, value in figures_of_all.items())
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from alexnet.figures import save
+from alexnet.figures import plain, save
 
 NAMED = 30  # classes; more have no room for their names
 
@@ -33,7 +33,7 @@ def _confusion(title: str, classes: Sequence[str], confusion: NDArray[np.int64])
     axes.set(xlabel="what the network says", ylabel="what it is")
     axes.set_title(title, fontsize="x-small", wrap=True)
     if n <= NAMED:
-        names = [_plain(name) for name in classes]
+        names = [plain(name) for name in classes]
         axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_yticks(range(n), names)
         for i, j in zip(*np.nonzero(confusion), strict=True):
@@ -56,8 +56,3 @@ def _calibration(title: str, calibration: Mapping[str, Any]) -> Figure:
     axes.set_title(title, fontsize="x-small", wrap=True)
     axes.legend(frameon=False, loc="upper left")
     return figure
-
-
-def _plain(name: str) -> str:
-    """Short, and nothing that matplotlib takes for mathematics."""
-    return (name if len(name) <= 20 else f"{name[:19]}…").replace("$", r"\$")

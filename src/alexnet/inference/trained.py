@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ class Trained:
     about: dict[str, Any]
 
     @property
+    def crops(self) -> int:
+        """Of the run's own test."""
+        return self.config.get("crops", 1)
+
+    @property
     def variant(self) -> str:
         """The network's class and toggles: AlexNet: lrn off, dropout 0.5, ..."""
         model = self.config["model"]
@@ -44,7 +50,7 @@ class Trained:
         return f"{model['_target_'].rpartition('.')[2]}: {', '.join(parts)}".removesuffix(": ")
 
     def pictures(self, asked: Mapping[str, Any]) -> PictureData:
-        """The run's pictures, set up and normalised as in training. asked: `data`, another source, and `data.root` and
+        """The run's pictures, set up. asked: `data`, another source, and `data.root` and
         so on of FREE.
 
         Raises:
@@ -75,15 +81,18 @@ class Trained:
                 f"data: its pictures were others (SHA-256 {self.about['fingerprint']:.12}, now "
                 f"{data.about.fingerprint:.12}); data.root=FOLDER names pictures to use in their place"
             )
-        data.mean, data.std = torch.tensor(self.about["mean"]), torch.tensor(self.about["std"])
-        data.mean_image = self.about.get("mean_image")
         return data
 
-    def logits(self, data: PictureData, images: Tensor) -> Tensor:
+    @cached_property
+    def prepare(self) -> PictureData:
+        """How pictures become the network's input; it has none itself."""
+        return PictureData.described(self.about)
+
+    def logits(self, images: Tensor) -> Tensor:
         """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test."""
         device = next(self.network.parameters()).device
         dtype = PRECISIONS.get(self.config["trainer"]["precision"])
-        ready = data.ready(images.to(device), dtype=dtype if dtype is torch.bfloat16 else torch.float32)
+        ready = self.prepare.ready(images.to(device), dtype=dtype if dtype is torch.bfloat16 else torch.float32)
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             return self.network(ready.contiguous(memory_format=_layout(self.config))).float()
 

@@ -14,10 +14,11 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from alexnet.data.crops import averaged
 from alexnet.rng import stream
 from alexnet.training.optim import make_optimizer, make_schedule
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor | list[Tensor], Tensor]  # images, or several windows of each; labels
 
 
 class MeanLoss(Metric):
@@ -118,7 +119,8 @@ class ImageClassifier(LightningModule):
     def _score(self, stage: str, batch: Batch, figures: MetricCollection, mean: MeanLoss) -> tuple[Tensor, Tensor]:
         images, labels = batch
         n = len(labels)  # a rank may have none of a batch's samples, and still takes part in the step
-        logits = self(images if n else images.new_zeros(2, *images.shape[1:]))[:n].float()
+        views = images if isinstance(images, list) else [images]
+        logits = averaged([self(x if n else x.new_zeros(2, *x.shape[1:]))[:n].float() for x in views])
         total = cross_entropy(logits, labels, reduction="sum")
         if not mean.update_called:  # once an epoch: Lightning asks them at its end, and telling it takes 1 ms each
             self.log(f"{stage}/loss", mean, on_step=False, on_epoch=True)

@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from alexnet.checks import UserError, flag, integer, number, one_of
 from alexnet.config import build, named, processes_started
 from alexnet.data import PictureData
+from alexnet.data.crops import check_crops
 from alexnet.models.init import paired
 from alexnet.models.summary import Summary, summarize
 from alexnet.training.checkpoint import network_class
@@ -66,8 +67,9 @@ def build_parts(cfg: DictConfig) -> Parts:
         UserError: for a value that does not suit, by its key.
     """
     with named(""):
+        check_crops(cfg.crops)
         seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
-    data: PictureData = build(cfg, "data", augment=build(cfg, "augment"))
+    data: PictureData = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.crops)
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
     network = paired(lambda: build(cfg, "model"), cfg.seed)
     with named("model"):

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torchvision.transforms import FiveCrop, TenCrop
 
-from alexnet.checks import UserError
-from alexnet.inference.crops import check_crops, windows
+from alexnet.data.crops import averaged, check_crops, windows
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -26,7 +25,17 @@ def test_the_windows_are_torchvisions(seed: int) -> None:
     assert torch.equal(centre, windows(pictures, side, 5)[4])
 
 
+def test_the_mean_of_the_softmax_counts() -> None:
+    """Not the mean of the logits: one window that is very sure does not outvote two that are not."""
+    logits = [torch.tensor([[20.0, 0, 0]]), torch.tensor([[0.0, 2, 0]]), torch.tensor([[0.0, 2, 0]])]
+    by_hand = torch.stack([torch.softmax(x.double(), 1) for x in logits]).mean(0)
+    assert torch.allclose(averaged(logits).exp().double(), by_hand, atol=1e-6)
+    assert averaged(logits).argmax() == 1
+    assert torch.stack(logits).mean(0).argmax() == 0
+    assert averaged(logits[:1]) is logits[0]
+
+
 @pytest.mark.parametrize("value", [0, 2, 11, -1, True, 10.5, "ten", None, [1]])
 def test_other_numbers_are_refused(value: object) -> None:
-    with pytest.raises(UserError, match=r"crops=.*: must be 1 "):
+    with pytest.raises(ValueError, match=r"crops=.*: must be 1 "):
         check_crops(value)

@@ -1,0 +1,43 @@
+"""What a trained network says of pictures: python predict.py RUN IMAGES... [--neighbours] [--out FILE.png]"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from alexnet.checks import UserError, printable_lines
+from alexnet.door import door, keys_and_values
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGES", help="files, folders, or - for a list on standard input, a line each"
+    )
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes of each picture; 5 unless said")
+    alike = "the six training pictures most alike, too; data.root=FOLDER says where they are now"
+    parser.add_argument("--neighbours", action="store_true", help=alike)
+    parser.add_argument("--json", action="store_true", help="JSON in place of the table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a figure of it: .png, .svg or .pdf")
+    parser.add_argument("--force", action="store_true", help="replaces the file if it is there")
+    options = parser.parse_intermixed_args()
+    keys = [text for text in options.images if re.match(r"data(\.\w+)?=", text)]
+    images = [text for text in options.images if text not in keys]
+    if not options.run.exists():
+        raise UserError(f"{options.run}: no such run or checkpoint")
+    from alexnet.inference.predict import predict  # torch takes a second
+
+    text, problems = predict(
+        options.run, images, options.top, options.neighbours, keys_and_values(keys),
+        options.json, options.out, options.force,
+    )  # fmt: skip
+    print(printable_lines(text))
+    for problem in problems:
+        print(printable_lines(f"error: {problem}"), file=sys.stderr)
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    with door():
+        main()

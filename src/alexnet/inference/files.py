@@ -1,0 +1,75 @@
+"""Picture files that somebody names, in batches: decoded by all cores while the network is at work."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from alexnet.data.datamodule import outlive_signals
+from alexnet.data.sources import decode, fit, walk
+
+BATCH = 64
+FEW = 2 * BATCH  # are decoded sooner than worker processes start
+
+Decoded = tuple[int, Tensor | str]  # a picture's number, and the picture, or why it cannot be read
+
+
+def named_files(asked: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The files that are asked for, in their order, and what is wrong with the rest: a folder stands for the pictures
+    below it, and - for what standard input names, a line each.
+    """
+    files, problems = [], []
+    for name in asked:
+        for path in map(Path, sys.stdin.read().splitlines() if name == "-" else [name]):
+            if not path.is_dir():
+                files.append(path)
+            elif found := sorted(Path(entry.path) for entry in walk(path)):
+                files += found
+            else:
+                problems.append(f"{path}: no pictures in this folder")
+    return files, problems
+
+
+class Files(Dataset[Decoded]):
+    """uint8 (channels, size, size) of each file."""
+
+    def __init__(self, files: Sequence[Path], size: int, channels: int) -> None:
+        self.files, self.size, self.channels = files, size, channels
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> Decoded:
+        if not self.files[i].is_file():
+            return i, f"{self.files[i]}: no such file"
+        try:
+            picture = fit(decode(self.files[i]), self.size, self.channels)
+        except (OSError, RuntimeError) as error:
+            return i, f"{self.files[i]}: cannot be read: {error}"
+        return i, torch.from_numpy(picture).permute(2, 0, 1)
+
+
+def batches(files: Sequence[Path], size: int, channels: int) -> Iterable[tuple[list[int], Tensor, list[str]]]:
+    """Of each batch: the numbers of the pictures that can be read, these as uint8 (N, channels, size, size), and what
+    is wrong with the others.
+    """
+    loader = DataLoader(
+        Files(files, size, channels),
+        BATCH,
+        collate_fn=_collated,
+        num_workers=(os.cpu_count() or 1) if len(files) > FEW else 0,
+        worker_init_fn=outlive_signals,
+    )
+    return track(loader, "predicting", console=Console(stderr=True), disable=len(files) <= FEW, transient=True)
+
+
+def _collated(batch: list[Decoded]) -> tuple[list[int], Tensor, list[str]]:
+    pictures = {i: found for i, found in batch if isinstance(found, Tensor)}
+    problems = [found for _, found in batch if isinstance(found, str)]
+    return list(pictures), torch.stack([*pictures.values()]) if pictures else torch.empty(0), problems

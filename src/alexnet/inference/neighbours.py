@@ -1,0 +1,63 @@
+"""What a network takes for alike: the paper's Figure 4, right, and section 6.1."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from alexnet.checks import UserError
+from alexnet.data import PictureData
+from alexnet.inference.trained import Trained
+
+
+@contextmanager
+def hidden(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects the last hidden layer's activations (N, D) in float32, one tensor of each batch: what the last layer
+    gets, of AlexNet fc7 after its ReLU.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    if not layers:
+        raise UserError(f"{type(network).__name__}: has no linear layer at its end, so no last hidden layer")
+    collected: list[Tensor] = []
+    hook = layers[-1].register_forward_pre_hook(lambda _, given: collected.append(given[0].detach().float()))
+    try:
+        yield collected
+    finally:
+        hook.remove()
+
+
+def nearest(trained: Trained, activations: Tensor, data: PictureData, count: int) -> list[list[dict[str, Any]]]:
+    """For each row of `activations` (N, D) the `count` training pictures whose own are at the smallest Euclidean
+    distance, nearest first: `row` of the packed array, `name`, `class`, `distance`.
+    """
+    pictures, start = data.splits["train"], 0
+    best, places = torch.empty(len(activations), 0), torch.empty(len(activations), 0, dtype=torch.int64)
+    loader: Any = data.loader("train")
+    shown = track(loader, "comparing", console=Console(stderr=True), transient=True)
+    with hidden(trained.network) as collected:
+        for images, labels, _ in shown:
+            trained.logits(images)
+            found = torch.cdist(activations, collected.pop(), compute_mode="donot_use_mm_for_euclid_dist").cpu()
+            index = torch.arange(start, start := start + len(labels)).expand(len(activations), -1)
+            best, chosen = torch.cat([best, found], 1).sort(stable=True)
+            places = torch.cat([places, index], 1).gather(1, chosen)[:, :count]
+            best = best[:, :count]
+    assert data.packed
+    names, stored = data.packed.names["train"], data.packed.splits["train"].rows
+    return [
+        [
+            {
+                "row": int(pictures.rows[i]),
+                "name": names[int(np.searchsorted(stored, pictures.rows[i]))],
+                "class": data.about.classes[pictures.labels[i]],
+                "distance": distance,
+            }
+            for i, distance in zip(ours, distances, strict=True)
+        ]
+        for ours, distances in zip(places.tolist(), best.tolist(), strict=True)
+    ]

@@ -1,0 +1,136 @@
+"""What a trained network says of somebody's pictures: the likeliest classes, and the training pictures most alike."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alexnet.checks import UserError, integer, printable, short
+from alexnet.config import named
+from alexnet.data.crops import windows
+from alexnet.inference.files import batches, named_files
+from alexnet.inference.neighbours import hidden, nearest
+from alexnet.inference.out import check_new
+from alexnet.inference.trained import Trained, open_trained
+
+FIGURES = (".png", ".svg", ".pdf")
+SHOWN = 40  # pictures in a figure
+ALIKE = 6  # training pictures of each, as in the paper
+
+
+@dataclass
+class Prediction:
+    """true: its class, where the picture lies in a folder of that name. top: classes and probabilities, the likeliest
+    first. picture: uint8 (crop, crop, C), as the network sees it, of the first SHOWN. nearest: see neighbours.nearest.
+    """
+
+    file: Path
+    true: str | None
+    top: list[tuple[str, float]]
+    picture: NDArray[Any] | None = None
+    nearest: list[dict[str, Any]] = field(default_factory=list)
+
+
+def predict(
+    run: Path,
+    images: Sequence[str],
+    top: int = 5,
+    neighbours: bool = False,
+    asked: Mapping[str, Any] | None = None,
+    as_json: bool = False,
+    out: Path | None = None,
+    force: bool = False,
+) -> tuple[str, list[str]]:
+    """Gives what to print, and what is wrong with the pictures that cannot be read; the others are predicted.
+
+    Args:
+        run: a run's folder or a checkpoint.
+        images: files, folders, and - for a list on standard input.
+        top: classes of each picture.
+        neighbours: the training pictures most alike, too.
+        asked: what Trained.pictures takes, to find the training pictures.
+        out: a figure, as the paper's Figure 4; force: it is replaced if it is there.
+
+    Raises:
+        UserError: before a picture is read, for what does not suit; and where none can be read.
+    """
+    with named(""):
+        integer("top", top, 1, 1000)
+    if out:
+        check_new(out, force, FIGURES)
+    files, problems = named_files(images)
+    if not files:
+        raise UserError("; ".join(problems) or "no pictures: name files, folders, or - for a list on standard input")
+    trained = open_trained(run)
+    data = trained.pictures(asked or {}) if neighbours else None
+    collecting: AbstractContextManager[list[Tensor]] = hidden(trained.network) if data else nullcontext([])
+    with collecting as activations:
+        found = _predictions(trained, files, top, problems)
+    if not found:
+        raise UserError("\n".join(problems))
+    if data:
+        for one, alike in zip(found, nearest(trained, torch.cat(activations), data, ALIKE), strict=True):
+            one.nearest = alike
+    if out:
+        from alexnet.inference import figure4  # matplotlib takes a second
+
+        figure4.draw(out, trained.variant, found[:SHOWN], data)
+    about = {"network": trained.variant, "checkpoint": str(trained.file)}
+    if as_json:
+        return json.dumps(about | {"pictures": [_plain(one) for one in found], "errors": problems}, indent=2), problems
+    text = f"{trained.variant}\n{trained.file}, epoch {trained.epoch}\n\n{_table(found)}"
+    shown = f", of the first {SHOWN}" if len(found) > SHOWN else ""
+    return f"{text}\n\nwritten {out}{shown}" if out else text, problems
+
+
+def _predictions(trained: Trained, files: Sequence[Path], top: int, problems: list[str]) -> list[Prediction]:
+    about, found = trained.about, list[Prediction]()
+    classes = about["classes"]
+    for numbers, stored, broken in batches(files, about["size"], about["channels"]):
+        problems += broken
+        if not numbers:
+            continue
+        (images,) = windows(stored, about["crop"], 1)
+        shares, best = trained.logits(images).softmax(1).topk(min(top, len(classes)))
+        for i, p, labels, image in zip(numbers, shares.tolist(), best.tolist(), images, strict=True):
+            folder = files[i].absolute().parent.name
+            likeliest = [(classes[label], share) for label, share in zip(labels, p, strict=True)]
+            picture = image.permute(1, 2, 0).numpy() if len(found) < SHOWN else None
+            found.append(Prediction(files[i], folder if folder in classes else None, likeliest, picture))
+    return found
+
+
+def _table(predictions: Sequence[Prediction]) -> str:
+    """A row for each picture, one for its neighbours, and how many are right of those whose class is known."""
+    known = [one for one in predictions if one.true is not None]
+    rows = [["picture", *(["is"] if known else []), *map(str, range(1, 1 + len(predictions[0].top)))]]
+    for one in predictions:
+        best = [f"{share:6.1%} {short(name)}" for name, share in one.top]
+        rows.append([str(one.file), *([short(one.true or "")] if known else []), *best])
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if predictions[0].nearest:
+        lines += ["", "the training pictures most alike, by the distance of the last hidden layer's activations"]
+        for one in predictions:
+            alike = (f"{short(n['class'])} {n['name']} ({n['distance']:.4g})" for n in one.nearest)
+            lines.append(printable(f"{one.file}: {', '.join(alike)}"))
+    if known:
+        right = sum(one.true == one.top[0][0] for one in known)
+        lines += ["", f"right: {right} of {len(known)} whose folder is named after a class"]
+    return "\n".join(lines)
+
+
+def _plain(one: Prediction) -> dict[str, Any]:
+    """For JSON."""
+    top = [{"class": name, "probability": share} for name, share in one.top]
+    row: dict[str, Any] = {"picture": str(one.file), "class": one.true, "top": top}
+    if one.nearest:
+        row["nearest"] = [{key: n[key] for key in ("name", "class", "distance")} for n in one.nearest]
+    return row

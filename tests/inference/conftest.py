@@ -1,0 +1,14 @@
+"""One small trained network, which the tests of this wing share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMOKE, Once, train_py
+
+
+@pytest.fixture(scope="session")
+def run(once: Once) -> Path:
+    """In float32, with all test pictures."""
+    line = (*SMOKE, "trainer.limit_test_batches=1.0", "trainer.limit_train_batches=20", "trainer.accelerator=cpu")
+    return once("evaluated", lambda path: train_py(*line, "trainer.precision=32-true", f"folder={path}/run")) / "run"
