@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import ROOT, program, quick, train_py
 from tests.studies.fakes import fake_run
@@ -66,6 +67,19 @@ def test_report_lines(line: str, tmp_path: Path) -> None:
 def test_prepare_lines(line: str, pictures: Path, tmp_path: Path) -> None:
     arguments = shlex.split(line.replace("monkeys", str(pictures)))[2:]
     assert "sheet" in quick("prepare.py", *arguments, f"outputs={tmp_path}").stdout
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if re.match("python (evaluate|predict|export)", line)])
+def test_lines_that_use_a_run(line: str, smoke: Path, tmp_path: Path) -> None:
+    """With another picture for those of the README; other pictures of its classes are in inference/test_evaluate.py."""
+    picture = tmp_path / "cat.jpg"
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(picture)
+    _, door, run, *rest = shlex.split(line.replace("predictions.png", f"{tmp_path}/predictions.png"))
+    assert run.startswith("outputs/digits-alexnet/")
+    words = [word for word in rest if not word.startswith("data")]
+    words = [str(picture) if word in ("cat.jpg", "dogs/", "photos") else word for word in words]
+    words += [] if door == "predict.py" else [f"--out={tmp_path}/out"]
+    assert quick(door, str(smoke), *words).stdout
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make")])

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str | Path) -> "nn.Module":
-    """The trained network of a run's folder or a checkpoint: see alexnet.training.checkpoint.load."""
+    """The trained network of a run's folder, a checkpoint or an exported file: see alexnet.training.checkpoint.load."""
     from alexnet.training.checkpoint import load as load_checkpoint
 
     return load_checkpoint(path)

@@ -64,6 +64,9 @@ class LocalResponseNorm(nn.Module):
         if self.window == "map":
             with torch.autocast(x.device.type, enabled=False):  # it would round the sums of float32 input to bfloat16
                 return _over_map(x, self.size, alpha, self.beta, self.k)
+        if torch.compiler.is_exporting():  # no other program has this one's operations
+            formula = _forward(_rows(x, self.groups), self.size, alpha, self.beta, self.k, self.window == "own")
+            return _unrows(formula, x)
         out: Tensor = lrn(x, self.size, alpha, self.beta, self.k, self.groups, self.window == "own")
         return out
 
@@ -85,7 +88,11 @@ def make_norm(*constants: Any) -> Callable[[], LocalResponseNorm]:
 def _over_map(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
     squares = x.to(torch.promote_types(x.dtype, torch.float32)).square()
     before, after = size // 2, (size - 1) // 2
-    total = avg_pool2d(pad(squares, (before, after, before, after)), size, stride=1, divisor_override=1)
+    wide = pad(squares, (before, after, before, after))
+    if torch.compiler.is_exporting():  # ONNX knows no other divisor
+        total = avg_pool2d(wide, size, stride=1) * size**2
+    else:
+        total = avg_pool2d(wide, size, stride=1, divisor_override=1)
     return (x * (k + alpha * total).pow(-beta)).to(x.dtype)
 
 

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from alexnet.checks import UserError
+from alexnet.training.exported import PREFIX, read_safetensors
 
-PREFIX = "network."  # ImageClassifier.network
 TRUSTED = ("alexnet", "torch", "torchvision")
 
 
 def load(path: str | Path) -> nn.Module:
-    """The trained network of a run's folder (its best.ckpt) or of a checkpoint, ready to use, in eval mode.
+    """The trained network of a run's folder (its best.ckpt), a checkpoint or a safetensors file that export.py has
+    written, ready to use, in eval mode.
 
     It is built from the config inside, never from today's defaults: a network without LRN has the same weights as
     one with it, and would give other answers. Its input is described by the checkpoint's "data".
@@ -47,7 +48,11 @@ def read(path: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"checkpoint={path}: no such file: {file}")
     try:
+        if file.suffix == ".safetensors":
+            return read_safetensors(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except ImportError:
+        raise UserError(f"checkpoint={path}: needs a package that is not installed: pip install safetensors") from None
     except Exception as error:  # a damaged file raises nearly every kind
         raise UserError(f"checkpoint={path}: not a checkpoint that can be read safely: {error!r:.150}") from None
     if not isinstance(checkpoint, dict) or not {"config", "data", "state_dict"} <= checkpoint.keys():

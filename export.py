@@ -1,0 +1,27 @@
+"""Writes a trained network for other programs: python export.py RUN --format safetensors|onnx|torch_export"""
+
+import argparse
+from pathlib import Path
+
+from alexnet.checks import UserError, printable_lines
+from alexnet.door import door
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint")
+    parser.add_argument("--format", required=True, help="safetensors, onnx or torch_export")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files are written; else RUN/export")
+    parser.add_argument("--force", action="store_true", help="replaces a file that is there")
+    options = parser.parse_args()
+    if not options.run.exists():
+        raise UserError(f"{options.run}: no such run or checkpoint")
+    from alexnet.inference.export import export  # torch takes a second
+
+    files, tried = export(options.run, options.format, options.out, options.force)
+    print(printable_lines("\n".join([tried, *(f"written {file}" for file in files)])))
+
+
+if __name__ == "__main__":
+    with door():
+        main()

@@ -1,0 +1,126 @@
+"""What a trained network is, by its run's own records: for programs, and as a model card for people."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from alexnet.folders import read_json, record
+from alexnet.inference.trained import Trained
+from alexnet.models.summary import summarize
+from alexnet.training.exported import IMAGE
+
+
+def plain(trained: Trained) -> dict[str, Any]:
+    """model.json."""
+    about, origin = trained.about, record(trained.folder)
+    metrics = read_json(trained.folder / "metrics.json")
+    return {
+        "network": trained.variant,
+        "architecture": {k: v for k, v in trained.config["model"].items() if k not in ("weights", "devices")},
+        "classes": about["classes"],
+        "input": {
+            "channels": about["channels"],
+            "resize": about["size"],
+            "crop": about["crop"],
+            "mean": about["mean"],
+            "std": about["std"],
+            "mean_image": IMAGE in about,
+        },
+        "results": {split: metrics[split] for split in ("val", "test") if split in metrics},
+        "run": {
+            "name": trained.folder.name,
+            "checkpoint": trained.file.name,
+            "epoch": trained.epoch,
+            "seed": trained.config["seed"],
+            "started": origin.get("started"),
+            "git_commit": origin.get("git_commit"),
+            "git_dirty": origin.get("git_dirty"),
+            "torch": origin.get("packages", {}).get("torch"),
+            "data": about["source"],
+            "data_fingerprint": about["fingerprint"],
+        },
+    }
+
+
+def text(trained: Trained, about: Mapping[str, Any]) -> str:
+    """README.md: only what the run's own records say."""
+    config, origin, run = trained.config, record(trained.folder), about["run"]
+    metrics = read_json(trained.folder / "metrics.json")
+    channels, crop, size = (trained.about[key] for key in ("channels", "crop", "size"))
+    layers = summarize(trained.network, torch.zeros(1, channels, crop, crop))
+    optimizer = ", ".join(f"{k} {v}" for k, v in config["optimizer"].items() if k != "_target_" and v is not None)
+    counts = origin.get("data", {}).get("pictures", {})
+    rows = {
+        "network": trained.variant,
+        "parameters": f"{layers.parameters:,}; {layers.flops / 1e9:.3g} GFLOP a picture",
+        "data": f"{run['data']}: " + (", ".join(f"{n:,} {split}" for split, n in counts.items()) or "not recorded"),
+        "classes": _shortened(trained.about["classes"]),
+        "epoch": f"{trained.epoch} of {metrics.get('epochs', '?')}, the best {metrics.get('monitor', '')}".strip(),
+        "optimiser": f"{config['optimizer']['_target_'].rpartition('.')[2]}: {optimizer}",
+        "batch": f"{config['data']['batch_size']} pictures; {config['trainer']['precision']}; seed {config['seed']}",
+        "code": f"commit {run['git_commit'] or 'not recorded'}{', changed since' if run['git_dirty'] else ''}; "
+        f"torch {run['torch'] or 'not recorded'}",
+    }
+    if "test" in metrics:
+        tested, n = metrics["test"], counts.get("test")
+        figures = ", ".join(f"{name.replace('top', 'top-')} {value:.4f}" for name, value in tested.items())
+        rows["test"] = (
+            f"{figures}{f', of {n:,} pictures' if n else ''}, {trained.crops} crop{'s' * (trained.crops > 1)}"
+        )
+    evaluation = read_json(trained.folder / "evaluation" / "evaluation.json")
+    if evaluation.get("as_in_training"):
+        low, high = evaluation["top1_interval"]
+        rows["interval"] = f"top-1 from {low:.4f} to {high:.4f} with other such pictures (95%)"
+        rows["calibration"] = f"{evaluation['calibration']['error']:.4f} mean distance between how sure and how right"
+    table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
+    mean, std = (_numbers(about["input"][key]) for key in ("mean", "std"))
+    normalised = f"values from 0 to 1, less the mean {mean}, over the standard deviation {std}"
+    if IMAGE in trained.about:
+        normalised = "values from 0 to 255, less the mean image of the training pictures (the tensor `mean_image`)"
+    again = _repeat(origin.get("command") or [])
+    return f"""# {config["model"]["_target_"].rpartition(".")[2]} on {run["data"]}
+
+| | |
+|---|---|
+{table}
+
+## Input
+
+{"RGB" if channels == 3 else "Grey"} pictures, the shorter side resized to {size}, then the centre of {crop} x {crop};
+{normalised}.
+
+`model.onnx` and `model.pt2` do that last part themselves: they take float32 (N, {channels}, {crop}, {crop}) from 0 to
+255, and give logits (N, {len(trained.about["classes"])}). The classes in their order are in `model.json`.
+
+## Use
+
+    network = alexnet.load("model.safetensors")          # with the code that it was trained with
+    logits = onnxruntime.InferenceSession("model.onnx").run(None, {{"pictures": pictures}})[0]
+    logits = torch.export.load("model.pt2").module()(pictures)
+
+## Repeat
+{again}
+Its figures are those of the pictures above. Of others, from elsewhere or later, they say nothing.
+"""
+
+
+def _repeat(command: list[str]) -> str:
+    """The run's own command, without the folders of one machine."""
+    kept = [word for word in command if not re.match(r"(folder|outputs|data\.cache_dir|logger\S*)=", word)]
+    kept = [re.sub(r"^(data\.root)=.*", r"\1=FOLDER", word) for word in kept]
+    return f"\n    python {shlex.join(kept)}\n" if kept else "\nThe command was not recorded.\n"
+
+
+def _shortened(names: list[str]) -> str:
+    return f"{len(names)}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+
+
+def _numbers(values: list[float]) -> str:
+    return f"({', '.join(f'{value:.4f}' for value in values)})"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")

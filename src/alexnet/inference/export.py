@@ -1,0 +1,116 @@
+"""A trained network as files for other programs, each tried before it takes its name."""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from alexnet.checks import UserError, one_of
+from alexnet.config import named
+from alexnet.folders import replacing, write, write_json
+from alexnet.inference import card
+from alexnet.inference.out import check_new
+from alexnet.inference.trained import Trained, open_trained
+from alexnet.rng import stream
+from alexnet.training.checkpoint import read, rebuild
+from alexnet.training.exported import WithInput, read_safetensors, write_safetensors
+
+FILES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch_export": "model.pt2"}
+CLOSE = 1e-4  # of the largest logit: two programs add up in another order
+
+
+def export(run: Path, format: str, out: Path | None = None, force: bool = False) -> tuple[list[Path], str]:
+    """Writes the network of a run's folder or checkpoint, model.json and README.md, the model card, into a folder.
+
+    Args:
+        format: safetensors (weights, for `alexnet.load` and torch), onnx, or torch_export (for torch.export.load).
+        out: the folder; None: RUN/export.
+        force: a file that is there already is replaced.
+
+    Gives the files, and what was tried of the network's.
+
+    Raises:
+        UserError: for what does not suit, and where the file's answers are not the network's.
+    """
+    with named(""):
+        one_of("format", format, FILES)
+    trained = open_trained(run)
+    out = out or trained.folder / "export"
+    file = out / FILES[format]
+    check_new(file, force, (file.suffix,))
+    trained.network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    out.mkdir(parents=True, exist_ok=True)
+    with named(f"format={format}"), replacing(file) as beside:
+        tried = {"safetensors": _safetensors, "onnx": _onnx, "torch_export": _torch_export}[format](trained, beside)
+    about = card.plain(trained)
+    write_json(out / "model.json", about)
+    write(out / "README.md", card.text(trained, about))
+    return [file, out / "model.json", out / "README.md"], tried
+
+
+def _safetensors(trained: Trained, file: Path) -> str:
+    write_safetensors(read(trained.file), file)
+    again = rebuild(read_safetensors(file), file)
+    for (name, ours), theirs in zip(trained.network.state_dict().items(), again.state_dict().values(), strict=True):
+        if isinstance(ours, Tensor) and not torch.equal(ours, theirs):
+            raise UserError(f"{name}: is not the same in the file")
+    return "read back: every weight is the same"
+
+
+def _onnx(trained: Trained, file: Path) -> str:
+    import onnxscript  # noqa: F401  # what torch.onnx needs; its own error is longer
+
+    network, pictures = WithInput(trained.network, trained.about).eval(), _pictures(trained)
+    program = _quietly(
+        torch.onnx.export, network, (pictures,), dynamo=True, dynamic_shapes={"pictures": {0: Dim("batch")}},
+        input_names=["pictures"], output_names=["logits"], verbose=False,
+    )  # fmt: skip
+    program.model.metadata_props.update(network=trained.variant, classes=json.dumps(trained.about["classes"]))
+    program.save(file, external_data=False)
+    try:
+        from onnxruntime import InferenceSession
+    except ImportError:
+        return "not tried: pip install onnxruntime"
+    session = InferenceSession(file, providers=["CPUExecutionProvider"])
+    return _compare("onnxruntime", network, lambda x: session.run(None, {"pictures": x.numpy()})[0], trained)
+
+
+def _torch_export(trained: Trained, file: Path) -> str:
+    network, pictures = WithInput(trained.network, trained.about).eval(), _pictures(trained)
+    program = _quietly(torch.export.export, network, (pictures,), dynamic_shapes={"pictures": {0: Dim("batch")}})
+    with open(file, "wb") as opened:
+        torch.export.save(program, opened)
+    again = torch.export.load(io.BytesIO(file.read_bytes())).module()
+    return _compare("torch.export.load", network, lambda x: again(x).detach().numpy(), trained)
+
+
+def _compare(name: str, network: torch.nn.Module, other: Callable[[Tensor], Any], trained: Trained) -> str:
+    """Of other pictures than those that it was traced with, and another number of them."""
+    pictures = _pictures(trained, 5)
+    with torch.no_grad():
+        ours = network(pictures).numpy()
+    off = float(np.abs(other(pictures) - ours).max() / np.abs(ours).max())
+    if not off <= CLOSE:
+        raise UserError(f"{name} gives other answers than the network: {off:.2g} of the largest logit; nothing written")
+    return f"{name} gives the network's answers to {off:.1g} of the largest logit"
+
+
+def _pictures(trained: Trained, n: int = 2) -> Tensor:
+    shape = (n, trained.about["channels"], trained.about["crop"], trained.about["crop"])
+    return torch.randint(0, 256, shape, generator=stream(n, "export")).float()
+
+
+def _quietly(of: Callable[..., Any], *arguments: Any, **named_arguments: Any) -> Any:
+    """Both exporters tell of their own deprecations."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        return of(*arguments, **named_arguments)

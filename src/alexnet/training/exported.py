@@ -1,0 +1,63 @@
+"""A checkpoint as a safetensors file, which other programs read too, and back."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PREFIX = "network."  # ImageClassifier.network
+IMAGE = "mean_image"
+PATHS = ("outputs", "folder", "resume", "reproduce", "logger")  # of the machine that it was trained on
+
+
+def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
+    """The network's weights under their own names, and as metadata what `read_safetensors` needs beside them."""
+    from safetensors.torch import save_file
+
+    state = {key.removeprefix(PREFIX): v for key, v in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
+    about = dict(checkpoint["data"])
+    tensors = {key: value.contiguous().clone() for key, value in state.items() if isinstance(value, Tensor)}
+    if (image := about.pop(IMAGE, None)) is not None:
+        tensors[IMAGE] = image.contiguous()
+    rest = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+    config = {key: value for key, value in checkpoint["config"].items() if key not in PATHS}
+    config["model"] = {key: None if key == "weights" else value for key, value in config["model"].items()}
+    config["data"] = {key: value for key, value in config["data"].items() if key not in ("root", "cache_dir")}
+    plain = {"config": config, "data": about, "epoch": checkpoint["epoch"], "state": rest}
+    save_file(tensors, file, {"format": "pt", "alexnet": json.dumps(plain)})
+
+
+def read_safetensors(file: Path) -> dict[str, Any]:
+    """As a checkpoint: config, data, epoch, state_dict. Raises nearly anything for a file that is none of these."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        plain = json.loads(opened.metadata()["alexnet"])
+        tensors: dict[str, Any] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    about = plain["data"] | ({IMAGE: tensors.pop(IMAGE)} if IMAGE in tensors else {})
+    state = {f"{PREFIX}{key}": value for key, value in (tensors | plain["state"]).items()}
+    return {"config": plain["config"], "data": about, "epoch": plain["epoch"], "state_dict": state}
+
+
+class WithInput(torch.nn.Module):
+    """A network with what prepares its input. Takes pictures (N, C, crop, crop), float32 from 0 to 255, and gives
+    logits (N, num_classes). about: PictureData.describe.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: torch.nn.Module, about: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = (torch.tensor(about[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        image = about.get(IMAGE)
+        self.register_buffer("scale", 1 / (255 * std) if image is None else torch.ones_like(std))
+        self.register_buffer("shift", -mean / std if image is None else -image)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        logits: Tensor = self.network(pictures * self.scale + self.shift)
+        return logits

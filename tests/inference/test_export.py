@@ -1,0 +1,176 @@
+"""python export.py RUN: every format gives the network's own answers, in a program of its own."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import alexnet
+from alexnet.checks import UserError
+from alexnet.data import PictureData
+from alexnet.inference.export import export
+from alexnet.models import AlexNet, CifarNet, LeNet, TorchvisionAlexNet, TutorialNet
+from alexnet.training.exported import WithInput, read_safetensors, write_safetensors
+from tests.conftest import Once, program, quick
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, once: Once) -> Path:
+    """All three formats in one folder."""
+
+    def export(path: Path) -> None:
+        for kind in ("safetensors", "onnx", "torch_export"):
+            said = quick("export.py", str(run), f"--format={kind}", f"--out={path}/files").stdout
+            assert f"written {path}/files/model." in said
+            assert ("every weight is the same" if kind == "safetensors" else "gives the network's answers") in said
+
+    return once("exported", export) / "files"
+
+
+def answers(run: Path, pictures: Tensor) -> np.ndarray[Any, Any]:
+    """In float64, of pictures (N, 1, 227, 227) from 0 to 255."""
+    data = PictureData("digits", channels=1)
+    data.setup()
+    with torch.no_grad():
+        found: Tensor = alexnet.load(run).double()((pictures.double() / 255 - data.mean) / data.std.double())
+    return found.numpy()
+
+
+PICTURES = torch.randint(0, 256, (7, 1, 227, 227), generator=torch.Generator().manual_seed(3)).float()
+
+
+def test_onnx(run: Path, exported: Path) -> None:
+    """And any number of pictures at a time."""
+    session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    for pictures in (PICTURES, PICTURES[:1]):
+        (found,) = session.run(None, {"pictures": pictures.numpy()})
+        assert found == pytest.approx(answers(run, pictures), rel=1e-3, abs=1e-4)
+    assert session.get_modelmeta().custom_metadata_map["network"].startswith("AlexNet: lrn on")
+
+
+def test_torch_export(exported: Path, run: Path, tmp_path: Path) -> None:
+    """In a process that has nothing of this project."""
+    torch.save(PICTURES, tmp_path / "in.pt")
+    code = (
+        "import sys, torch; sys.modules['alexnet'] = None; model = torch.export.load(sys.argv[1]).module();"
+        "torch.save(model(torch.load(sys.argv[2])).detach(), sys.argv[3])"
+    )
+    paths = (str(exported / "model.pt2"), str(tmp_path / "in.pt"), str(tmp_path / "out.pt"))
+    program(sys.executable, "-c", code, *paths, cwd=tmp_path)
+    assert torch.load(paths[2]).numpy() == pytest.approx(answers(run, PICTURES), rel=1e-3, abs=1e-4)
+
+
+def test_safetensors(exported: Path, run: Path, tmp_path: Path) -> None:
+    """Under the network's own names; alexnet.load and the other programs take it for the checkpoint."""
+    file = exported / "model.safetensors"
+    ours = alexnet.load(run)
+    assert AlexNet(10, 1, width=0.125).load_state_dict(load_file(file), strict=False).unexpected_keys == []
+    assert torch.equal(alexnet.load(file)(PICTURES), ours(PICTURES))
+    said = quick("evaluate.py", str(file), f"--out={tmp_path}/out").stdout
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["test"] == pytest.approx(
+        json.loads((run / "metrics.json").read_text())["test"]
+    )
+    assert "AlexNet: lrn on" in said
+
+
+def test_the_card_and_what_programs_read(exported: Path, run: Path) -> None:
+    about, card = json.loads((exported / "model.json").read_text()), (exported / "README.md").read_text()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert about["classes"] == list("0123456789")
+    assert about["results"]["test"] == metrics["test"]
+    assert about["architecture"]["lrn"] is True
+    assert about["input"] == {"channels": 1, "resize": 256, "crop": 227, "mean": about["input"]["mean"],
+                              "std": about["input"]["std"], "mean_image": False}  # fmt: skip
+    assert about["run"]["git_commit"] == json.loads((run / "run.json").read_text())["git_commit"]
+    assert f"top-1 {metrics['test']['top1']:.4f}" in card
+    assert "1,259 train" in card
+    assert str(run) not in card + (exported / "model.json").read_text() + str(
+        read_safetensors(exported / "model.safetensors")
+    )
+    assert "    python train.py experiment=smoke model.width=0.125" in card
+
+
+NETWORKS = {
+    "map": CifarNet(10),
+    "own": AlexNet(5, width=0.125, lrn_window="own", groups=1),
+    "odd": AlexNet(3, width=0.125, lrn_size=4, lrn_divide_alpha=False, partial_windows=True),
+    "lenet": LeNet(10),
+    "tutorial": TutorialNet(10),
+    "torchvision": TorchvisionAlexNet(10),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_leaves_the_same(name: str, tmp_path: Path) -> None:
+    network = NETWORKS[name].eval()
+    x = torch.randn(2, *network.input_shape)
+    for n in (2, 3):
+        again = torch.export.export(network, (x,), dynamic_shapes=({0: torch.export.Dim("n")},)).module()
+        x = torch.randn(n, *network.input_shape)
+        assert torch.allclose(again(x), network(x), rtol=1e-4, atol=1e-5)
+    torch.onnx.export(network, (x,), tmp_path / "model.onnx", dynamo=True, verbose=False, external_data=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert found == pytest.approx(network(x).detach().numpy(), rel=1e-3, abs=1e-4)
+
+
+def test_a_mean_image_goes_with_it(tmp_path: Path) -> None:
+    """Into the graph, and into the safetensors file."""
+    data = PictureData("fake", num_classes=3, size=40, crop=32, normalize="mean_image")
+    data.setup()
+    network, images = LeNet(3, 3), torch.randint(0, 256, (2, 3, 32, 32)).byte()
+    expected = network.eval()(data.ready(images))
+    assert torch.allclose(WithInput(network, data.describe())(images.float()), expected, atol=1e-5)
+    state = {f"network.{key}": value for key, value in network.state_dict().items()}
+    checkpoint = {
+        "state_dict": state,
+        "data": data.describe(),
+        "epoch": 1,
+        "config": {"model": {}, "data": {"root": "x"}},
+    }
+    write_safetensors(checkpoint, tmp_path / "model.safetensors")
+    again = read_safetensors(tmp_path / "model.safetensors")
+    assert torch.equal(again["data"].pop("mean_image"), data.mean_image)  # type: ignore[arg-type]
+    assert again["data"] == {key: value for key, value in data.describe().items() if key != "mean_image"}
+    assert again["state_dict"].keys() == state.keys()
+    assert again["config"]["data"] == {}
+
+
+class Off(nn.Module):
+    """Answers one thing while it is exported, and another afterwards."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :10] * (1 if torch.compiler.is_exporting() else 2)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch_export"])
+def test_a_file_with_other_answers_is_not_left(
+    kind: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alexnet.inference.trained.rebuild", lambda *_: Off().eval())
+    with pytest.raises(UserError, match="gives other answers than the network"):
+        export(run, kind, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_mistakes(run: Path, exported: Path, tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "others.safetensors")
+    (tmp_path / "text.safetensors").write_text("text")
+    for arguments, message in (
+        ([f"{tmp_path}/none", "--format=onnx"], "none: no such run or checkpoint"),
+        ([str(run), "--format=onx"], "format=onx: must be one of safetensors, onnx, torch_export. Did you mean onnx?"),
+        ([str(run), "--format=onnx", f"--out={exported}"], "model.onnx: exists already; --force replaces it"),
+        ([f"{tmp_path}/others.safetensors", "--format=onnx"], "not a checkpoint that can be read safely"),
+        ([f"{tmp_path}/text.safetensors", "--format=onnx"], "not a checkpoint that can be read safely"),
+    ):
+        done = quick("export.py", *arguments, code=1)
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "written" in quick("export.py", str(run), "--format=safetensors", f"--out={exported}", "--force").stdout
