@@ -26,7 +26,8 @@ FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto;
 PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
-        *("seed", "study", "monitor", "mode", "crops", "early_stopping", "compile", "channels_last", "keep_memory"),
+        *("seed", "weights", "freeze", "lr_times", "study", "monitor", "mode", "crops", "early_stopping"),
+        *("compile", "channels_last", "keep_memory"),
         *("outputs", "folder", "reproduce", "resume", "checkpoint_every"),
     ),
     "prepare": ("seed", "show", "outputs", "folder"),

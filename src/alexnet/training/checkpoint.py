@@ -41,22 +41,24 @@ def rebuild(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
     return network.eval()
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """The checkpoint at `path`, or of the run's folder `path`, as plain values and tensors on the CPU."""
+def read(path: str | Path, key: str = "checkpoint") -> dict[str, Any]:
+    """The checkpoint at `path`, or of the run's folder `path`, as plain values and tensors on the CPU. key: what a
+    mistake calls it.
+    """
     file = Path(path)
     file = file / "checkpoints" / "best.ckpt" if file.is_dir() else file
     if not file.is_file():
-        raise UserError(f"checkpoint={path}: no such file: {file}")
+        raise UserError(f"{key}={path}: no such file: {file}")
     try:
         if file.suffix == ".safetensors":
             return read_safetensors(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except ImportError:
-        raise UserError(f"checkpoint={path}: needs a package that is not installed: pip install safetensors") from None
+        raise UserError(f"{key}={path}: needs a package that is not installed: pip install safetensors") from None
     except Exception as error:  # a damaged file raises nearly every kind
-        raise UserError(f"checkpoint={path}: not a checkpoint that can be read safely: {error!r:.150}") from None
+        raise UserError(f"{key}={path}: not a checkpoint that can be read safely: {error!r:.150}") from None
     if not isinstance(checkpoint, dict) or not {"config", "data", "state_dict"} <= checkpoint.keys():
-        raise UserError(f"checkpoint={path}: not a checkpoint of this project: it lacks config, data or state_dict")
+        raise UserError(f"{key}={path}: not a checkpoint of this project: it lacks config, data or state_dict")
     return checkpoint
 
 

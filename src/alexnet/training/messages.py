@@ -37,6 +37,7 @@ def quiet() -> None:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Checkpoint directory|.*does not have many workers|.*LeafSpec")
+    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # frozen, which has been said
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PictureData.start takes care of it
 
 

@@ -1,7 +1,7 @@
 """The LightningModule: what one step of training, validation and testing is."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -56,6 +56,7 @@ class ImageClassifier(LightningModule):
         record: plain values that every checkpoint shall hold, the run's config among them.
         metrics: more figures of (logits, labels), by name, beside those of `accuracies`.
         channels_last: the memory layout of network and images.
+        times: of the learning rate, by the names of the network's parts.
     """
 
     def __init__(
@@ -70,11 +71,12 @@ class ImageClassifier(LightningModule):
         record: dict[str, Any] | None = None,
         metrics: dict[str, Metric] | None = None,
         channels_last: bool = True,
+        times: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.optimizer, self.scheduler = optimizer, scheduler
+        self.optimizer, self.scheduler, self.times = optimizer, scheduler, times
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record or {}
         self.validated = -1  # the last epoch that was
         self.went_on = False  # within an epoch, without a step so far
@@ -181,7 +183,7 @@ class ImageClassifier(LightningModule):
         return [(name, metric) for name, metric in metrics if isinstance(metric, Metric)]
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.optimizer, self.network)
+        optimizer = make_optimizer(self.optimizer, self.network, self.times)
         steps = self.trainer.estimated_stepping_batches
         epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = make_schedule(self.scheduler, optimizer, epoch, steps, self.monitor, self.mode)

@@ -5,8 +5,8 @@ import functools
 import inspect
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -16,6 +16,7 @@ from alexnet.checks import MOST, flag, integer, number
 
 log = logging.getLogger("alexnet")
 
+Kind = TypeVar("Kind", bound=Hashable)
 MOST_LR = 1e6  # beyond it nothing is learnt by any network, and float32 ends
 
 
@@ -71,14 +72,45 @@ def _groups(
     ]
 
 
-def make_optimizer(partial: Callable[..., Any], network: nn.Module) -> Optimizer:
-    """What a config of optimizer/ names: a function of the network, or any class of torch's kind, of its parameters."""
+def make_optimizer(
+    partial: Callable[..., Any], network: nn.Module, times: Mapping[str, float] | None = None
+) -> Optimizer:
+    """What a config of optimizer/ names: a function of the network, or any class of torch's kind, of its parameters.
+    times: of the rate, by the names of parts.
+    """
     if _is_class(partial, Optimizer):
-        return partial([(name, p) for name, p in network.named_parameters() if p.requires_grad])
-    optimizer = partial(network)
+        optimizer = partial([(name, p) for name, p in network.named_parameters() if p.requires_grad])
+    else:
+        optimizer = partial(network)
     if not isinstance(optimizer, Optimizer):
         raise ValueError(f"must make a torch.optim.Optimizer, and made a {type(optimizer).__name__}")
+    if times:
+        scale_rates(optimizer, times)
     return optimizer
+
+
+def split_groups(optimizer: Optimizer, kind: Callable[[str], Kind]) -> list[Kind]:
+    """Parts the optimiser's groups of parameters until each has names of one kind. Gives the kind of every group."""
+    whole, kinds = list(optimizer.param_groups), []
+    optimizer.param_groups.clear()
+    for group in whole:
+        apart: dict[Kind, list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            apart.setdefault(kind(name), []).append((name, parameter))
+        for mine, parameters in apart.items():
+            optimizer.add_param_group({**group, "params": parameters})
+            kinds.append(mine)
+    return kinds
+
+
+def scale_rates(optimizer: Optimizer, times: Mapping[str, float]) -> None:
+    """Multiplies the rates of the parameters of some parts, by the parts' names; the longest that fits counts."""
+
+    def part(name: str) -> str:
+        return max((part for part in times if f"{name}.".startswith(f"{part}.")), key=len, default="")
+
+    for mine, group in zip(split_groups(optimizer, part), optimizer.param_groups, strict=True):
+        group["lr"] *= times.get(mine, 1)
 
 
 def make_schedule(
@@ -192,21 +224,14 @@ def by_hand(
         if not any(fnmatch.fnmatchcase(name, change["of"]) for name in names):
             raise ValueError(f"changes.{i}.of={change['of']}: fits none of {', '.join(names)}")
 
-    whole, rates = list(optimizer.param_groups), []
-    optimizer.param_groups.clear()
-    for group in whole:  # parameters whose rate always changes together stay together
-        apart: dict[tuple[int, ...], list[tuple[str, nn.Parameter]]] = {}
-        for name, parameter in zip(group["param_names"], group["params"], strict=True):
-            mine = tuple(k for k, change in enumerate(changes) if fnmatch.fnmatchcase(name, change["of"]))
-            apart.setdefault(mine, []).append((name, parameter))
-        for mine, parameters in apart.items():
-            optimizer.add_param_group({**group, "params": parameters})
-            rates.append([changes[k] for k in mine])
+    def fits(name: str) -> tuple[int, ...]:
+        return tuple(k for k, change in enumerate(changes) if fnmatch.fnmatchcase(name, change["of"]))
 
-    def scale(mine: list[Mapping[str, Any]], done: int) -> float:
-        return math.prod(change["times"] for change in mine if change["after"] <= done)
+    def scale(mine: tuple[int, ...], done: int) -> float:
+        return math.prod(changes[k]["times"] for k in mine if changes[k]["after"] <= done)
 
-    return {"scheduler": LambdaLR(optimizer, [functools.partial(scale, mine) for mine in rates]), "interval": "epoch"}
+    rates: list[Callable[[int], float]] = [functools.partial(scale, mine) for mine in split_groups(optimizer, fits)]
+    return {"scheduler": LambdaLR(optimizer, rates), "interval": "epoch"}
 
 
 def constant(optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str) -> Schedule:

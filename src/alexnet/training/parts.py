@@ -23,6 +23,7 @@ from alexnet.models.summary import Summary, summarize
 from alexnet.training.checkpoint import network_class
 from alexnet.training.module import accuracies
 from alexnet.training.optim import make_optimizer, make_schedule
+from alexnet.training.start import check_times, freeze, take_weights
 
 # Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
 OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "overfit_batches", "plugins")
@@ -44,20 +45,26 @@ class Parts:
     Attributes:
         network: with the weights that it starts from.
         layers: what the network is, layer by layer.
+        times: of the learning rate, by the names of parts.
         optimizer, scheduler: see training.optim.
         metrics: more figures than loss and accuracy, by name.
         figures: the names of all figures of a split.
         trainer: a trial of the one that will train. It knows the device, the precision and the ranks.
+        notes: what to say of the weights that the network starts from and of frozen parts.
+        taken: the SHA-256 of weights that were trained before.
     """
 
     data: PictureData
     network: nn.Module
     layers: Summary
+    times: dict[str, float]
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[..., Any]
     metrics: dict[str, Metric]
     figures: list[str]
     trainer: Trainer
+    notes: list[str]
+    taken: str | None
 
 
 def build_parts(cfg: DictConfig) -> Parts:
@@ -82,6 +89,14 @@ def build_parts(cfg: DictConfig) -> Parts:
                 f"gives {layers.shape} for a picture; one number for each of {data.num_classes} classes "
                 f"is needed, ({data.num_classes},)"
             )
+    notes, taken = [], None
+    if cfg.weights is not None and cfg.resume is None:
+        said, taken = take_weights(network, cfg.weights, data.num_classes)
+        notes.append(said)
+    with named(""):
+        if cfg.freeze is not None:
+            notes.append(freeze(network, cfg.freeze))
+        times = check_times(network, cfg.lr_times)
     trainer = try_trainer(cfg)
     if data.batch_size % trainer.world_size:
         raise UserError(
@@ -96,7 +111,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         )
     optimizer, scheduler = build(cfg, "optimizer", _partial_=True), build(cfg, "scheduler", _partial_=True)
     with named("optimizer"):
-        trial = make_optimizer(optimizer, network)
+        trial = make_optimizer(optimizer, network, times)
     with named("scheduler"):
         endless = trainer.max_epochs == -1 and trainer.max_steps == -1
         make_schedule(scheduler, trial, 1, float("inf") if endless else 10**6, cfg.monitor, cfg.mode)
@@ -110,7 +125,7 @@ def build_parts(cfg: DictConfig) -> Parts:
     _check_root(cfg, figures)
     build_each(cfg, "logger", Logger, folder=cfg.outputs)
     build_each(cfg, "callbacks", Callback, folder=cfg.outputs)
-    return Parts(data, network, layers, optimizer, scheduler, metrics, figures, trainer)
+    return Parts(data, network, layers, times, optimizer, scheduler, metrics, figures, trainer, notes, taken)
 
 
 def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None) -> dict[str, Any]:

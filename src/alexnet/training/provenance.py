@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from alexnet.checks import UserError
 from alexnet.config import explain
-from alexnet.data import PictureData
 from alexnet.folders import held, record, swept, write, write_json
+from alexnet.training.parts import Parts
 
 HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
@@ -53,16 +53,17 @@ def _command() -> list[str]:
     return [f"{hydra.job.name}.py", *hydra.overrides.task]
 
 
-def write_origin(folder: Path, cfg: DictConfig, data: PictureData, asked: str, keeps_memory: bool) -> None:
+def write_origin(folder: Path, cfg: DictConfig, parts: Parts, asked: str, keeps_memory: bool) -> None:
     """config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run. asked: the digest of the
     settings before the run settled what they leave open.
     """
     write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
+    data = parts.data
     splits = {name: len(pictures) for name, pictures in data.splits.items()}
     pictures = {"source": data.source, "fingerprint": data.about.fingerprint, "pictures": splits}
     about = {"state": "running", "asked": asked, "arm": swept(cfg)} | origin(keeps_memory)
-    about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": pictures}
+    about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": pictures, "weights": parts.taken}
     write_json(folder / "run.json", about)
     if diff := git_diff():
         write(folder / "git.diff", diff + "\n")

@@ -72,11 +72,15 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
             hydra_config.overrides.task = overrides
 
 
-def check_pictures(key: str, folder: Path, fingerprint: str) -> None:
-    """Raises UserError where the data are not those of the run in `folder`, which `key` names."""
-    before = record(folder)["data"]["fingerprint"]
-    if fingerprint != before:
-        raise UserError(f"{key}={folder}: its pictures were others (SHA-256 {before:.12}, now {fingerprint:.12})")
+def check_same(key: str, folder: Path, fingerprint: str, taken: str | None) -> None:
+    """Raises UserError where the pictures, or the weights that it starts from, are not those of the run in `folder`,
+    which `key` names. What goes on starts from its own weights, and has `taken` no others.
+    """
+    known = record(folder)
+    before = {"pictures": known["data"]["fingerprint"], "weights": known.get("weights")}
+    for what, now in (("pictures", fingerprint), ("weights", taken)):
+        if now is not None and now != before[what]:
+            raise UserError(f"{key}={folder}: its {what} were others (SHA-256 {before[what]!s:.12}, now {now:.12})")
 
 
 def agreement(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str], bool]:

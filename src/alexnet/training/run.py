@@ -22,7 +22,7 @@ from alexnet.training.messages import endings, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
 from alexnet.training.provenance import recorded, write_origin
 from alexnet.training.ranks import fit_in_ranks
-from alexnet.training.reproduce import agreement, check_pictures
+from alexnet.training.reproduce import agreement, check_same
 from alexnet.training.resume import go_on, kept
 from alexnet.training.slurm import requeued
 
@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> float:
     parts.data.setup()
     for key in ("reproduce", "resume"):
         if cfg[key] is not None:
-            check_pictures(key, Path(cfg[key]), parts.data.about.fingerprint)
+            check_same(key, Path(cfg[key]), parts.data.about.fingerprint, parts.taken)
     if cfg.monitor.startswith("val") and not validates(cfg, parts):
         cfg.monitor, cfg.mode = "train/loss", "min"
 
@@ -81,8 +81,10 @@ def train(cfg: DictConfig) -> float:
         elif first:
             if cfg.resume is not None:
                 log.info("%s: had left nothing to go on with, and begins again", folder)
-            write_origin(folder, cfg, parts.data, asked, keeps)
+            write_origin(folder, cfg, parts, asked, keeps)
         log.info("%s", table(parts.layers))
+        for note in parts.notes:
+            log.info("%s", note)
         log.info("precision %s on %s", cfg.trainer.precision, trainer.strategy.root_device.type)
         try:
             if own:

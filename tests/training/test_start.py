@@ -1,0 +1,146 @@
+"""Weights of an earlier run, frozen parts, and rates part by part."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from alexnet.checks import UserError
+from alexnet.models import LeNet
+from alexnet.training import optim
+from alexnet.training.checkpoint import read
+from alexnet.training.exported import write_safetensors
+from alexnet.training.start import check_times, freeze, take_weights
+from tests.conftest import SMOKE, train_py
+
+
+def network_of(path: Path) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in read(path)["state_dict"].items() if isinstance(v, torch.Tensor)}
+
+
+def test_on_a_small_folder(smoke: Path, pictures: Path, tmp_path: Path) -> None:
+    """Ten classes of digits become two of one's own: the head starts anew, what is frozen stays, the rest learns. The
+    run is repeated, as long as the weights are the same, and goes on without them.
+    """
+    run, weights = tmp_path / "run", tmp_path / "weights.ckpt"
+    shutil.copy(smoke / "checkpoints" / "best.ckpt", weights)
+    line = (*SMOKE, "data=folder", f"data.root={pictures}", "data.channels=1", "logger=none", f"weights={weights}")
+    said = train_py(*line, "freeze=features", "lr_times={classifier.fc6: 0.1}", f"folder={run}").stdout
+    assert f"weights of {weights}, epoch " in said
+    assert "; classifier.fc8 starts anew, for 2 classes in place of 10" in said
+    frozen = sum(v.numel() for k, v in network_of(weights).items() if ".features." in k)
+    assert f"frozen: {frozen:,} parameters of " in said
+    before, after = network_of(weights), network_of(run)
+    for key, value in after.items():
+        same = before[key].shape == value.shape and torch.equal(before[key], value)
+        assert same == (".features." in key), key
+    assert "the same" in train_py(f"reproduce={run}", f"folder={tmp_path}/again").stdout
+    changed = torch.load(weights)
+    changed["state_dict"]["network.features.conv1.bias"] += 1
+    torch.save(changed, weights)
+    failed = train_py(f"reproduce={run}", f"folder={tmp_path}/third", code=1).stderr
+    taken = json.loads((run / "run.json").read_text())["weights"]
+    assert f"error: reproduce={run}: its weights were others (SHA-256 {taken:.12}" in failed
+    weights.unlink()
+    (run / "metrics.json").unlink()
+    train_py(f"resume={run}")
+    assert (run / "metrics.json").is_file()
+
+
+def test_the_same_number_of_classes_keeps_the_head(tmp_path: Path) -> None:
+    """And an exported file is as good as the checkpoint."""
+    old = LeNet(10)
+    state = {f"network.{key}": value for key, value in old.state_dict().items()}
+    about = {"classes": list("0123456789")}
+    checkpoint: dict[str, Any] = {"state_dict": state, "data": about, "epoch": 4, "config": {"model": {}, "data": {}}}
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    write_safetensors(checkpoint, tmp_path / "a.safetensors")
+    told = []
+    for name in ("a.ckpt", "a.safetensors"):
+        new = LeNet(10)
+        told.append(take_weights(new, f"{tmp_path}/{name}", 10))
+        assert all(torch.equal(a, b) for a, b in zip(new.parameters(), old.parameters(), strict=True))
+    assert told[0] == (f"weights of {tmp_path}/a.ckpt, epoch 5", told[1][1])
+    with pytest.raises(
+        UserError, match=r"weights=.*a.ckpt: these weights belong to another variant: activation is sig"
+    ):
+        take_weights(LeNet(10, activation="relu"), f"{tmp_path}/a.ckpt", 10)
+
+
+@pytest.mark.parametrize("weights", [3, "", ["a"], "/none", True])
+def test_no_weights(weights: Any) -> None:
+    with pytest.raises(UserError, match="weights="):
+        take_weights(LeNet(10), weights, 10)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [("featurs", r"freeze=featurs: no part of the network that has weights. Did you mean features\?"),
+     (["features", "classifier"], "nothing is left to train"), (3, "freeze=3: must be the name of a part"),
+     ({"features": 1}, "must be the name of a part"), ([["features"]], "no part"), ("", "no part"), ([], "must be")],
+)  # fmt: skip
+def test_parts_that_are_none(parts: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        freeze(LeNet(10), parts)
+
+
+@pytest.mark.parametrize("times", [3, "features", {"x": 1}, {"features": -1}, {"features": "fast"}, ["features"]])
+def test_rates_that_are_none(times: Any) -> None:
+    with pytest.raises(ValueError, match="lr_times"):
+        check_times(LeNet(10), times)
+
+
+@pytest.mark.parametrize("make", [optim.sgd, optim.adamw, partial(torch.optim.RMSprop, lr=0.01)])
+def test_rates_part_by_part(make: Any) -> None:
+    """The longest name counts; a schedule multiplies them all."""
+    network = LeNet(10)
+    make = partial(make, lr=0.01)
+    plain, scaled = (optim.make_optimizer(make, network, t) for t in (None, {"classifier": 0.5, "classifier.fc6": 3}))
+
+    def rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        groups = optimizer.param_groups
+        return {name: group["lr"] for group in groups for name in group["param_names"]}
+
+    before, after = rates(plain), rates(scaled)
+    assert before.keys() == after.keys() == dict(network.named_parameters()).keys()
+    for name, rate in after.items():
+        times = 3 if name.startswith("classifier.fc6") else 0.5 if name.startswith("classifier") else 1
+        assert rate == pytest.approx(times * before[name]), name
+    schedule: Any = optim.cosine(scaled, 5, 10, "val/top1", "max", warmup_epochs=0)
+    for _ in range(5):
+        scaled.step()
+        schedule["scheduler"].step()
+    assert rates(scaled) == pytest.approx({name: rate / 2 for name, rate in after.items()})
+
+
+class Normed(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), nn.Linear(3, 2))
+
+    def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+        return self.network(batch[0]).square().mean()
+
+    validation_step = training_step  # type: ignore[assignment]
+
+    def configure_optimizers(self) -> Any:
+        return optim.sgd(self.network)
+
+
+def test_what_a_frozen_norm_has_counted_stays() -> None:
+    """Through epochs and validations, which switch modes."""
+    module = Normed()
+    freeze(module.network, "0")
+    before = {key: value.clone() for key, value in module.network.state_dict().items()}
+    data = DataLoader(TensorDataset(torch.randn(16, 3)), 4)
+    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    Trainer(max_epochs=2, accelerator="cpu", enable_model_summary=False, **quiet).fit(module, data, data)
+    after = module.network.state_dict()
+    assert {key for key in after if not torch.equal(before[key], after[key])} == {"1.weight", "1.bias"}
