@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = ("lrn", "step", "data", "train", "limits")  # and these, which are left out unless they are named:
-NAMED = ("sweep", "gpu")
+NAMED = ("panels", "sweep", "gpu")
 
 
 def main() -> None:
@@ -93,6 +93,10 @@ def measure(part: str, photos: Path | None) -> Iterator[Any]:
         from alexnet.bench import train
 
         yield from train.measure()
+    elif part == "panels":
+        from alexnet.bench import panels
+
+        print(panels.measure(), flush=True)
     elif part == "sweep":
         from alexnet.bench import sweep
 

@@ -21,7 +21,7 @@ from PIL import Image
 from tests import forked
 from tests.forked import ROOT
 
-SMOKE = ("experiment=smoke", "model.width=0.125")
+SMOKE = ("experiment=smoke", "model.width=0.125", "panels=none")
 Program = Callable[..., subprocess.CompletedProcess[str]]
 Once = Callable[[str, Callable[[Path], object]], Path]
 

@@ -17,6 +17,7 @@ from alexnet.checks import UserError, nearest
 from alexnet.config import GROUPS, PRESETS, build, check
 from alexnet.config import ROOT as ROOT_KEYS
 from alexnet.training.optim import make_optimizer, make_schedule
+from alexnet.training.parts import panels
 from tests.conftest import ROOT, train_py
 
 Config = Callable[..., DictConfig]
@@ -48,6 +49,8 @@ def test_every_option_is_built(group: str, option: str, config: Config, pictures
                 assert subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode
     elif group in ("metrics", "callbacks"):
         assert all(build(cfg, f"{group}.{name}") for name in cfg[group])
+    elif group == "panels":
+        assert len(panels(cfg)) == (0 if option == "none" else 9)
     elif group in ("optimizer", "scheduler"):
         network = torch.nn.Sequential(OrderedDict(conv1=torch.nn.Conv2d(2, 2, 1), fc=torch.nn.Linear(2, 2)))
         optimizer = make_optimizer(build(cfg, "optimizer", _partial_=True), network)

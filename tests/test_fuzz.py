@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 ODD = ("text", "''", "-1", "0", "0.5", "1e308", "99999999999999999999", "nan", "true", "null", "[]", "[1,2]", "{a: 1}")
 FEW = len(ODD) if os.environ.get("FUZZ") == "all" else 1
 TINY = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.accelerator=cpu", "data.batch_size=4")
-PLAIN = ("experiment=smoke", "logger=none", "callbacks=none", *TINY)
+PLAIN = ("experiment=smoke", "logger=none", "callbacks=none", "panels=none", *TINY)
 SMALL = (*PLAIN, "model.width=0.0625")
 LINES: dict[str, tuple[str, ...]] = {  # which keys, in which run
     "": SMALL,

@@ -32,7 +32,7 @@ ROOT = {  # what the programs read of their own file, beside the groups
     ),
     "prepare": ("seed", "show", "outputs", "folder"),
 }
-GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "trainer", "logger")
+GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer", "logger")
 NAMED = ("metrics.", "callbacks.", "logger.")  # groups of objects under names that the user chooses
 
 

@@ -18,6 +18,7 @@ WITHOUT = (
         "resume",
         "checkpoint_every",
         "logger",
+        "panels",
         "keep_memory",
         "data.root",
         "data.cache_dir",

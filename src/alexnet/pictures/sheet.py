@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from alexnet.data import PictureData
+from alexnet.pictures.board import writer
 
 CELL, GAP, NAME = 96, 4, 110  # pixels
 
@@ -28,29 +28,26 @@ def contact_sheet(data: PictureData, classes: int = 10, variants: int = 6) -> ND
     for row, index in enumerate(first):
         top = 20 + row * (CELL + GAP)
         draw.text((GAP, top + CELL // 2 - 6), data.about.classes[pictures.labels[index]][:17], "black")
-        cells = [_image(torch.from_numpy(pictures.images[pictures.rows[index]] / 255.0))]
+        shown = [cell(torch.from_numpy(pictures.images[pictures.rows[index]] / 255.0))]
         for epoch in range(variants):
             images, _, draws = cutter.__getitems__([(epoch, index)])  # type: ignore[attr-defined]
             x = data.shown(data.ready(images, draws, epoch=epoch))[0]
-            cells.append(_image(x.permute(1, 2, 0).cpu()))
-        for column, cell in enumerate(cells):
-            sheet.paste(cell, (NAME + column * (CELL + GAP) + (2 * GAP if column else 0), top))
+            shown.append(cell(x.permute(1, 2, 0).cpu()))
+        for column, one in enumerate(shown):
+            sheet.paste(one, (NAME + column * (CELL + GAP) + (2 * GAP if column else 0), top))
     return np.asarray(sheet)
 
 
-class InputSheet(Callback):
-    """Shows the contact sheet in TensorBoard at the start of a run."""
-
-    def __init__(self, data: PictureData) -> None:
-        self.data = data
+class Inputs(Callback):
+    """The contact sheet, at the start of a run."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                logger.experiment.add_image("input", contact_sheet(self.data), dataformats="HWC")
+        board = writer(trainer)
+        if board and trainer.ckpt_path is None:
+            board.add_image("input", contact_sheet(trainer.datamodule), dataformats="HWC")  # type: ignore[attr-defined]
 
 
-def _image(x: torch.Tensor) -> Image.Image:
+def cell(x: torch.Tensor) -> Image.Image:
     """(H, W, C) in [0, 1] as a picture of CELL x CELL."""
     array = (x.clamp(0, 1) * 255).round().byte().expand(-1, -1, 3).numpy()
     return Image.fromarray(array).resize((CELL, CELL), Image.Resampling.BILINEAR)

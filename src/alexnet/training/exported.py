@@ -10,7 +10,7 @@ from torch import Tensor
 
 PREFIX = "network."  # ImageClassifier.network
 IMAGE = "mean_image"
-PATHS = ("outputs", "folder", "resume", "reproduce", "logger")  # of the machine that it was trained on
+PATHS = ("outputs", "folder", "resume", "reproduce", "logger", "panels")  # of the machine that it was trained on
 
 
 def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:

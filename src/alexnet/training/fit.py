@@ -16,12 +16,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from alexnet.checks import Refused
 from alexnet.config import build
-from alexnet.pictures.sheet import InputSheet
 from alexnet.training.callbacks import ProgressBar, RightOrWrong, Speed, StopAtNaN, Stoppable
 from alexnet.training.checkpoint import read
 from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.module import ImageClassifier, tops
-from alexnet.training.parts import Parts, build_each
+from alexnet.training.parts import Parts, build_each, panels
 from alexnet.training.provenance import write_json
 from alexnet.training.resume import LAST, LastState, purge
 
@@ -50,7 +49,7 @@ def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> 
         data.start = before["epoch"], before["batches"]
         purge(cfg, before["global_step"])
     best, *others = _callbacks(cfg, folder, speed)
-    others += [RightOrWrong(folder, tops(data.num_classes))] + ([] if before else [InputSheet(data)])
+    others += [RightOrWrong(folder, tops(data.num_classes))]
     trainer: Trainer = build(
         cfg,
         "trainer",
@@ -114,7 +113,7 @@ def _callbacks(cfg: DictConfig, folder: Path, speed: Speed) -> list[Any]:
     callbacks: list[Callback] = [best, speed, StopAtNaN()]
     if cfg.trainer.get("enable_progress_bar", True):
         callbacks.append(ProgressBar(speed))
-    callbacks += build_each(cfg, "callbacks", Callback).values()
+    callbacks += [*build_each(cfg, "callbacks", Callback).values(), *panels(cfg)]
     if cfg.logger:
         callbacks.append(LearningRateMonitor())
     if cfg.early_stopping is not None:

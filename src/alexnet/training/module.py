@@ -112,8 +112,8 @@ class ImageClassifier(LightningModule):
             self.log("train/loss_step", total[1] / total[0], prog_bar=True)
         return loss * (n * ranks / total[0])
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._score("val", batch, self.val_figures, self.val_loss)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._score("val", batch, self.val_figures, self.val_loss)[1]
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._score("test", batch, self.test_figures, self.test_loss)[1]

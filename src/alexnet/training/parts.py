@@ -125,6 +125,7 @@ def build_parts(cfg: DictConfig) -> Parts:
     _check_root(cfg, figures)
     build_each(cfg, "logger", Logger, folder=cfg.outputs)
     build_each(cfg, "callbacks", Callback, folder=cfg.outputs)
+    panels(cfg)
     return Parts(data, network, layers, times, optimizer, scheduler, metrics, figures, trainer, notes, taken)
 
 
@@ -142,6 +143,11 @@ def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None
                 f"metrics.{name}: not a name for a metric: letters, digits and _, but not loss, top1 or top5"
             )
     return made
+
+
+def panels(cfg: DictConfig) -> list[Callback]:
+    """What TensorBoard shows; nothing with panels=none, and where the wing is gone."""
+    return build(cfg, "panels") if cfg.get("panels") else []
 
 
 def _check_root(cfg: DictConfig, figures: list[str]) -> None:

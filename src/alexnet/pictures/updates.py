@@ -1,0 +1,37 @@
+"""How far a step moves each layer's weights."""
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.linalg import vector_norm
+from torch.optim import Optimizer
+
+SAMPLE = 2**16  # weights of a layer at most: the norm of so many is that of all to half a percent
+
+
+class Updates(Callback):
+    """Logs the norm of a step's update over that of the weights, of every layer, in every step that is logged. About
+    0.001 is usual; far more is a rate too high, far less one too low. callbacks=gradients logs the gradients.
+    """
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        shown = every and (trainer.global_step + 1) % every == 0
+        self.before = {name: weights.clone() for name, weights in _some(pl_module)} if shown else {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        before = self.__dict__.pop("before", {})
+        for i, (name, weights) in enumerate(_some(pl_module) if before else (), 1):
+            ratio = vector_norm(weights - before[name]) / vector_norm(before[name])
+            pl_module.log(f"update_to_weight/{i:02}_{name}", ratio)
+
+
+def _some(module: LightningModule) -> list[tuple[str, Tensor]]:
+    """Equally spaced weights of each layer that is trained, an odd number apart, so that all columns are among them."""
+    return [
+        (name.removeprefix("network.").removesuffix(".weight"), p.detach().flatten()[:: -(-p.numel() // SAMPLE) | 1])
+        for name, p in module.named_parameters() if p.ndim > 1 and p.requires_grad
+    ]  # fmt: skip
