@@ -73,7 +73,8 @@ def measure(part: str, photos: Path | None) -> Iterator[Any]:
 
         from alexnet.bench.limits import copy_rate, matmul_rate
 
-        for dtype in (torch.float32, torch.bfloat16):
+        half = [torch.bfloat16] if torch.cpu._is_avx512_bf16_supported() else []  # else a product takes a minute
+        for dtype in (torch.float32, *half):
             print(f"matmul {str(dtype)[6:]}: {matmul_rate(dtype) / 1e9:,.0f} GFLOP/s", flush=True)
         print(f"copy: {copy_rate() / 1e9:.1f} GB/s, read and written", flush=True)
     elif part == "lrn":
@@ -96,7 +97,7 @@ def measure(part: str, photos: Path | None) -> Iterator[Any]:
     elif part == "panels":
         from alexnet.bench import panels
 
-        print(panels.measure(), flush=True)
+        print(panels.table(panels.run()), flush=True)
     elif part == "sweep":
         from alexnet.bench import sweep
 

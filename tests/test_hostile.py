@@ -86,6 +86,11 @@ def test_the_files_of_a_run(name: str, smoke: Path, mark: Path, tmp_path: Path) 
     if name != "metrics.json":
         (folders[0] / "metrics.json").unlink()
     said.append(train_py(f"resume={folders[0]}", code=None))
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(picture)
+    for line in (("evaluate.py",), ("predict.py", str(picture)), ("export.py", "--format=safetensors")):
+        said.append(quick(line[0], str(folders[0]), *line[1:], f"--out={tmp_path}/{line[0]}.png", code=None))
+    said.append(train_py(*SMOKE, f"weights={folders[0]}", f"outputs={tmp_path}/o", "logger=none", code=None))
     code = f"import alexnet, sys; alexnet.load({str(folders[0])!r})"
     (tmp_path / "load.py").write_text(code)
     loaded = quick(str(tmp_path / "load.py"), code=None)

@@ -2,6 +2,11 @@
 
 import io
 import json
+import re
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,10 @@ from alexnet.pictures.mistakes import sheet
 from alexnet.pictures.panels import panels
 from tests.conftest import SMOKE, Once, train_py
 
+DRAWN = {
+    f"pictures/{name}"
+    for name in ("input", "filters of the first layer", "confusion", "right by class", "most wrong about")
+}
 LINE = (*SMOKE, "panels=all", "trainer.limit_val_batches=1.0", "trainer.precision=32-true", "trainer.accelerator=cpu")
 
 
@@ -37,8 +46,7 @@ def image(board: Any, tag: str, at: int = -1) -> np.ndarray[Any, Any]:
 
 def test_every_panel_is_there(board: Any, run: Path) -> None:
     tags = board.Tags()
-    drawn = {"input", "filters of the first layer", "confusion", "right by class", "most wrong about"}
-    assert set(tags["images"]) == drawn
+    assert set(tags["images"]) == DRAWN
     assert tags["graph"]
     assert "memory_gb" in tags["scalars"]
     assert (run / "projector_config.pbtxt").is_file()
@@ -46,11 +54,11 @@ def test_every_panel_is_there(board: Any, run: Path) -> None:
 
 def test_the_filters_at_the_start_and_of_the_best_epoch(board: Any, run: Path) -> None:
     """The picture's squares are the weights, zero in the middle."""
-    steps = [event.step for event in board.Images("filters of the first layer")]
+    steps = [event.step for event in board.Images("pictures/filters of the first layer")]
     best = json.loads((run / "metrics.json").read_text())["best_epoch"]
     assert steps == [0, 4 * best]
     weights: Any = load(run).get_submodule("features.conv1").weight.detach()
-    shown = image(board, "filters of the first layer")
+    shown = image(board, "pictures/filters of the first layer")
     side, times = weights.shape[-1], 3
     for i, filter in enumerate(weights[:16, 0]):
         left = 3 + i * (side * times + 3)
@@ -99,8 +107,8 @@ def test_an_update_by_hand(tmp_path: Path) -> None:
 
 def test_the_confusion_and_the_worst(run: Path, board: Any) -> None:
     """What is drawn is of the right size; its counts are checked through the module below."""
-    assert image(board, "confusion").shape[2] in (3, 4)
-    shown = image(board, "most wrong about")
+    assert image(board, "pictures/confusion").shape[2] in (3, 4)
+    shown = image(board, "pictures/most wrong about")
     assert shown.shape[1] == 8 * 100 + 4
     assert np.ptp(shown) > 100
 
@@ -129,6 +137,37 @@ def test_the_projector(run: Path) -> None:
     network(data.ready(images))
     found, expected = torch.cdist(torch.from_numpy(rows), torch.from_numpy(rows)), torch.cdist(hidden[0], hidden[0])
     assert found.numpy() == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_as_a_browser_shows_it(run: Path) -> None:
+    """Every picture and every layer has its card on TensorBoard's first page, graph and projector have their tabs."""
+    command = [sys.executable, "-m", "tensorboard.main", f"--logdir={run}", "--port=0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        address = next(found[0] for text in server.stderr if (found := re.search(r"http://localhost:\d+/", text)))
+        assert CHROMIUM
+        look = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000"]
+        page = ""
+        for _ in range(10):  # it reads the run while it serves
+            dump = [*look, "--dump-dom", f"{address}#timeseries"]
+            page = subprocess.run(dump, capture_output=True, text=True, timeout=120, check=True).stdout
+            if "pictures" in page and "PROJECTOR" in page.upper():
+                break
+            time.sleep(1)
+        groups = dict(re.findall(r'title="(\w+)">\w+</span><span [^>]*>(\d+) cards', page))
+        assert groups["pictures"] == str(len(DRAWN))
+        assert groups["activations"] == groups["dead_units"] == "7"
+        assert groups["update_to_weight"] == groups["gradients"] == "8"
+        for tab in ("Graphs", "HParams", "Projector"):
+            assert tab.upper() in page.upper()
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_each_has_a_switch(tmp_path: Path) -> None:

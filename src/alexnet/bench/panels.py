@@ -5,9 +5,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pytorch_lightning.profilers import SimpleProfiler
 
@@ -27,25 +26,22 @@ class Seconds(SimpleProfiler):
 
 
 def run(*line: str) -> dict[str, float]:
-    """Of `python train.py LINE`: seconds of each panel, and of `all` from the trainer to the end of the test."""
+    """What Seconds writes of `python train.py LINE`."""
     with tempfile.TemporaryDirectory() as folder:
         watch = f"+trainer.profiler={{_target_: alexnet.bench.panels.Seconds, file: {folder}/seconds.json}}"
         command = [sys.executable, "train.py", *line, watch, f"folder={folder}/run"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        found: dict[str, Any] = json.loads(Path(folder, "seconds.json").read_text(encoding="utf-8"))
-    mine, totals = {type(panel).__name__ for panel in panels()}, Counter[str]()
+        found: dict[str, float] = json.loads(Path(folder, "seconds.json").read_text(encoding="utf-8"))
+    return found
+
+
+def table(found: Mapping[str, float]) -> str:
+    """Seconds of each panel, and its share of the time from the trainer's beginning to the end of the test."""
+    totals = {type(panel).__name__: 0.0 for panel in panels()}
     for action, seconds in found.items():
         name = action.removeprefix("[Callback]").split(".")[0]
-        if action.startswith("[Callback]") and name in mine:
+        if action.startswith("[Callback]") and name in totals:
             totals[name] += seconds
-    return dict(totals) | {"all": found["all"]}
-
-
-def measure(*line: str) -> str:
-    """A table of the default run's panels."""
-    found = run(*line)
-    whole = found.pop("all")
-    lines = [f"{'panel':12}{'seconds':>9}{'share':>8}"]
-    lines += [f"{name:12}{s:9.2f}{s / whole:8.2%}" for name, s in sorted(found.items(), key=lambda item: -item[1])]
-    together = sum(found.values())
-    return "\n".join([*lines, f"{'together':12}{together:9.2f}{together / whole:8.2%}  of {whole:.0f} s"])
+    totals = dict(sorted(totals.items(), key=lambda item: -item[1])) | {"together": sum(totals.values())}
+    lines = [f"{name:12}{seconds:9.2f}{seconds / found['all']:9.2%}" for name, seconds in totals.items()]
+    return "\n".join([f"{'panel':12}{'seconds':>9}{'share':>9}", *lines, f"of {found['all']:.0f} s"])

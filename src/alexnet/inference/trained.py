@@ -106,11 +106,15 @@ def open_trained(path: Path) -> Trained:
     file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
     checkpoint = read(path)
     folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
-    config = checkpoint["config"]
-    on_cpu = config["trainer"]["accelerator"] == "cpu" or not torch.cuda.is_available()
-    network = rebuild(checkpoint, path).to("cpu" if on_cpu else "cuda", memory_format=_layout(config))  # type: ignore[call-overload]
-    torch.backends.cudnn.allow_tf32 = not config["trainer"].get("deterministic", False)
-    return Trained(file, folder, checkpoint["epoch"] + 1, network, config, checkpoint["data"])
+    network, config = rebuild(checkpoint, path), checkpoint["config"]
+    try:
+        on_cpu = config["trainer"]["accelerator"] == "cpu" or not torch.cuda.is_available()
+        network.to("cpu" if on_cpu else "cuda", memory_format=_layout(config))  # type: ignore[call-overload]
+        torch.backends.cudnn.allow_tf32 = not config["trainer"].get("deterministic", False)
+        PictureData.described(checkpoint["data"])
+        return Trained(file, folder, checkpoint["epoch"] + 1, network, config, checkpoint["data"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"checkpoint={path}: of another version of the code, or damaged: {error!r:.200}") from error
 
 
 def _layout(config: Mapping[str, Any]) -> torch.memory_format:

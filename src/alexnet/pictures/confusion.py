@@ -32,5 +32,5 @@ class Confusion(AtBest):
     def draw(self, board: Any, data: Any, kept: tuple[NDArray[np.int64], int], step: int) -> None:
         (counts, epoch), classes = kept, data.about.classes
         title, shares = f"validation pictures, epoch {epoch}", counts.diagonal() / np.maximum(counts.sum(1), 1)
-        board.add_figure("confusion", confusion(title, classes, counts), step)
-        board.add_figure("right by class", bars(title, classes, shares, "share of right answers"), step)
+        board.add_figure("pictures/confusion", confusion(title, classes, counts), step)
+        board.add_figure("pictures/right by class", bars(title, classes, shares, "share of right answers"), step)

@@ -36,4 +36,4 @@ class Filters(AtBest):
         return None if first is None else first.weight.detach().clone()
 
     def draw(self, board: Any, data: Any, kept: Tensor, step: int) -> None:
-        board.add_image("filters of the first layer", grid(kept), step)
+        board.add_image("pictures/filters of the first layer", grid(kept), step)

@@ -49,7 +49,7 @@ class Mistakes(AtBest):
     def draw(self, board: Any, data: Any, kept: list[Wrong], step: int) -> None:
         pictures = [data.shown(picture.to(data.mean.device)[None])[0].cpu() for _, picture, *_ in kept]
         names = [(data.about.classes[a], f"{data.about.classes[b]} {sure:.0%}") for _, _, a, b, sure in kept]
-        board.add_image("most wrong about", sheet(pictures, names), step, dataformats="HWC")
+        board.add_image("pictures/most wrong about", sheet(pictures, names), step, dataformats="HWC")
 
 
 def sheet(pictures: list[Tensor], names: list[tuple[str, str]]) -> NDArray[np.uint8]:

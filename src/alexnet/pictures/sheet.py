@@ -44,7 +44,7 @@ class Inputs(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         board = writer(trainer)
         if board and trainer.ckpt_path is None:
-            board.add_image("input", contact_sheet(trainer.datamodule), dataformats="HWC")  # type: ignore[attr-defined]
+            board.add_image("pictures/input", contact_sheet(trainer.datamodule), dataformats="HWC")  # type: ignore[attr-defined]
 
 
 def cell(x: torch.Tensor) -> Image.Image:

@@ -111,7 +111,8 @@ def report(result: dict[str, Any], cfg: DictConfig) -> None:
         python = Path(sys.executable)
         python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
         log.info("next   %s --logdir %s", python.with_name("tensorboard"), cfg.outputs)
-        toggle = next((key for key, value in cfg.model.items() if isinstance(value, bool)), None)
+        toggles = (key for key, value in cfg.model.items() if isinstance(value, bool))
+        toggle = None if cfg.weights is not None else next(toggles, None)  # other variants' weights are refused
         left_out = ("seed", "folder", f"model.{toggle}")
         same = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]
         if toggle:
