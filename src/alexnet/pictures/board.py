@@ -7,8 +7,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
-EVERY = 30  # seconds at least between two drawings, so that short epochs are not spent on them
-
 
 def writer(trainer: Trainer) -> Any:
     """The SummaryWriter of a run's TensorBoard; None where there is none, and in every rank but the first."""
@@ -18,11 +16,13 @@ def writer(trainer: Trainer) -> Any:
 
 
 class AtBest(Callback):
-    """Draws the best epoch so far by the module's `monitor`, as soon as EVERY seconds have passed since the last time,
-    and at the end.
+    """Draws the best epoch so far by the module's `monitor`, as soon as `every` seconds have passed since the last
+    time, and at the end: short epochs are not spent on drawing.
 
     `keep` gives what `draw` needs, or None. All ranks ask `keep`; the one that writes draws.
     """
+
+    every = 30.0
 
     def __init__(self) -> None:
         self.best: float | None = None
@@ -51,7 +51,7 @@ class AtBest(Callback):
             value, sign = float(trainer.callback_metrics[monitor]), 1 if pl_module.mode == "max" else -1
             if self.best is None or sign * value > sign * self.best:
                 self.best, self.waiting = value, (self.keep(trainer, pl_module), trainer.global_step)
-        if time.monotonic() - self.drawn >= EVERY:
+        if time.monotonic() - self.drawn >= self.every:
             self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:

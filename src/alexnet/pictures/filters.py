@@ -26,6 +26,8 @@ def grid(weight: Tensor, columns: int = 16) -> Tensor:
 class Filters(AtBest):
     """The first convolution at the start, and at each best epoch."""
 
+    every = 0.0
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         board, kept = writer(trainer), self.keep(trainer, pl_module)
         if board and kept is not None and trainer.ckpt_path is None:
