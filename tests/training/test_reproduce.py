@@ -56,6 +56,17 @@ def test_what_cannot_be_repeated(smoke: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+def test_a_run_of_before_a_key_was_there(smoke: Path, tmp_path: Path) -> None:
+    """The key's default is what it was."""
+    old = tmp_path / "old"
+    shutil.copytree(smoke, old)
+    config = yaml.safe_load((old / "config.yaml").read_text())
+    for key in ("crops", "weights", "freeze", "lr_times", "panels"):
+        del config[key]
+    (old / "config.yaml").write_text(yaml.safe_dump(config))
+    assert train_py(f"reproduce={old}", f"outputs={tmp_path}/o").stdout.count("the same\n") == 9
+
+
 def test_a_figure_that_differs_is_said(smoke: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(smoke, other)
