@@ -3,21 +3,19 @@
 import argparse
 from pathlib import Path
 
-from alexnet.checks import UserError, printable_lines
-from alexnet.door import door, keys_and_values
+from alexnet.checks import printable_lines
+from alexnet.door import door, keys_and_values, run_or_checkpoint
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint")
+    parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
     parser.add_argument(
         "asked", nargs="*", metavar="KEY=VALUE", help="crops=1, 5 or 10; data=, data.root= and so on for other pictures"
     )
     parser.add_argument("--out", type=Path, help="where the files are written; else RUN/evaluation")
     parser.add_argument("--force", action="store_true", help="replaces files that are there")
     options = parser.parse_intermixed_args()
-    if not options.run.exists():
-        raise UserError(f"{options.run}: no such run or checkpoint")
     from alexnet.inference.evaluate import evaluate  # torch takes a second
 
     out, text = evaluate(options.run, keys_and_values(options.asked), options.out, options.force)

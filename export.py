@@ -3,19 +3,17 @@
 import argparse
 from pathlib import Path
 
-from alexnet.checks import UserError, printable_lines
-from alexnet.door import door
+from alexnet.checks import printable_lines
+from alexnet.door import door, run_or_checkpoint
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint")
+    parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
     parser.add_argument("--format", required=True, help="safetensors, onnx or torch_export")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files are written; else RUN/export")
     parser.add_argument("--force", action="store_true", help="replaces a file that is there")
     options = parser.parse_args()
-    if not options.run.exists():
-        raise UserError(f"{options.run}: no such run or checkpoint")
     from alexnet.inference.export import export  # torch takes a second
 
     files, tried = export(options.run, options.format, options.out, options.force)

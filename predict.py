@@ -5,13 +5,13 @@ import re
 import sys
 from pathlib import Path
 
-from alexnet.checks import UserError, printable_lines
-from alexnet.door import door, keys_and_values
+from alexnet.checks import printable_lines
+from alexnet.door import door, keys_and_values, run_or_checkpoint
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint")
+    parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES", help="files, folders, or - for a list on standard input, a line each"
     )
@@ -24,8 +24,6 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     keys = [text for text in options.images if re.match(r"data(\.\w+)?=", text)]
     images = [text for text in options.images if text not in keys]
-    if not options.run.exists():
-        raise UserError(f"{options.run}: no such run or checkpoint")
     from alexnet.inference.predict import predict  # torch takes a second
 
     text, problems = predict(

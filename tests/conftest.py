@@ -1,6 +1,7 @@
 """What several tests share: the programs as a user starts them, a run inside this process, and small pictures."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; before torch
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,19 @@ def _ended(done: subprocess.CompletedProcess[str], code: int | None) -> subproce
     said = f"{done.args} ended with {done.returncode}\n{done.stdout}{done.stderr}"
     assert code is None or done.returncode == code, said
     return done
+
+
+@contextmanager
+def tensorboard(*arguments: str) -> Iterator[str]:
+    """The address at which TensorBoard serves, with these arguments, for as long as that is needed."""
+    command = [sys.executable, "-m", "tensorboard.main", *arguments, "--port=0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        yield next(found[0] for text in server.stderr if (found := re.search(r"http://localhost:\d+/", text)))
+    finally:
+        server.kill()
+        server.wait()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,8 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import ROOT, program, quick, train_py
+from tests.conftest import ROOT, program, quick, tensorboard, train_py
 from tests.studies.fakes import fake_run
 
 README = (ROOT / "README.md").read_text()
@@ -91,11 +89,7 @@ def test_make_lines(line: str) -> None:
 def test_the_tensorboard_line(smoke: Path) -> None:
     (line,) = [line for line in LINES if line.startswith("tensorboard")]
     arguments = shlex.split(line.replace("outputs", str(smoke.parent.parent)))[1:]
-    command = [sys.executable, "-m", "tensorboard.main", *arguments, "--port=0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    try:
-        address = next(found[0] for text in server.stderr if (found := re.search(r"http://localhost:\d+/", text)))
+    with tensorboard(*arguments) as address:
         tags: dict[str, Any] = {}
         for _ in range(100):
             with urllib.request.urlopen(f"{address}data/plugin/scalars/tags") as answer:
@@ -105,9 +99,6 @@ def test_the_tensorboard_line(smoke: Path) -> None:
             time.sleep(0.2)
         (run,) = tags.values()
         assert "val/top1" in run
-    finally:
-        server.kill()
-        server.wait()
 
 
 def test_links_and_files_are_there() -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -68,6 +69,13 @@ def door() -> Iterator[None]:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         if in_main:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def run_or_checkpoint(text: str) -> Path:
+    """The type of an argument of argparse."""
+    if not (path := Path(text)).exists():
+        raise UserError(f"{path}: no such run or checkpoint")
+    return path
 
 
 def keys_and_values(arguments: list[str]) -> dict[str, Any]:

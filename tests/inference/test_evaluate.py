@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,16 @@ def test_in_lower_precision_too(crops: int, tmp_path: Path) -> None:
     train_py(*line, "trainer.limit_test_batches=1.0", f"crops={crops}", f"folder={run}")
     assert "the same figures" in quick("evaluate.py", str(run / "checkpoints" / "best.ckpt")).stdout
     assert json.loads((run / "evaluation" / "evaluation.json").read_text())["crops"] == crops
+
+
+def test_a_run_of_before_there_were_crops(run: Path, tmp_path: Path) -> None:
+    """Its own test had one."""
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    checkpoint = torch.load(old / "checkpoints" / "best.ckpt")
+    del checkpoint["config"]["crops"]
+    torch.save(checkpoint, old / "checkpoints" / "best.ckpt")
+    assert "the same figures as the run's own test" in quick("evaluate.py", str(old)).stdout
 
 
 def stored(run: Path) -> tuple[PictureData, torch.Tensor, torch.Tensor]:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import alexnet
 from alexnet.checks import UserError
 from alexnet.data import PictureData
-from alexnet.inference.export import export
+from alexnet.inference.export import WithInput, export
 from alexnet.models import AlexNet, CifarNet, LeNet, TorchvisionAlexNet, TutorialNet
-from alexnet.training.exported import WithInput, read_safetensors, write_safetensors
+from alexnet.training.exported import read_safetensors, write_safetensors
 from tests.conftest import Once, program, quick
 
 

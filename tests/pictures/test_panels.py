@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from alexnet.data import PictureData
 from alexnet.pictures.filters import grid
 from alexnet.pictures.mistakes import sheet
 from alexnet.pictures.panels import panels
-from tests.conftest import SMOKE, Once, train_py
+from tests.conftest import SMOKE, Once, tensorboard, train_py
 
 DRAWN = {
     f"pictures/{name}"
@@ -145,11 +144,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_as_a_browser_shows_it(run: Path) -> None:
     """Every picture and every layer has its card on TensorBoard's first page, graph and projector have their tabs."""
-    command = [sys.executable, "-m", "tensorboard.main", f"--logdir={run}", "--port=0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    try:
-        address = next(found[0] for text in server.stderr if (found := re.search(r"http://localhost:\d+/", text)))
+    with tensorboard(f"--logdir={run}") as address:
         assert CHROMIUM
         look = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000"]
         page = ""
@@ -165,9 +160,6 @@ def test_as_a_browser_shows_it(run: Path) -> None:
         assert groups["update_to_weight"] == groups["gradients"] == "8"
         for tab in ("Graphs", "HParams", "Projector"):
             assert tab.upper() in page.upper()
-    finally:
-        server.kill()
-        server.wait()
 
 
 def test_each_has_a_switch(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from alexnet.bench.limits import wait
 from alexnet.bench.measure import Row, compare
 from alexnet.training.fit import fit
 from alexnet.training.messages import messages, quiet
-from alexnet.training.optim import make_optimizer, make_schedule
+from alexnet.training.optim import make_schedule
 from alexnet.training.parts import Parts, build_parts
 
 ROOT = Path(__file__).parents[3]
@@ -93,7 +93,7 @@ def _bare(overrides: tuple[str, ...]) -> float:
     data, device = parts.data, parts.trainer.strategy.root_device
     half = torch.bfloat16 if cfg.trainer.precision == "bf16-mixed" else None
     network = parts.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(parts.optimizer, network)
+    optimizer = parts.optimizer(network)
     steps = cfg.trainer.limit_train_batches
     schedule: Any = make_schedule(
         parts.scheduler, optimizer, steps, steps * cfg.trainer.max_epochs, cfg.monitor, cfg.mode

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from alexnet.folders import read_json, record
+from alexnet.folders import read_json
 from alexnet.inference.trained import Trained
 from alexnet.models.summary import summarize
 from alexnet.training.exported import IMAGE
@@ -15,8 +15,7 @@ from alexnet.training.exported import IMAGE
 
 def plain(trained: Trained) -> dict[str, Any]:
     """model.json."""
-    about, origin = trained.about, record(trained.folder)
-    metrics = read_json(trained.folder / "metrics.json")
+    about, origin, metrics = trained.about, trained.origin, trained.metrics
     return {
         "network": trained.variant,
         "architecture": {k: v for k, v in trained.config["model"].items() if k not in ("weights", "devices")},
@@ -47,8 +46,7 @@ def plain(trained: Trained) -> dict[str, Any]:
 
 def text(trained: Trained, about: Mapping[str, Any]) -> str:
     """README.md: only what the run's own records say."""
-    config, origin, run = trained.config, record(trained.folder), about["run"]
-    metrics = read_json(trained.folder / "metrics.json")
+    config, origin, metrics, run = trained.config, trained.origin, trained.metrics, about["run"]
     channels, crop, size = (trained.about[key] for key in ("channels", "crop", "size"))
     layers = summarize(trained.network, torch.zeros(1, channels, crop, crop))
     optimizer = ", ".join(f"{k} {v}" for k, v in config["optimizer"].items() if k != "_target_" and v is not None)

@@ -18,7 +18,7 @@ from alexnet.checks import UserError
 from alexnet.config import named
 from alexnet.data import PictureData
 from alexnet.data.crops import averaged, check_crops, windows
-from alexnet.folders import read_json, write_csv, write_json
+from alexnet.folders import write_csv, write_json
 from alexnet.inference import figures
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import Trained, open_trained
@@ -47,10 +47,10 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
     out = out or trained.folder / name
     check_new(out, force)
-    data = trained.pictures({key: value for key, value in asked.items() if key != "crops"})
+    data = trained.pictures({key: value for key, value in asked.items() if key != "crops"}, crops)
     if not data.has("test"):
         raise UserError(f"{path}: its data have no test pictures")
-    scores, labels, figures_of_all = _test(trained, data, crops)
+    scores, labels, figures_of_all = _test(trained, data)
     found = _measured(data, scores, labels) | {"test": figures_of_all}
     about = {
         "network": trained.variant,
@@ -67,7 +67,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     return out, _text(trained, data, crops, found, before)
 
 
-def _test(trained: Trained, data: PictureData, crops: int) -> tuple[Tensor, Tensor, dict[str, float]]:
+def _test(trained: Trained, data: PictureData) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Logits, or of several crops the logarithm of the mean softmax, (N, num_classes); labels (N,); and the figures
     that a run's own test has, computed by the same means.
     """
@@ -76,9 +76,9 @@ def _test(trained: Trained, data: PictureData, crops: int) -> tuple[Tensor, Tens
     for metric in (*counted.values(), mean):
         metric.to(device)
     all_scores, all_labels = [], []
-    for images, batch_labels in _batches(data, crops):
+    for images, batch_labels in _batches(data):
         labels = batch_labels.to(device)
-        scores = averaged([trained.logits(view) for view in windows(images, data.crop, crops)])
+        scores = averaged([trained.logits(view) for view in windows(images, data.crop, data.crops)])
         mean.update(cross_entropy(scores, labels, reduction="sum"), len(labels))
         for metric in counted.values():
             metric.update(scores, labels)  # type: ignore[operator]
@@ -88,9 +88,8 @@ def _test(trained: Trained, data: PictureData, crops: int) -> tuple[Tensor, Tens
     return torch.cat(all_scores), torch.cat(all_labels), figures_of_all
 
 
-def _batches(data: PictureData, crops: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(data: PictureData) -> Iterator[tuple[Tensor, Tensor]]:
     """uint8 pictures, cut to the centre or with more crops whole, and their labels."""
-    data.crops = crops
     loader: Any = data.test_dataloader()
     for images, labels, _ in track(loader, "testing", disable=len(loader.dataset) < 2000, transient=True):
         yield images, labels
@@ -138,9 +137,9 @@ def _in_training(
 ) -> bool | None:
     """Whether this is what the run's own test found; None where it tested something else, or is not there."""
     whole = trained.config["trainer"]["limit_test_batches"] == 1.0
-    before = read_json(trained.folder / "metrics.json").get("test")
+    before = trained.metrics.get("test")
     if (
-        crops != trained.config["crops"]
+        crops != trained.crops
         or asked.keys() & {"data", "data.root"}
         or not whole
         or not before

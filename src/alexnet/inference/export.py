@@ -4,13 +4,13 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim
 
 from alexnet.checks import UserError, one_of
@@ -21,10 +21,31 @@ from alexnet.inference.out import check_new
 from alexnet.inference.trained import Trained, open_trained
 from alexnet.rng import stream
 from alexnet.training.checkpoint import read, rebuild
-from alexnet.training.exported import WithInput, read_safetensors, write_safetensors
+from alexnet.training.exported import IMAGE, read_safetensors, write_safetensors
 
 FILES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch_export": "model.pt2"}
 CLOSE = 1e-4  # of the largest logit: two programs add up in another order
+
+
+class WithInput(nn.Module):
+    """A network with what prepares its input. Takes pictures (N, C, crop, crop), float32 from 0 to 255, and gives
+    logits (N, num_classes). about: PictureData.describe.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, about: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = (torch.tensor(about[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        image = about.get(IMAGE)
+        self.register_buffer("scale", 1 / (255 * std) if image is None else torch.ones_like(std))
+        self.register_buffer("shift", -mean / std if image is None else -image)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        logits: Tensor = self.network(pictures * self.scale + self.shift)
+        return logits
 
 
 def export(run: Path, format: str, out: Path | None = None, force: bool = False) -> tuple[list[Path], str]:
@@ -92,7 +113,7 @@ def _torch_export(trained: Trained, file: Path) -> str:
     return _compare("torch.export.load", network, lambda x: again(x).detach().numpy(), trained)
 
 
-def _compare(name: str, network: torch.nn.Module, other: Callable[[Tensor], Any], trained: Trained) -> str:
+def _compare(name: str, network: nn.Module, other: Callable[[Tensor], Any], trained: Trained) -> str:
     """Of other pictures than those that it was traced with, and another number of them."""
     pictures = _pictures(trained, 5)
     with torch.no_grad():

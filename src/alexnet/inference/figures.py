@@ -9,15 +9,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from alexnet import figures
-from alexnet.figures import save
 
 
 def draw(
     out: Path, title: str, classes: Sequence[str], counts: NDArray[np.int64], calibration: Mapping[str, Any]
 ) -> None:
     """confusion.png and calibration.png into `out`, and the same as SVG."""
-    save(figures.confusion(title, classes, counts), out / "confusion")
-    save(_calibration(title, calibration), out / "calibration")
+    figures.save(figures.confusion(title, classes, counts), out / "confusion")
+    figures.save(_calibration(title, calibration), out / "calibration")
 
 
 def _calibration(title: str, calibration: Mapping[str, Any]) -> Figure:

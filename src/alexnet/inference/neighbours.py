@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from alexnet.checks import UserError
 from alexnet.data import PictureData
 from alexnet.inference.trained import Trained
+from alexnet.models.network import last_linear
 
 
 @contextmanager
@@ -20,11 +21,11 @@ def hidden(network: nn.Module) -> Iterator[list[Tensor]]:
     """Collects the last hidden layer's activations (N, D) in float32, one tensor of each batch: what the last layer
     gets, of AlexNet fc7 after its ReLU.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    if not layers:
+    last = last_linear(network)
+    if last is None:
         raise UserError(f"{type(network).__name__}: has no linear layer at its end, so no last hidden layer")
     collected: list[Tensor] = []
-    hook = layers[-1].register_forward_pre_hook(lambda _, given: collected.append(given[0].detach().float()))
+    hook = last.register_forward_pre_hook(lambda _, given: collected.append(given[0].detach().float()))
     try:
         yield collected
     finally:

@@ -10,9 +10,10 @@ def check_new(path: Path, force: bool, kinds: Sequence[str] = ()) -> None:
     """Raises UserError where a result cannot be written to `path`, a folder, or a file that ends in one of `kinds`."""
     if kinds and path.suffix.lower() not in kinds:
         raise UserError(f"--out={path}: must end in {' or '.join(kinds)}")
-    if path.exists() and ((kinds and path.is_dir()) or not force):
-        more = "--out names another" if kinds and path.is_dir() else "--force replaces it, and --out names another"
-        raise UserError(f"{path}: exists already; {more}")
+    if kinds and path.is_dir():
+        raise UserError(f"{path}: exists already; --out names another")
+    if path.exists() and not force:
+        raise UserError(f"{path}: exists already; --force replaces it, and --out names another")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir():
         raise UserError(f"{path}: cannot be made: {above} is no folder")

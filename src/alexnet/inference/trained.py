@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from alexnet.checks import UserError, nearest
 from alexnet.config import named
 from alexnet.data import PictureData
+from alexnet.folders import read_json, record
 from alexnet.settings import spelled
 from alexnet.training.checkpoint import read, rebuild
 
@@ -22,7 +23,9 @@ PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass
 class Trained:
-    """file: the checkpoint; folder: its run's, or where it lies; config and about: its "config" and "data"."""
+    """file: the checkpoint; folder: its run's, or where it lies; config and about: its "config" and "data"; prepare:
+    how pictures become the network's input.
+    """
 
     file: Path
     folder: Path
@@ -30,6 +33,17 @@ class Trained:
     network: nn.Module
     config: dict[str, Any]
     about: dict[str, Any]
+    prepare: PictureData
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """The run's run.json; nothing beside a checkpoint alone."""
+        return record(self.folder)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The run's metrics.json; nothing beside a checkpoint alone."""
+        return read_json(self.folder / "metrics.json")
 
     @property
     def crops(self) -> int:
@@ -49,9 +63,9 @@ class Trained:
         ]
         return f"{model['_target_'].rpartition('.')[2]}: {', '.join(parts)}".removesuffix(": ")
 
-    def pictures(self, asked: Mapping[str, Any]) -> PictureData:
-        """The run's pictures, set up. asked: `data`, another source, and `data.root` and
-        so on of FREE.
+    def pictures(self, asked: Mapping[str, Any], crops: int = 1) -> PictureData:
+        """The run's pictures, set up, with `crops` windows of each test picture. asked: `data`, another source, and
+        `data.root` and so on of FREE.
 
         Raises:
             UserError: for a key that the run says itself, and for pictures of other classes.
@@ -68,7 +82,7 @@ class Trained:
         if "data" in asked:
             values |= {"num_classes": None} | ({} if "data.root" in asked else {"root": None})
         with named("data"):
-            data = PictureData(**values)
+            data = PictureData(**values, crops=crops)
         data.setup()
         if data.about.classes != self.about["classes"]:
             ours, theirs = (
@@ -82,11 +96,6 @@ class Trained:
                 f"{data.about.fingerprint:.12}); data.root=FOLDER names pictures to use in their place"
             )
         return data
-
-    @cached_property
-    def prepare(self) -> PictureData:
-        """How pictures become the network's input; it has none itself."""
-        return PictureData.described(self.about)
 
     def logits(self, images: Tensor) -> Tensor:
         """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test."""
@@ -111,8 +120,8 @@ def open_trained(path: Path) -> Trained:
         on_cpu = config["trainer"]["accelerator"] == "cpu" or not torch.cuda.is_available()
         network.to("cpu" if on_cpu else "cuda", memory_format=_layout(config))  # type: ignore[call-overload]
         torch.backends.cudnn.allow_tf32 = not config["trainer"].get("deterministic", False)
-        PictureData.described(checkpoint["data"])
-        return Trained(file, folder, checkpoint["epoch"] + 1, network, config, checkpoint["data"])
+        about, epoch = checkpoint["data"], checkpoint["epoch"] + 1
+        return Trained(file, folder, epoch, network, config, about, PictureData.described(about))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"checkpoint={path}: of another version of the code, or damaged: {error!r:.200}") from error
 

@@ -99,13 +99,23 @@ def refuse(*found: list[str]) -> None:
         )
 
 
+def last_layer(network: nn.Module) -> str:
+    """The name of the last layer that has weights, whose outputs are the classes."""
+    return [name.rpartition(".")[0] for name, _ in network.named_parameters()][-1]
+
+
+def last_linear(network: nn.Module) -> nn.Linear | None:
+    """The layer whose input is the last hidden layer's activations."""
+    return next((layer for layer in reversed([*network.modules()]) if isinstance(layer, nn.Linear)), None)
+
+
 def load_weights(network: nn.Module, state: Mapping[str, Any], new_head: bool = False) -> None:
     """network.load_state_dict, but for the last layer with `new_head`, where the classes are others.
 
     Raises:
         ValueError: for weights of another network; where only the last layer differs, it offers new_head.
     """
-    last = [name.rpartition(".")[0] for name, _ in network.named_parameters()][-1]
+    last = last_layer(network)
     own = network.state_dict()
     head = {key: own[key] for key in (f"{last}.weight", f"{last}.bias") if key in own}
     rest = dict(state) | head

@@ -5,6 +5,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from alexnet.pictures.board import writer
 
@@ -17,15 +18,17 @@ class Activations(Callback):
     and of ReLUs the share of units (of feature maps, where there are such) that are zero for all of them.
     """
 
+    def __init__(self) -> None:
+        self.hooks: list[RemovableHandle] = []
+
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        board = writer(trainer)
-        if batch_idx or trainer.sanity_checking or not board:
+        if batch_idx or trainer.sanity_checking or not writer(trainer):
             return
         layers = [(name, layer) for name, layer in pl_module.named_modules() if isinstance(layer, KINDS)]
         self.hooks = [
-            layer.register_forward_hook(partial(_note, trainer, name.removeprefix("network.")))
+            layer.register_forward_hook(partial(_show, trainer, name.removeprefix("network.")))
             for name, layer in layers
         ]
 
@@ -33,18 +36,15 @@ class Activations(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        for hook in self.__dict__.pop("hooks", ()):
+        for hook in self.hooks:
             hook.remove()
+        self.hooks = []
 
 
-def _note(trainer: Trainer, name: str, layer: nn.Module, given: Any, values: Tensor) -> None:
+def _show(trainer: Trainer, name: str, layer: nn.Module, given: Any, values: Tensor) -> None:
     board, step, found = writer(trainer), trainer.global_step, values.detach()
     with trainer.profiler.profile("[Callback]Activations.forward"):  # type: ignore[attr-defined]
-        _show(board, name, step, isinstance(layer, nn.ReLU), found)
-
-
-def _show(board: Any, name: str, step: int, relu: bool, found: Tensor) -> None:
-    board.add_histogram(f"activations/{name}", found.flatten()[:: -(-found.numel() // SAMPLE)].float().cpu(), step)
-    if relu:
-        fires = (found > 0).flatten(2).any(2) if found.ndim > 2 else found > 0
-        board.add_scalar(f"dead_units/{name}", 1 - fires.any(0).float().mean().item(), step)
+        board.add_histogram(f"activations/{name}", found.flatten()[:: -(-found.numel() // SAMPLE)].float().cpu(), step)
+        if isinstance(layer, nn.ReLU):
+            fires = (found > 0).flatten(2).any(2) if found.ndim > 2 else found > 0
+            board.add_scalar(f"dead_units/{name}", 1 - fires.any(0).float().mean().item(), step)

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from alexnet.checks import printable
+from alexnet.models.network import last_linear
 from alexnet.pictures.board import writer
 
 PICTURES, DIMENSIONS, SIDE = 500, 50, 32  # at most; of the principal components; pixels of a thumbnail
@@ -19,11 +20,11 @@ class Projector(Callback):
     """
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        layers = [layer for layer in pl_module.modules() if isinstance(layer, nn.Linear)]
         self.now: list[Tensor] = []
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # activations, thumbnails, labels
-        if layers and writer(trainer):
-            self.hook = layers[-1].register_forward_pre_hook(lambda _, given: self.now.append(given[0].detach()))
+        self.hook = None
+        if (last := last_linear(pl_module)) and writer(trainer):
+            self.hook = last.register_forward_pre_hook(lambda _, given: self.now.append(given[0].detach()))
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -38,8 +39,8 @@ class Projector(Callback):
         self.now.clear()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if "hook" in self.__dict__:
-            self.__dict__.pop("hook").remove()
+        if self.hook:
+            self.hook.remove()
         board = writer(trainer)
         if not board or not self.seen:
             return

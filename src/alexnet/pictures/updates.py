@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from torch.optim import Optimizer
 
+from alexnet.training.callbacks import layer_of, logged
+
 SAMPLE = 2**16  # weights of a layer at most: the norm of so many is that of all to half a percent
 
 
@@ -15,23 +17,23 @@ class Updates(Callback):
     0.001 is usual; far more is a rate too high, far less one too low. callbacks=gradients logs the gradients.
     """
 
+    def __init__(self) -> None:
+        self.before: dict[str, Tensor] = {}  # while a step is made that is logged
+
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        shown = every and (trainer.global_step + 1) % every == 0
-        self.before = {name: weights.clone() for name, weights in _some(pl_module)} if shown else {}
+        if logged(trainer):
+            self.before = {name: weights.clone() for name, weights in _some(pl_module)}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        before = self.__dict__.pop("before", {})
-        for i, (name, weights) in enumerate(_some(pl_module) if before else (), 1):
-            ratio = vector_norm(weights - before[name]) / vector_norm(before[name])
+        for i, (name, weights) in enumerate(_some(pl_module) if self.before else (), 1):
+            ratio = vector_norm(weights - self.before[name]) / vector_norm(self.before[name])
             pl_module.log(f"update_to_weight/{i:02}_{name}", ratio)
+        self.before = {}
 
 
 def _some(module: LightningModule) -> list[tuple[str, Tensor]]:
     """Equally spaced weights of each layer that is trained, an odd number apart, so that all columns are among them."""
-    return [
-        (name.removeprefix("network.").removesuffix(".weight"), p.detach().flatten()[:: -(-p.numel() // SAMPLE) | 1])
-        for name, p in module.named_parameters() if p.ndim > 1 and p.requires_grad
-    ]  # fmt: skip
+    weights = [(name, p.detach()) for name, p in module.named_parameters() if p.ndim > 1 and p.requires_grad]
+    return [(layer_of(name), p.flatten()[:: -(-p.numel() // SAMPLE) | 1]) for name, p in weights]

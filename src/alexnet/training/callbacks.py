@@ -22,6 +22,17 @@ from alexnet.checks import UserError
 log = logging.getLogger(__name__)
 
 
+def logged(trainer: Trainer) -> bool:
+    """Whether the step that is being made is one of those that are logged."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return bool(every) and (trainer.global_step + 1) % every == 0
+
+
+def layer_of(parameter: str) -> str:
+    """What a curve of a layer's weights is called after."""
+    return parameter.removeprefix("network.").removesuffix(".weight")
+
+
 class Speed(Callback):
     """Images per second of the training steps, and one line per epoch with the time that is left."""
 
@@ -149,13 +160,11 @@ class GradientNorms(Callback):
     """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not every or (trainer.global_step + 1) % every:
+        if not logged(trainer):
             return
         weights = [(name, p.grad) for name, p in pl_module.named_parameters() if p.ndim > 1 and p.grad is not None]
         for i, (name, grad) in enumerate(weights, 1):
-            layer = name.removeprefix("network.").removesuffix(".weight")
-            pl_module.log(f"gradients/{i:02}_{layer}", vector_norm(grad))
+            pl_module.log(f"gradients/{i:02}_{layer_of(name)}", vector_norm(grad))
 
 
 class StopAtNaN(Callback):

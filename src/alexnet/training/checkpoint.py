@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from alexnet.checks import UserError
-from alexnet.training.exported import PREFIX, read_safetensors
+from alexnet.training.exported import network_state, read_safetensors
 
 TRUSTED = ("alexnet", "torch", "torchvision")
 
@@ -34,8 +34,7 @@ def rebuild(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
         make = network_class(model.pop("_target_"))
         model |= {key: None for key in ("weights", "devices") if key in model}  # of the run, not of the network
         network = make(**model)
-        state = checkpoint["state_dict"].items()
-        network.load_state_dict({key.removeprefix(PREFIX): v for key, v in state if key.startswith(PREFIX)})
+        network.load_state_dict(network_state(checkpoint))
     except Exception as error:  # whatever a file holds that was made or changed by somebody else
         raise UserError(f"checkpoint={path}: cannot be rebuilt: {' '.join(str(error).split())[:300]}") from error
     return network.eval()

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 PREFIX = "network."  # ImageClassifier.network
@@ -13,11 +12,17 @@ IMAGE = "mean_image"
 PATHS = ("outputs", "folder", "resume", "reproduce", "logger", "panels")  # of the machine that it was trained on
 
 
+def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's weights under its own names."""
+    state = checkpoint["state_dict"].items()
+    return {key.removeprefix(PREFIX): value for key, value in state if key.startswith(PREFIX)}
+
+
 def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
     """The network's weights under their own names, and as metadata what `read_safetensors` needs beside them."""
     from safetensors.torch import save_file
 
-    state = {key.removeprefix(PREFIX): v for key, v in checkpoint["state_dict"].items() if key.startswith(PREFIX)}
+    state = network_state(checkpoint)
     about = dict(checkpoint["data"])
     tensors = {key: value.contiguous().clone() for key, value in state.items() if isinstance(value, Tensor)}
     if (image := about.pop(IMAGE, None)) is not None:
@@ -40,24 +45,3 @@ def read_safetensors(file: Path) -> dict[str, Any]:
     about = plain["data"] | ({IMAGE: tensors.pop(IMAGE)} if IMAGE in tensors else {})
     state = {f"{PREFIX}{key}": value for key, value in (tensors | plain["state"]).items()}
     return {"config": plain["config"], "data": about, "epoch": plain["epoch"], "state_dict": state}
-
-
-class WithInput(torch.nn.Module):
-    """A network with what prepares its input. Takes pictures (N, C, crop, crop), float32 from 0 to 255, and gives
-    logits (N, num_classes). about: PictureData.describe.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, network: torch.nn.Module, about: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.network = network
-        mean, std = (torch.tensor(about[key]).view(-1, 1, 1) for key in ("mean", "std"))
-        image = about.get(IMAGE)
-        self.register_buffer("scale", 1 / (255 * std) if image is None else torch.ones_like(std))
-        self.register_buffer("shift", -mean / std if image is None else -image)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        logits: Tensor = self.network(pictures * self.scale + self.shift)
-        return logits

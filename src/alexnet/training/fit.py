@@ -43,7 +43,7 @@ def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> 
         parts.network.compile()
     module = ImageClassifier(
         parts.network, parts.optimizer, parts.scheduler, data.num_classes, cfg.monitor, cfg.mode, cfg.seed,
-        {"config": config, "data": data.describe()}, parts.metrics, cfg.channels_last, parts.times,
+        {"config": config, "data": data.describe()}, parts.metrics, cfg.channels_last,
     )  # fmt: skip
     if before:
         data.start = before["epoch"], before["batches"]

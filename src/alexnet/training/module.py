@@ -1,7 +1,7 @@
 """The LightningModule: what one step of training, validation and testing is."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from alexnet.data.crops import averaged
 from alexnet.rng import stream
-from alexnet.training.optim import make_optimizer, make_schedule
+from alexnet.training.callbacks import logged
+from alexnet.training.optim import make_schedule
 
 Batch = tuple[Tensor | list[Tensor], Tensor]  # images, or several windows of each; labels
 
@@ -48,7 +49,7 @@ class ImageClassifier(LightningModule):
 
     Args:
         network: (N, ...) images to (N, num_classes) logits.
-        optimizer: see optim.make_optimizer.
+        optimizer: of the network, as optim.make_optimizer makes it.
         scheduler: see optim.make_schedule.
         num_classes: number of classes.
         monitor, mode: the metric that says which epoch is best, and whether `max` or `min` is better.
@@ -56,7 +57,6 @@ class ImageClassifier(LightningModule):
         record: plain values that every checkpoint shall hold, the run's config among them.
         metrics: more figures of (logits, labels), by name, beside those of `accuracies`.
         channels_last: the memory layout of network and images.
-        times: of the learning rate, by the names of the network's parts.
     """
 
     def __init__(
@@ -71,12 +71,11 @@ class ImageClassifier(LightningModule):
         record: dict[str, Any] | None = None,
         metrics: dict[str, Metric] | None = None,
         channels_last: bool = True,
-        times: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.optimizer, self.scheduler, self.times = optimizer, scheduler, times
+        self.optimizer, self.scheduler = optimizer, scheduler
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record or {}
         self.validated = -1  # the last epoch that was
         self.went_on = False  # within an epoch, without a step so far
@@ -98,8 +97,7 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.went_on = False
         loss, _ = self._score("train", batch, self.train_figures, self.train_loss)
-        ranks, every = self.trainer.world_size, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        shown = every and (self.global_step + 1) % every == 0  # a ms each time
+        ranks, shown = self.trainer.world_size, logged(self.trainer)  # telling it takes a ms each time
         if ranks == 1:
             if shown:
                 self.log("train/loss_step", loss.detach(), prog_bar=True)
@@ -183,7 +181,7 @@ class ImageClassifier(LightningModule):
         return [(name, metric) for name, metric in metrics if isinstance(metric, Metric)]
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.optimizer, self.network, self.times)
+        optimizer = self.optimizer(self.network)
         steps = self.trainer.estimated_stepping_batches
         epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = make_schedule(self.scheduler, optimizer, epoch, steps, self.monitor, self.mode)

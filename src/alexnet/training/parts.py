@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,8 +46,7 @@ class Parts:
     Attributes:
         network: with the weights that it starts from.
         layers: what the network is, layer by layer.
-        times: of the learning rate, by the names of parts.
-        optimizer, scheduler: see training.optim.
+        optimizer, scheduler: see training.optim; the optimizer knows lr_times.
         metrics: more figures than loss and accuracy, by name.
         figures: the names of all figures of a split.
         trainer: a trial of the one that will train. It knows the device, the precision and the ranks.
@@ -57,7 +57,6 @@ class Parts:
     data: PictureData
     network: nn.Module
     layers: Summary
-    times: dict[str, float]
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[..., Any]
     metrics: dict[str, Metric]
@@ -109,9 +108,10 @@ def build_parts(cfg: DictConfig) -> Parts:
             f"trainer.devices={trainer.world_size}: each process would need {', '.join(sorted(spread))}; with "
             "model.devices there is one process, trainer.devices=1"
         )
-    optimizer, scheduler = build(cfg, "optimizer", _partial_=True), build(cfg, "scheduler", _partial_=True)
+    optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=times)
+    scheduler = build(cfg, "scheduler", _partial_=True)
     with named("optimizer"):
-        trial = make_optimizer(optimizer, network, times)
+        trial = optimizer(network)
     with named("scheduler"):
         endless = trainer.max_epochs == -1 and trainer.max_steps == -1
         make_schedule(scheduler, trial, 1, float("inf") if endless else 10**6, cfg.monitor, cfg.mode)
@@ -126,7 +126,7 @@ def build_parts(cfg: DictConfig) -> Parts:
     build_each(cfg, "logger", Logger, folder=cfg.outputs)
     build_each(cfg, "callbacks", Callback, folder=cfg.outputs)
     panels(cfg)
-    return Parts(data, network, layers, times, optimizer, scheduler, metrics, figures, trainer, notes, taken)
+    return Parts(data, network, layers, optimizer, scheduler, metrics, figures, trainer, notes, taken)
 
 
 def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None) -> dict[str, Any]:

@@ -65,8 +65,9 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
     for name in (*today, *(o.key_or_group for o in typed if not decides(o.key_or_group))):
         OmegaConf.update(recorded, name, OmegaConf.select(cfg, name), force_add=True)
     recorded.study = None
-    for name in set(map(str, composed)) - {*recorded, "hydra"}:  # of a later version, whose default is what was
-        recorded[name] = composed[name]
+    for name in map(str, composed):
+        if name not in (*recorded, "hydra"):  # of a later version, whose default is what was
+            recorded[name] = composed[name]
     become(cfg, recorded, choices)
     if key == "resume":  # as if they had been typed
         hydra_config: Any = HydraConfig.get()

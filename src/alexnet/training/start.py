@@ -10,9 +10,9 @@ from omegaconf import ListConfig
 from torch import Tensor, nn
 
 from alexnet.checks import UserError, nearest, number
-from alexnet.models.network import load_weights
+from alexnet.models.network import last_layer, load_weights
 from alexnet.training.checkpoint import read
-from alexnet.training.exported import PREFIX
+from alexnet.training.exported import network_state
 
 
 def take_weights(network: nn.Module, weights: Any, num_classes: int) -> tuple[str, str]:
@@ -27,7 +27,7 @@ def take_weights(network: nn.Module, weights: Any, num_classes: int) -> tuple[st
     if not isinstance(weights, str) or not weights:
         raise UserError(f"weights={weights}: must be the folder of a run, a checkpoint or an exported file")
     checkpoint = read(Path(weights).expanduser(), "weights")
-    state = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
+    state = network_state(checkpoint)
     theirs = len(checkpoint["data"]["classes"])
     try:
         load_weights(network, state, new_head=theirs != num_classes)
@@ -39,8 +39,7 @@ def take_weights(network: nn.Module, weights: Any, num_classes: int) -> tuple[st
             taken.update(name.encode() + value.contiguous().view(-1).view(torch.uint8).numpy().data)
     said = f"weights of {weights}, epoch {checkpoint['epoch'] + 1}"
     if theirs != num_classes:
-        last = [name.rpartition(".")[0] for name, _ in network.named_parameters()][-1]
-        said += f"; {last} starts anew, for {num_classes} classes in place of {theirs}"
+        said += f"; {last_layer(network)} starts anew, for {num_classes} classes in place of {theirs}"
     return said, taken.hexdigest()
 
 
