@@ -1,5 +1,6 @@
 """What several tests share: the programs as a user starts them, a run inside this process, and small pictures."""
 
+import logging
 import os
 import re
 import subprocess
@@ -93,6 +94,15 @@ def smoke(once: Once) -> Path:
     outputs = once("smoke", lambda path: program(sys.executable, "train.py", *SMOKE, f"outputs={path}"))
     (folder,) = (outputs / "smoke").iterdir()
     return folder
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """caplog for the project's own messages, whatever a run in this process before has left of their logger."""
+    for name, value in (("propagate", True), ("disabled", False)):
+        monkeypatch.setattr(logging.getLogger("alexnet"), name, value)
+    caplog.set_level(logging.INFO, "alexnet")
+    return caplog
 
 
 @pytest.fixture
