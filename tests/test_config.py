@@ -18,7 +18,7 @@ from alexnet.config import GROUPS, PRESETS, build, check
 from alexnet.config import ROOT as ROOT_KEYS
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.parts import panels
-from tests.conftest import ROOT, train_py
+from tests.conftest import ROOT, quick, train_py
 
 Config = Callable[..., DictConfig]
 OPTIONS = [(path.parent.name, path.stem) for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
@@ -34,7 +34,10 @@ def test_every_group_is_known() -> None:
 @pytest.mark.parametrize(("group", "option"), OURS)
 def test_every_option_is_built(group: str, option: str, config: Config, pictures: Path, tmp_path: Path) -> None:
     small = ["model.width=0.0625"] if group != "model" else []
-    root = [f"data.root={pictures}"] if (group, option) == ("data", "folder") else []
+    root = [f"data.root={pictures}"] if option == "folder" else []
+    if option == "stream":
+        quick("prepare.py", "data=folder", f"data.root={pictures}", f"stream={tmp_path / 'stream'}")
+        root = [f"data.root={tmp_path / 'stream'}"]
     cfg = config(f"{group}={option}", f"folder={tmp_path / 'run'}", *small, *root)
     check(cfg)
     if group == "trainer":

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from alexnet.config import ROOT as ROOT_KEYS
 from tests.conftest import ROOT
 
 ODD = ("text", "''", "-1", "0", "0.5", "1e308", "99999999999999999999", "nan", "true", "null", "[]", "[1,2]", "{a: 1}")
@@ -35,17 +36,19 @@ LINES: dict[str, tuple[str, ...]] = {  # which keys, in which run
     "callbacks": (*SMALL, "callbacks=gradients"),
     "logger": (*SMALL, "logger=default"),
     "study": (*SMALL, "study=lrn", "seed=7"),
-    "prepare": (),
+    "prepare": ("data.size=24", "data.crop=20", "stream=there"),
 }
 
 
 def keys() -> list[tuple[str, str]]:
     """Of every line, its own keys: model.lrn, and so on."""
-    found = [("", "experiment"), ("", "after"), *(("prepare", key) for key in ("seed", "show", "outputs", "folder"))]
+    found = [("", "experiment"), ("", "after"), *(("prepare", key) for key in ROOT_KEYS["prepare"])]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for line, arguments in LINES.items():
+            if line == "prepare":
+                continue
             cfg, group = compose("train", list(arguments)), line.split(" ")[0]
-            for name, value in cfg.get(group, cfg).items() if line != "prepare" else ():
+            for name, value in cfg.get(group, cfg).items():
                 objects = group in ("metrics", "callbacks", "logger")
                 inner = [f"{name}.{key}" for key in value] if objects else [name]
                 found += [(line, f"{group}.{key}".lstrip(".")) for key in inner]

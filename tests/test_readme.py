@@ -42,6 +42,8 @@ ALONE = [line for line in ALONE if not any(argument in line for argument in ELSE
 def test_train_lines(line: str, smoke: Path, pictures: Path, tmp_path: Path) -> None:
     line = re.sub(r"weights=\S+", f"weights={smoke}", line)
     arguments = [argument.replace("data.root=monkeys", f"data.root={pictures}") for argument in shlex.split(line)[2:]]
+    if "data=stream" in arguments:
+        quick("prepare.py", "data=folder", f"data.root={pictures}", f"stream={pictures}-stream")
     study = next((argument for argument in arguments if argument.startswith("study=")), None)
     runs = 2 if study else 6 if "model.lrn=true,false" in arguments else 1
     runs = 3 if "hydra/sweeper=search" in arguments else runs
@@ -65,7 +67,8 @@ def test_report_lines(line: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python prepare.py")])
 def test_prepare_lines(line: str, pictures: Path, tmp_path: Path) -> None:
     arguments = shlex.split(line.replace("monkeys", str(pictures)))[2:]
-    assert "sheet" in quick("prepare.py", *arguments, f"outputs={tmp_path}").stdout
+    said = quick("prepare.py", *arguments, f"outputs={tmp_path}").stdout
+    assert ("sheet " if "show=true" in arguments else "stream ") in said
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if re.match("python (evaluate|predict|export)", line)])

@@ -30,7 +30,7 @@ ROOT = {  # what the programs read of their own file, beside the groups
         *("compile", "channels_last", "keep_memory"),
         *("outputs", "folder", "reproduce", "resume", "checkpoint_every"),
     ),
-    "prepare": ("seed", "show", "outputs", "folder"),
+    "prepare": ("seed", "show", "stream", "jpeg", "outputs", "folder"),
 }
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer", "logger")
 NAMED = ("metrics.", "callbacks.", "logger.")  # groups of objects under names that the user chooses

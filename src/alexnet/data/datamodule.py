@@ -21,6 +21,7 @@ from alexnet.data.augment import Augment
 from alexnet.data.crops import check_crops, windows
 from alexnet.data.loader import Batch, Crops, EpochSampler, RankBatches
 from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
+from alexnet.data.stream import find_stream
 
 CHUNK = 700_000  # numbers normalised at a time on the CPU, so that they stay in its cache
 
@@ -30,7 +31,8 @@ class PictureData(LightningDataModule):
 
     Args:
         source: one of alexnet.data.sources.SOURCES.
-        root: the folder of pictures (source=folder, imagenet), or where downloads go; None: cache_dir/downloads/SOURCE.
+        root: the folder of pictures (source=folder, imagenet), the folder or address of a stream (source=stream), or
+            where downloads go; None: cache_dir/downloads/SOURCE.
         num_classes: number of classes; None counts the class folders.
         channels: of a stored picture, 1 (grey) or 3 (RGB), whatever the files are.
         size: side of a stored picture in pixels (paper, section 2: 256).
@@ -38,7 +40,7 @@ class PictureData(LightningDataModule):
         fraction: share of the training pictures of every class that is used; a smaller share lies within a larger one.
         batch_size: pictures per step, of all devices together.
         workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where pictures are
-            packed, which is fastest, and one per core, shared out among ranks, where they are not.
+            packed, which is fastest, and one per core, shared out among ranks, where they are not, or are a stream.
         packed: decode every picture once, into one array on disk; otherwise each time it is used.
         on_broken: error names every picture that cannot be read; skip leaves them out and lists them.
         cache_dir: where packed pictures are kept. digits and fake are small, and packed in memory.
@@ -82,12 +84,12 @@ class PictureData(LightningDataModule):
             raise ValueError(f"crop={crop}: must be at most size={size}, the side of the stored pictures")
         self.fraction = number("fraction", fraction, 0, 1, above=True)
         self.batch_size = integer("batch_size", batch_size, 1)
-        self.keep = flag("packed", packed)
+        self.keep = flag("packed", packed) and source != "stream"
         if on_broken == "skip" and not packed:
             raise ValueError("on_broken=skip: needs packed=true, which reads every picture beforehand")
         cores = os.cpu_count() or 1
         share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # of this rank
-        self.workers = (0 if packed else share) if workers is None else integer("workers", workers, 0, 8 * cores)
+        self.workers = (0 if self.keep else share) if workers is None else integer("workers", workers, 0, 8 * cores)
         self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
         self.cache_dir = _path("cache_dir", cache_dir)
         self.normalize = one_of("normalize", normalize, ("channels", "mean_image"))
@@ -97,12 +99,19 @@ class PictureData(LightningDataModule):
         if channels not in (1, 3):
             raise ValueError(f"channels={channels}: must be 1 (grey) or 3 (RGB)")
         self.channels = channels
-        if root is None and source == "folder":
-            raise ValueError("root is missing: pass data.root=FOLDER with train/CLASS/*.jpg in it")
+        if root is None and source in ("folder", "stream"):
+            expected = "train/CLASS/*.jpg" if source == "folder" else "what prepare.py stream=FOLDER has written"
+            raise ValueError(f"root is missing: pass data.root=FOLDER with {expected} in it")
         self.root = self.cache_dir / "downloads" / source if root is None else _path("root", root)
         known = {"digits": 10, "fake": num_classes, **sources.DOWNLOADS}.get(source)
         if source == "folder":
             known = len(sources.find_classes(sources.find_folders(self.root)["train"]))
+        elif source == "stream":
+            self.stream = find_stream(str(root), self.cache_dir)
+            if (size, size, channels) != self.stream.shape:
+                side, _, kind = self.stream.shape
+                raise ValueError(f"size={size}, channels={channels}: pictures of this stream have {side} and {kind}")
+            known = len(self.stream.about.classes)
         if num_classes not in (None, known):
             raise ValueError(f"num_classes={num_classes}: {source} has {known}; leave it empty")
         self.num_classes = integer("num_classes", known, 2)
@@ -117,6 +126,8 @@ class PictureData(LightningDataModule):
         open_source = partial(sources.open_source, self.source, self.root, self.size, self.channels, self.num_classes)
         if self.source in ("digits", "fake"):
             self.packed = _embedded(self.source, self.size, self.channels, self.num_classes)
+        elif self.source == "stream":
+            self.packed = self.stream.open()
         elif not self.keep:
             self.packed = unpacked(open_source(), self.size, self.channels)
         else:
@@ -183,7 +194,7 @@ class PictureData(LightningDataModule):
     def loader(self, split: str, training: bool = False, whole: bool = False) -> DataLoader[Batch]:
         pictures = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = EpochSampler(len(pictures), self.seed, training)
+        sampler = EpochSampler(len(pictures), self.seed, training, pictures.chunks)
         start = self.start if training else (0, 0)
         sampler.epoch = start[0]  # workers begin before Lightning sets it
         random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)

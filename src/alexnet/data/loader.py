@@ -5,6 +5,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -58,10 +59,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """(epoch, index) of every sample once: in order, or shuffled as a function of (seed, epoch) alone.
 
     Lightning calls set_epoch.
+
+    Args:
+        chunks: of each sample, the number of the chunk that it must be read with: then one chunk follows another, in
+            an order of each epoch's own, and the samples are shuffled within them.
     """
 
-    def __init__(self, size: int, seed: int, shuffle: bool) -> None:
-        self.size, self.seed, self.shuffle = size, seed, shuffle
+    def __init__(self, size: int, seed: int, shuffle: bool, chunks: NDArray[np.int64] | None = None) -> None:
+        self.size, self.seed, self.shuffle, self.chunks = size, seed, shuffle, chunks
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -73,7 +78,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = torch.arange(self.size)
         if self.shuffle:
-            order = torch.randperm(self.size, generator=stream(self.seed, f"order/{self.epoch}"))
+            draw = stream(self.seed, f"order/{self.epoch}")
+            order = torch.randperm(self.size, generator=draw)
+            if self.chunks is not None:
+                place = torch.randperm(int(self.chunks.max(initial=0)) + 1, generator=draw)
+                order = order[place[self.chunks[order]].argsort(stable=True)]
         yield from ((self.epoch, i) for i in order.tolist())
 
 

@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +43,12 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def chunks(self) -> NDArray[np.int64] | None:
+        """Of each picture, where it lies, if pictures are better read together with their neighbours: Streamed."""
+        chunks = getattr(self.images, "chunks", None)
+        return None if chunks is None else chunks[self.rows]
 
     def take(self, index: NDArray[np.int64]) -> "Pictures":
         return Pictures(self.images, self.rows[index], self.labels[index], self.file)
@@ -148,10 +155,6 @@ def unpacked(source: Source, size: int, channels: int) -> Packed:
 
 
 def _build(source: Source, folder: Path, size: int, channels: int, on_broken: str) -> Packed:
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed: this one holds the lock
-    part.mkdir()
-
     def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
         need, free = int(np.prod(shape)), shutil.disk_usage(part).free
         if need > 0.98 * free:
@@ -165,13 +168,24 @@ def _build(source: Source, folder: Path, size: int, channels: int, on_broken: st
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
         return np.asarray(array)
 
+    with appears_whole(folder) as part:
+        save(_pack(source, size, channels, on_broken, allocate), part)
+    opened = _open(folder, source.state, on_broken)
+    assert opened is not None
+    return opened
+
+
+@contextmanager
+def appears_whole(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write to, which takes the place of `folder` once everything is on the disk, or goes.
+
+    One process at a time.
+    """
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    part.mkdir(parents=True)
     try:
-        packed = _pack(source, size, channels, on_broken, allocate)
-        for name, pictures in packed.splits.items():
-            np.savez(part / f"{name}.npz", rows=pictures.rows, labels=pictures.labels)
-        np.save(part / "mean.npy", packed.mean_image)
-        (part / "names.json").write_text(json.dumps(packed.names), encoding="utf-8")
-        (part / "about.json").write_text(json.dumps(asdict(packed.about), indent=1), encoding="utf-8")
+        yield part
         for path in part.iterdir():  # a crash of the machine must not leave pictures of zeros under a right name
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
@@ -183,32 +197,40 @@ def _build(source: Source, folder: Path, size: int, channels: int, on_broken: st
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    opened = _open(folder, source.state, on_broken)
-    assert opened is not None
-    return opened
+
+
+def save(packed: Packed, folder: Path) -> None:
+    """Writes all but the pictures themselves."""
+    for name, pictures in packed.splits.items():
+        np.savez(folder / f"{name}.npz", rows=pictures.rows, labels=pictures.labels)
+    np.save(folder / "mean.npy", packed.mean_image)
+    (folder / "names.json").write_text(json.dumps(packed.names), encoding="utf-8")
+    (folder / "about.json").write_text(json.dumps(asdict(packed.about), indent=1), encoding="utf-8")
+
+
+def read_about(folder: Path) -> About:
+    return About(**json.loads((folder / "about.json").read_text(encoding="utf-8")))
+
+
+def load(folder: Path, images: NDArray[np.uint8], file: Path | None = None) -> Packed:
+    """What `save` has written, with its pictures. Raises FileNotFoundError if a part of it is not there."""
+    names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+    splits = {}
+    for name in names:
+        with np.load(folder / f"{name}.npz") as arrays:
+            splits[name] = Pictures(images, arrays["rows"], arrays["labels"], file)
+    return Packed(splits, read_about(folder), names, np.load(folder / "mean.npy"))
 
 
 def _open(folder: Path, state: str, on_broken: str) -> Packed | None:
     """What lies in `folder`, if it is of this format and of the source as it is now."""
     try:
-        about = About(**json.loads((folder / "about.json").read_text(encoding="utf-8")))
+        about = read_about(folder)
         if about.format != FORMAT or about.state != state or (about.broken and on_broken == "error"):
             return None
-        file = folder / "images.npy"
-        images, mean_image = _map(file), np.load(folder / "mean.npy")
-        splits = {path.stem: _rows_and_labels(path) for path in folder.glob("*.npz")}
-        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+        return load(folder, _map(folder / "images.npy"), folder / "images.npy")
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
         return None
-    if splits.keys() != names.keys():  # one was deleted
-        return None
-    pictures = {name: Pictures(images, rows, labels, file) for name, (rows, labels) in splits.items()}
-    return Packed(pictures, about, names, mean_image)
-
-
-def _rows_and_labels(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    with np.load(path) as file:
-        return file["rows"], file["labels"]
 
 
 def _pack(

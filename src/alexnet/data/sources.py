@@ -27,7 +27,7 @@ THIN = 8  # times longer than wide: what is cut off before such a picture is res
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 # What torchvision fetches, and how many classes it has.
 DOWNLOADS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100, "imagenette": 10, "imagenet": 1000}
-SOURCES = ("digits", *DOWNLOADS, "folder", "fake")
+SOURCES = ("digits", *DOWNLOADS, "folder", "fake", "stream")
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,23 @@ from PIL import Image
 from alexnet.checks import UserError, flag, integer, printable
 from alexnet.config import build, named
 from alexnet.data import PictureData
+from alexnet.data.stream import new_stream, write_stream
 from alexnet.folders import new_folder
 from alexnet.pictures.sheet import contact_sheet
 
 
 def prepare(cfg: DictConfig) -> None:
-    """Packs the pictures of cfg.data, prints what they are, and with cfg.show writes contact_sheet.png."""
+    """Packs the pictures of cfg.data and prints what they are; cfg.stream writes them once more, in LitData's format,
+    and cfg.show draws contact_sheet.png.
+    """
     with named(""):
         flag("show", cfg.show)
         integer("seed", cfg.seed, 0, 2**32 - 1)
+        if cfg.jpeg is not None:
+            integer("jpeg", cfg.jpeg, 1, 100)
+            if not cfg.stream:
+                raise ValueError(f"jpeg={cfg.jpeg}: is of a stream; pass stream=FOLDER too")
+        stream = None if cfg.stream is None else new_stream(cfg.stream)
     data: PictureData = build(cfg, "data", augment=build(cfg, "augment"))
     data.setup()
     about = data.about
@@ -31,6 +39,11 @@ def prepare(cfg: DictConfig) -> None:
     if about.broken:
         print(f"left out, since they cannot be read: {len(about.broken)}")
         print("\n".join(f"  {text}" for text in about.broken))
+    if stream:
+        assert data.packed
+        write_stream(data.packed, data.splits, stream, cfg.jpeg)
+        size = sum(path.stat().st_size for path in stream.iterdir())
+        print(f"stream  {stream}, {size / 1e9:.2f} GB, for data=stream data.root={stream}")
     if cfg.show:
         if not data.has("train"):
             raise UserError("show=true: there are no training pictures to show")
