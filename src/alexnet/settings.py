@@ -23,6 +23,8 @@ WITHOUT = (
         "data.root",
         "data.cache_dir",
         "data.workers",
+        "data.on_device",
+        "data.prefetch",
     ),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.use_distributed_sampler"),

@@ -8,7 +8,8 @@ from alexnet.bench import gpu
 def test_every_figure_is_measured() -> None:
     cpu = torch.device("cpu")
     rows = list(gpu.measure(cpu, batches=(2, 4), images=8, width=1 / 16, matrix=64, rounds=1, compiled=False))
-    assert [row.name for row in rows] == [f"gpu_{part}_{batch}" for batch in (2, 4) for part in ("step", "lrn", "run")]
+    parts = ("step", "lrn", "run", "prefetch", "on_device")
+    assert [row.name for row in rows] == [f"gpu_{part}_{batch}" for batch in (2, 4) for part in parts]
     assert all(row.ours > 0 and row.peer > 0 and row.limit_share > 0 for row in rows)
     said = gpu.projection(rows)
     assert len(said) == 2

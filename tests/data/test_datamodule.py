@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytorch_lightning import Trainer
 
 from alexnet.checks import UserError
 from alexnet.data import Augment, PictureData
@@ -144,6 +145,22 @@ def test_unpacked_pictures_are_the_packed_ones(pictures: Path, tmp_path: Path) -
     data.setup()
     with pytest.raises(UserError, match=r"cannot read n0/broken.jpg: .*data.packed=true finds every such"):
         list(data.train_dataloader())
+
+
+def test_what_takes_more_than_a_quarter_of_a_gpu_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = fake()
+    assert data.packed
+    size = data.packed.splits["train"].images.nbytes
+    data.trainer = Trainer(accelerator="cpu", logger=False)
+    assert not data._live_on_device(), "a CPU reads the map"
+    monkeypatch.setattr(data, "_device", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * size - 1, 10**12))
+    assert not data._live_on_device()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * size, 10**12))
+    monkeypatch.setattr(torch, "empty", lambda shape, dtype, device: torch.zeros(shape, dtype=dtype))
+    assert data._live_on_device()
+    assert data.there is not None
+    assert np.array_equal(data.there, data.packed.splits["train"].images)
 
 
 def test_a_folder_counts_its_classes(pictures: Path) -> None:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from alexnet.data import PictureData
 from alexnet.data.augment import Augment
 from alexnet.data.datamodule import _as_it_is
-from alexnet.data.loader import DRAWS, Crops, EpochSampler, RankBatches
+from alexnet.data.loader import DRAWS, Crops, EpochSampler, Places, Prefetched, RankBatches
 from alexnet.data.packed import Pictures
 
 
@@ -91,6 +91,38 @@ def test_workers_that_are_not_forked(packed: bool, pictures: Path, tmp_path: Pat
     )  # fmt: skip
     (batch,) = list(loader)
     assert all(torch.equal(a, b) for a, b in zip(batch, crops.__getitems__(samples), strict=True))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_places_are_cut_into_the_same_windows(whole: bool) -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(10):
+        crop, channels = int(draw.integers(1, 12)), int(draw.choice([1, 3]))
+        stored = draw.integers(0, 256, (20, 12, 12, channels), np.uint8)
+        some = Pictures(stored, draw.permutation(20)[:15], np.arange(15))
+        samples = [(3, int(i)) for i in draw.integers(0, 15, draw.integers(0, 9))]
+        images, *others = Crops(some, crop, 1, True, whole).__getitems__(samples)
+        places, *the_same = Crops(some, crop, 1, True, whole, cut=False).__getitems__(samples)
+        assert isinstance(places, Places)
+        cut = places.cut(torch.from_numpy(stored))
+        assert torch.equal(cut, images)
+        assert cut.shape == images.shape
+        assert cut.is_contiguous(memory_format=torch.channels_last)
+        assert all(map(torch.equal, others, the_same))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_that_are_copied_ahead_are_the_same(workers: int) -> None:
+    def batches(device: torch.device | None) -> list[tuple[torch.Tensor, ...]]:
+        loader = Prefetched(
+            Crops(pictures(), 9, 4, True), batch_size=4, sampler=EpochSampler(23, 4, True), num_workers=workers,
+            collate_fn=_as_it_is, pin_memory=True, device=device,
+        )  # fmt: skip
+        return [tuple(part.clone() for part in batch) for _ in range(2) for batch in loader]
+
+    for ours, theirs in zip(batches(torch.device("cuda")), batches(None), strict=True):
+        assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_every_corner_of_the_picture_is_reached() -> None:

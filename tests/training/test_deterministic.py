@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import SMOKE, Once, train_py
+from tests.training.test_resume import same
 
 LINE = (*SMOKE, "trainer.max_epochs=1", "augment.rescale=0.5", "model.dropout=0.5", "logger=none", "after=none")
 
@@ -26,6 +28,33 @@ def alone(once: Once) -> dict[str, Any]:
 def test_twice_with_any_number_of_workers(workers: int, alone: dict[str, Any], tmp_path: Path) -> None:
     train_py(*LINE, f"data.workers={workers}", f"folder={tmp_path}/run")
     assert result(tmp_path / "run") == alone
+
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("trainer.accelerator=cpu", "data.on_device=true"),
+        ("trainer.accelerator=cpu", "data.on_device=true", "augment.rescale=0.5", "data.workers=1"),
+        pytest.param(("data.on_device=true",), marks=GPU),
+        pytest.param(("data.on_device=false", "data.prefetch=true"), marks=GPU),
+        pytest.param(("data.on_device=false", "data.prefetch=true", "data.workers=2"), marks=GPU),
+    ],
+)
+def test_wherever_the_pictures_are_cut(how: tuple[str, ...], tmp_path: Path) -> None:
+    """Every weight bit for bit, and the test of five crops."""
+    kept = [argument for argument in how if argument.startswith(("augment", "trainer"))]
+    line = (*SMOKE, "trainer=exact", "augment=paper", "crops=5", "logger=none", "trainer.max_epochs=1")
+
+    def weights(*arguments: str) -> dict[str, Any]:
+        train_py(*line, *arguments, f"folder={tmp_path}/{len(list(tmp_path.iterdir()))}")
+        return torch.load(max(tmp_path.glob("*/checkpoints/last.ckpt")), weights_only=True)["state_dict"]
+
+    plain, ours = weights("data.on_device=false", "data.prefetch=false", *kept), weights(*how)
+    assert same(plain, ours)
+    assert result(tmp_path / "0") == result(tmp_path / "1")
 
 
 @pytest.mark.parametrize("seeds", [(1, 2), (2, 1, 3), (3, 2, 1)])

@@ -25,7 +25,8 @@ def measure(
 
     gpu_step: ours against the layers as PyTorch has them, in bfloat16 too. gpu_lrn: with LRN against without.
     gpu_compile: the whole network compiled against LRN alone. gpu_run: a run of train.py from packed pictures on disk
-    against the step alone.
+    against the step alone. gpu_prefetch: the same against data.prefetch=false. gpu_on_device: with the pictures on the
+    GPU against that run.
     """
     limit = matmul_rate(torch.bfloat16, matrix, device) / flops(AlexNet(width=width))
     quiet()
@@ -56,14 +57,13 @@ def measure(
                 f"trainer.limit_train_batches={steps}", "trainer.limit_val_batches=0", "trainer.limit_test_batches=0",
                 "monitor=train/loss", "mode=min",
             )  # fmt: skip
-            yield compare(
-                f"gpu_run_{batch}",
-                "images/s",
-                partial(lightning, run),
-                partial(float, step.ours),
-                limit,
-                rounds,
-                timed=True,
+            from_disk = partial(lightning, (*run, "data.on_device=false"))
+            at_once = partial(lightning, (*run, "data.on_device=false", "data.prefetch=false"))
+            timed = partial(compare, unit="images/s", limit=limit, rounds=rounds, timed=True)
+            yield timed(f"gpu_run_{batch}", ours=from_disk, peer=partial(float, step.ours))
+            yield timed(f"gpu_prefetch_{batch}", ours=from_disk, peer=at_once)
+            yield timed(
+                f"gpu_on_device_{batch}", ours=partial(lightning, (*run, "data.on_device=true")), peer=from_disk
             )
 
 

@@ -1,6 +1,7 @@
 """The LightningDataModule: from a source's name to batches that are ready to train on."""
 
 import hashlib
+import logging
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.trainer.states import RunningStage
@@ -19,10 +21,11 @@ from alexnet.checks import UserError, flag, integer, number, one_of
 from alexnet.data import sources
 from alexnet.data.augment import Augment
 from alexnet.data.crops import check_crops, windows
-from alexnet.data.loader import Batch, Crops, EpochSampler, RankBatches
+from alexnet.data.loader import Batch, Crops, EpochSampler, Places, Prefetched, RankBatches
 from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
 from alexnet.data.stream import find_stream
 
+log = logging.getLogger("alexnet")
 CHUNK = 700_000  # numbers normalised at a time on the CPU, so that they stay in its cache
 
 
@@ -41,6 +44,9 @@ class PictureData(LightningDataModule):
         batch_size: pictures per step, of all devices together.
         workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where pictures are
             packed, which is fastest, and one per core, shared out among ranks, where they are not, or are a stream.
+        on_device: the packed pictures live on the device, which cuts the windows and draws no less and no other; None:
+            where that is a GPU of CUDA, and they take at most a quarter of its free memory.
+        prefetch: the next batch is copied to a GPU of CUDA while this one is trained on.
         packed: decode every picture once, into one array on disk; otherwise each time it is used.
         on_broken: error names every picture that cannot be read; skip leaves them out and lists them.
         cache_dir: where packed pictures are kept. digits and fake are small, and packed in memory.
@@ -68,6 +74,8 @@ class PictureData(LightningDataModule):
         fraction: float = 1.0,
         batch_size: int = 128,
         workers: int | None = None,
+        on_device: bool | None = None,
+        prefetch: bool = True,
         packed: bool = True,
         on_broken: str = "error",
         cache_dir: str = "~/.cache/alexnet",
@@ -87,6 +95,10 @@ class PictureData(LightningDataModule):
         self.keep = flag("packed", packed) and source != "stream"
         if on_broken == "skip" and not packed:
             raise ValueError("on_broken=skip: needs packed=true, which reads every picture beforehand")
+        self.on_device = None if on_device is None else flag("on_device", on_device)
+        if on_device and not self.keep:
+            raise ValueError("on_device=true: needs packed=true, and is not for streams")
+        self.prefetch = flag("prefetch", prefetch)
         cores = os.cpu_count() or 1
         share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # of this rank
         self.workers = (0 if self.keep else share) if workers is None else integer("workers", workers, 0, 8 * cores)
@@ -118,6 +130,7 @@ class PictureData(LightningDataModule):
         self.start = (0, 0)  # where training begins: an epoch, and how many of its batches are done already
         self.packed: Packed | None = None
         self.where: Path | None = None  # the packed array's folder
+        self.there: Tensor | None = None  # the packed array, where it lives on the device
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the pictures, once, packing them first where that has not been done."""
@@ -183,23 +196,26 @@ class PictureData(LightningDataModule):
         } | ({} if self.mean_image is None else {"mean_image": self.mean_image})
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self.loader("train", training=True)
+        return self.loader("train", training=True, cut=not self._live_on_device())
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        return self.loader("val") if self.has("val") else []
+        return self.loader("val", cut=not self._live_on_device()) if self.has("val") else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self.loader("test", whole=self.crops > 1)
+        return self.loader("test", whole=self.crops > 1, cut=not self._live_on_device())
 
-    def loader(self, split: str, training: bool = False, whole: bool = False) -> DataLoader[Batch]:
+    def loader(self, split: str, training: bool = False, whole: bool = False, cut: bool = True) -> DataLoader[Batch]:
+        """Batches of a split, as Crops gives them."""
         pictures = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sampler = EpochSampler(len(pictures), self.seed, training, pictures.chunks)
         start = self.start if training else (0, 0)
         sampler.epoch = start[0]  # workers begin before Lightning sets it
         random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)
-        return DataLoader(
-            Crops(pictures, self.crop, self.seed, random, whole),
+        device = self._device()
+        return Prefetched(
+            Crops(pictures, self.crop, self.seed, random, whole, cut),
+            device=device if self.prefetch and device.type == "cuda" else None,
             batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size, start),
             collate_fn=_as_it_is,
             num_workers=self.workers,
@@ -208,8 +224,30 @@ class PictureData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def _live_on_device(self) -> bool:
+        """Whether the packed pictures live on the run's device, where they are put the first time."""
+        assert self.packed
+        stored, device = self.packed.splits["train"].images, self._device()
+        if self.trainer is None or not self.keep or self.on_device is False:
+            return False
+        if self.there is None:
+            if self.on_device is None:
+                if device.type != "cuda" or stored.nbytes > torch.cuda.mem_get_info(device)[0] / 4:
+                    return False
+                log.info("the pictures live on %s, %.2f GB (data.on_device)", device, stored.nbytes / 1e9)
+            self.there = torch.empty(stored.shape, dtype=torch.uint8, device=device)
+            for start in range(0, len(stored), 4096):  # of a map on disk, which is not read into memory as a whole
+                self.there[start : start + 4096] = torch.from_numpy(np.array(stored[start : start + 4096]))
+        return True
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor | list[Tensor], Tensor]:
         images, labels, draws = batch
+        if isinstance(images, Places):
+            assert self.there is not None
+            images = images.cut(self.there)
         stage = self.trainer.state.stage if self.trainer else None
         training = stage == RunningStage.TRAINING
         half = self.trainer is not None and self.trainer.precision == "bf16-mixed"

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from alexnet.data.packed import Pictures
 from alexnet.rng import stream, uniform
@@ -18,7 +20,20 @@ DRAWS = (
     *("brightness", "contrast", "saturation", "hue", "pca1", "pca2", "pca3"),
 )
 
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch = tuple["Tensor | Places", Tensor, Tensor]
+
+
+class Places(NamedTuple):
+    """Windows that have not been cut yet: of each its row of the packed array and its top left corner, int64 (N, 3)."""
+
+    places: Tensor
+    side: int
+
+    def cut(self, stored: Tensor) -> Tensor:
+        """Out of pictures uint8 (n, size, size, C): what Crops gives, (N, C, side, side) in channels-last memory."""
+        row, top, left = self.places.T[:, :, None, None]
+        span = torch.arange(self.side, device=stored.device)
+        return stored[row, top + span[:, None], left + span].permute(0, 3, 1, 2)
 
 
 class Crops(Dataset[Batch]):
@@ -31,10 +46,13 @@ class Crops(Dataset[Batch]):
     Args:
         random: windows at random places; in the centre otherwise.
         whole: the stored pictures as they are; augmentation cuts the windows itself.
+        cut: False gives Places instead of images, to be cut out of pictures that live on the device.
     """
 
-    def __init__(self, pictures: Pictures, crop: int, seed: int, random: bool = False, whole: bool = False) -> None:
-        self.pictures, self.seed, self.random = pictures, seed, random
+    def __init__(
+        self, pictures: Pictures, crop: int, seed: int, random: bool = False, whole: bool = False, cut: bool = True
+    ) -> None:
+        self.pictures, self.seed, self.random, self.cut = pictures, seed, random, cut
         self.side = pictures.images.shape[1] if whole else crop
 
     def __len__(self) -> int:
@@ -47,12 +65,14 @@ class Crops(Dataset[Batch]):
         stored, side = self.pictures.images, self.side
         spare = stored.shape[1] - side
         corners = (draws[:, :2] * (spare + 1)).astype(np.int64) if self.random else np.full((len(index), 2), spare // 2)
+        places = np.column_stack([self.pictures.rows[index], corners])
+        labels, numbers = torch.from_numpy(self.pictures.labels[index]), torch.from_numpy(draws)
+        if not self.cut:
+            return Places(torch.from_numpy(places), side), labels, numbers
         images = np.empty((len(index), side, side, stored.shape[3]), np.uint8)
-        places = zip(self.pictures.rows[index].tolist(), corners.tolist(), strict=True)
-        for i, (row, (top, left)) in enumerate(places):
+        for i, (row, top, left) in enumerate(places.tolist()):
             images[i] = stored[row, top : top + side, left : left + side]
-        labels = torch.from_numpy(self.pictures.labels[index])
-        return torch.from_numpy(images).permute(0, 3, 1, 2), labels, torch.from_numpy(draws)
+        return torch.from_numpy(images).permute(0, 3, 1, 2), labels, numbers
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -112,3 +132,36 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
         samples = islice(self.sampler, done * self.batch_size if self.sampler.epoch == epoch else 0, None)
         while batch := list(islice(samples, self.batch_size)):
             yield batch[self.rank :: self.world_size]
+
+
+class Prefetched(DataLoader[Batch]):
+    """A DataLoader whose next batch is on its way to `device` while this one is used: copied in a stream of its own,
+    beside the kernels of the one that computes. The same batches in the same order. device: of CUDA; None copies none.
+    """
+
+    def __init__(self, *args: Any, device: torch.device | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.device = device
+
+    def __iter__(self) -> Any:
+        return super().__iter__() if self.device is None else self._ahead()
+
+    def _ahead(self) -> Iterator[Batch]:
+        assert self.device is not None
+        side, ahead = torch.cuda.Stream(self.device), None
+        for batch in super().__iter__():
+            with torch.cuda.stream(side):
+                copied = move_data_to_device(batch, self.device), side.record_event()
+            if ahead:
+                yield self._arrived(*ahead)
+            ahead = copied
+        if ahead:
+            yield self._arrived(*ahead)
+
+    def _arrived(self, batch: Batch, copied: torch.cuda.Event) -> Batch:
+        """The batch, for the stream that computes to use once it has been copied, and to give its memory back."""
+        computing = torch.cuda.current_stream(self.device)
+        computing.wait_event(copied)
+        for part in batch:
+            (part.places if isinstance(part, Places) else part).record_stream(computing)
+        return batch

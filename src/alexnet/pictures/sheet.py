@@ -24,7 +24,7 @@ def contact_sheet(data: PictureData, classes: int = 10, variants: int = 6) -> ND
     draw = ImageDraw.Draw(sheet)
     draw.text((NAME, 4), "stored", "black")
     draw.text((NAME + CELL + 3 * GAP, 4), "augmented, each in another epoch", "black")
-    cutter = data.train_dataloader().dataset
+    cutter = data.loader("train", training=True).dataset
     for row, index in enumerate(first):
         top = 20 + row * (CELL + GAP)
         draw.text((GAP, top + CELL // 2 - 6), data.about.classes[pictures.labels[index]][:17], "black")
