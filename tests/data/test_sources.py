@@ -1,5 +1,4 @@
 import os
-import pickle
 import resource
 import shutil
 import urllib.error
@@ -197,29 +196,6 @@ def test_without_a_network_the_error_says_what_to_fetch(
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(UserError, match=f"data={name} cannot be fetched: .*\nPut .* into {tmp_path}"):
         downloaded(name, tmp_path)
-
-
-def test_cifar10_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchvision's real reader, on an archive of its layout: pictures and official split come out as they went in."""
-    draw = np.random.default_rng(0)
-    batches = {f"data_batch_{i}": 20 for i in range(1, 6)} | {"test_batch": 20}
-    original: dict[str, np.ndarray] = {}
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    for name, n in batches.items():
-        original[name] = draw.integers(0, 256, (n, 3072), dtype=np.uint8)
-        content = {"data": original[name], "labels": [i % 10 for i in range(n)]}
-        (tmp_path / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(content))
-    meta = {"label_names": [f"name {i}" for i in range(10)]}
-    (tmp_path / "cifar-10-batches-py" / "batches.meta").write_bytes(pickle.dumps(meta))
-    monkeypatch.setattr("torchvision.datasets.CIFAR10._check_integrity", lambda self: True)
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
-    source = downloaded("cifar10", tmp_path)
-    assert source.classes[3] == "name 3"
-    assert {name: len(s.labels) for name, s in source.splits.items()} == {"train": 90, "val": 10, "test": 20}
-    images = packed(source, 32)
-    assert np.array_equal(images["test"].transpose(0, 3, 1, 2).reshape(20, -1), original["test_batch"])
-    trained = {x.tobytes() for x in np.concatenate([images["train"], images["val"]]).transpose(0, 3, 1, 2)}
-    assert trained == {x.tobytes() for name in batches if name != "test_batch" for x in original[name]}
 
 
 def test_imagenet_as_a_tree_of_folders(tmp_path: Path) -> None:

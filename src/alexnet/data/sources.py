@@ -2,9 +2,10 @@
 
 import hashlib
 import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision.transforms.functional as tv
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision import datasets
+from torchvision.datasets import imagenet
+from torchvision.datasets.utils import download_and_extract_archive
 from torchvision.io import ImageReadMode, decode_image
 
 from alexnet.checks import UserError
@@ -141,7 +145,7 @@ def downloaded(source: str, root: Path) -> Source:
         "cifar10": datasets.CIFAR10,
         "cifar100": datasets.CIFAR100,
     }[source]
-    with _fetching(source, root):
+    with _fetching(source, root), _unpacking(root):
         sets = {name: make(root, train=name == "train", download=True) for name in ("train", "test")}
     splits = {}
     for name, pictures in sets.items():
@@ -154,13 +158,25 @@ def downloaded(source: str, root: Path) -> Source:
 
 def _official_folder(source: str, root: Path, split: str) -> Path:
     """The folder of class folders of Imagenette or ImageNet, unpacked by torchvision where only archives are there."""
-    for name in FOLDERS[split]:
-        if (root / name).is_dir():
-            return root / name
-    with _fetching(source, root):
-        if source == "imagenet":
-            return Path(datasets.ImageNet(root, split).split_folder)
-        return Path(datasets.Imagenette(root, split, size="full", download=True)._image_root)
+
+    def found() -> Path | None:
+        above = (root, root / "imagenette2") if source == "imagenette" else (root,)
+        return next((path / name for path in above for name in FOLDERS[split] if (path / name).is_dir()), None)
+
+    if folder := found():
+        return folder
+    with _fetching(source, root), _unpacking(root) as part:
+        if folder := found():  # by another process meanwhile
+            return folder
+        if source == "imagenette":
+            url, md5 = datasets.Imagenette._ARCHIVES["full"]
+            download_and_extract_archive(url, root, part, md5=md5)
+            return (part / "imagenette2").rename(root / "imagenette2") / split
+        if not (root / imagenet.META_FILE).exists():
+            imagenet.parse_devkit_archive(root)
+        parse = {"train": imagenet.parse_train_archive, "val": imagenet.parse_val_archive}[split]
+        parse(root, folder=f"{part.name}/{split}")
+        return (part / split).rename(root / split)
 
 
 WANTED = {
@@ -175,8 +191,34 @@ WANTED = {
 
 
 @contextmanager
+def _unpacking(root: Path) -> Iterator[Path]:
+    """A folder below `root` to unpack in. torchvision takes for whole what is there, though its process was killed."""
+    folder = root / ".unpacking"
+    if folder.exists():
+        for archive in root.glob("*/raw/*.gz"):  # of MNIST, which are unpacked where they lie
+            archive.with_suffix("").unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    with suppress(OSError):  # all may be there already, and only to be read
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def _fetching(source: str, root: Path) -> Iterator[None]:
-    """Around a download: whatever stops it becomes one error that says what to fetch and where to put it."""
+    """Around a download, of one process at a time: whatever stops it becomes one error that says what to fetch and
+    where to put it.
+    """
+    lock = FileLock(root / ".lock")
+    with suppress(OSError):  # what others may only read needs no lock: nobody fetches anything into it
+        root.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            print(f"another process fetches {source} into {root}: waiting for it", flush=True)
+            lock.acquire()
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # which older versions of torchvision lack
     try:
         yield
@@ -186,6 +228,8 @@ def _fetching(source: str, root: Path) -> Iterator[None]:
         raise UserError(
             f"data={source} cannot be fetched: {reason}\nPut {wanted}, or name its folder, data.root=FOLDER"
         ) from error
+    finally:
+        lock.release()
 
 
 def find_folders(root: Path) -> dict[str, Path]:
