@@ -16,6 +16,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or {', '.join(NAMED)}")
     parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up pictures if left out")
+    parser.add_argument("--size", type=int, default=256, help="data: the side of a stored picture; 256")
+    parser.add_argument("--crop", type=int, default=227, help="data: the side of a window of it; 227")
     parser.add_argument("--json", type=Path, help="a file for the rows")
     parser.add_argument("--plot", type=Path, help="a picture of the ratios, .png, .svg or .pdf")
     parser.add_argument(
@@ -24,6 +26,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.parts) - {*PARTS, *NAMED}:
         parser.error(f"{', '.join(sorted(unknown))}: must be among {', '.join((*PARTS, *NAMED))}")
+    if not 1 <= options.crop <= options.size <= 1024:
+        parser.error(f"--size {options.size} --crop {options.crop}: must be 1 <= crop <= size <= 1024")
     for name, file in (("--json", options.json), ("--plot", options.plot)):
         if file and not file.absolute().parent.is_dir():
             parser.error(f"{name} {file}: no such folder")
@@ -50,7 +54,7 @@ def main() -> None:
     rows = []
     for part in (*PARTS, *NAMED):
         if part in (options.parts or PARTS):
-            for row in measure(part, options.photos):
+            for row in measure(part, options.photos, options.size, options.crop):
                 rows.append(row)
                 print(f"{row.name}: {row.ratio:.2f} times", flush=True)
     if rows:
@@ -67,7 +71,7 @@ def main() -> None:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
-def measure(part: str, photos: Path | None) -> Iterator[Any]:
+def measure(part: str, photos: Path | None, size: int, crop: int) -> Iterator[Any]:
     if part == "limits":
         import torch
 
@@ -89,7 +93,7 @@ def measure(part: str, photos: Path | None) -> Iterator[Any]:
     elif part == "data":
         from alexnet.bench import data
 
-        yield from data.measure(photos)
+        yield from data.measure(photos, size, crop)
     elif part == "train":
         from alexnet.bench import train
 

@@ -114,3 +114,14 @@ def test_python_block(smoke: Path) -> None:
     names: dict[str, Any] = {}
     exec(re.sub(r'"outputs/[^"]*"', repr(str(smoke)), block), names)
     assert names["network"](torch.zeros(1, 1, 227, 227)).shape == (1, 10)
+
+
+def test_yaml_block(pictures: Path, tmp_path: Path) -> None:
+    """As a file of a folder beside conf/, which it could as well lie in."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    assert len(block.splitlines()) == 4
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "monkeys.yaml").write_text(block.replace("root: monkeys", f"root: {pictures}"))
+    said = quick("prepare.py", "--config-dir", str(tmp_path), "data=monkeys").stdout
+    assert "2 classes: n0, n1" in said
+    assert "stored  128x128x3" in said

@@ -1,6 +1,7 @@
 """Checks of constructor arguments. Each raises a ValueError that names the argument, its value and what is allowed."""
 
 import errno
+import re
 from collections.abc import Collection
 from difflib import SequenceMatcher
 from numbers import Integral, Real
@@ -13,6 +14,11 @@ MOST = 2**31 - 1  # whole numbers above it are mistakes, and overflow in one lib
 
 class UserError(Exception):
     """A mistake that the user can mend. The doors print its text alone, without a stack trace, and exit with 1."""
+
+    def __init__(self, text: str = "") -> None:
+        if re.match(r"Caught \w+ in DataLoader worker", text):  # torch adds the worker's trace
+            text = text.rpartition(f"{type(self).__name__}: ")[2].strip()
+        super().__init__(text)
 
 
 class Refused(UserError):

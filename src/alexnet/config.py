@@ -38,9 +38,8 @@ NAMED = ("metrics.", "callbacks.", "logger.")  # groups of objects under names t
 
 def explain(error: Exception) -> str:
     """What to say of an error: of Hydra or OmegaConf in one or two lines, with the nearest known name."""
-    if isinstance(error, UserError):  # a loader worker's comes with the worker's trace
-        text = str(error)
-        return text.rpartition("UserError: ")[2].strip() if text.startswith("Caught UserError") else text
+    if isinstance(error, UserError):
+        return str(error)
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")

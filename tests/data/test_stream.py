@@ -14,6 +14,7 @@ from PIL import Image
 from alexnet.checks import UserError
 from alexnet.data import PictureData, stream
 from alexnet.data.loader import EpochSampler, RankBatches
+from alexnet.data.packed import FORMAT
 from alexnet.data.stream import write_stream
 from tests.conftest import quick, train_py
 from tests.training.test_resume import ENV, RUN, assert_same
@@ -210,8 +211,8 @@ def test_mistakes_are_one_line(damaged: Path, tmp_path: Path) -> None:
         batches(data)
     chunk.write_bytes(content)
     about = (damaged / "about.json").read_text()
-    (damaged / "about.json").write_text(about.replace('"format": 3', '"format": 2'))
-    assert "written by another version (format 2, not 3): write it again" in refused()
+    (damaged / "about.json").write_text(about.replace(f'"format": {FORMAT}', '"format": 2'))
+    assert f"written by another version (format 2, not {FORMAT}): write it again" in refused()
     (damaged / "about.json").write_text("[")
     assert "its files are damaged" in refused()
 

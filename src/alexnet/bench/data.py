@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,28 +21,47 @@ from alexnet.bench.measure import Row, compare
 from alexnet.data import Augment, PictureData
 from alexnet.data.packed import pack_on_disk
 from alexnet.data.sources import decode, fake, folder
+from alexnet.data.stream import write_stream
 
 CORES = os.cpu_count() or 1
 Sides = tuple[Callable[[], int], Callable[[], int]]  # ours and the peer's
 PAPER = Augment(crop=True, flip=0.5, pca=0.1)
 
 
-def measure(photos: Path | None, count: int = 2000, rounds: int = 5) -> Iterator[Row]:
-    """photos: a folder of pictures, scaled to a shorter side of 256 and repeated to `count`; None: made-up ones."""
-    versus = partial(compare, rounds=rounds)
+def measure(
+    photos: Path | None, size: int = 256, crop: int = 227, count: int = 2000, rounds: int = 5
+) -> Iterator[Row]:  # fmt: skip
+    """photos: a folder of pictures, scaled to a shorter side of `size` and repeated to `count`; None: made-up ones."""
+    versus = partial(compare, unit="images/s", rounds=rounds)
+    shape: Any = {"size": size, "crop": crop, "batch_size": 128, "augment": PAPER}
     with tempfile.TemporaryDirectory() as temporary:
-        root, cache = Path(temporary) / "photos", Path(temporary) / "cache"
-        _scaled(photos, root, count)
-        data = PictureData("folder", str(root), batch_size=128, augment=PAPER, cache_dir=str(cache))
+        root, originals, cache = (Path(temporary, name) for name in ("photos", "originals", "cache"))
+        _laid_out(photos, root, count, size)
+        data = PictureData("folder", str(root), cache_dir=str(cache), **shape)
         data.setup()
-        peer = ImageFolder(root, _transform(227, data.mean.tolist(), data.std.tolist()))
-        loader = DataLoader(peer, 128, shuffle=True, num_workers=CORES, persistent_workers=True)
-        through_peer = partial(_through, loader)
-        window = 227 * 227 * 3
-        yield versus("loader_crops", "images/s", partial(_crops, data), through_peer, copy_rate() / (2 * window))
-        yield versus("loader_batches", "images/s", partial(_ready, data), through_peer)
-        yield versus("cifar_batches", "images/s", *_cifar())
-        yield versus("packing", "images/s", *_packing(root, cache))
+
+        def peer(folder: Path) -> Callable[[], int]:
+            pictures = ImageFolder(folder, _transform(size, crop, data.mean.tolist(), data.std.tolist()))
+            return partial(_through, DataLoader(pictures, 128, True, num_workers=CORES, persistent_workers=True))
+
+        through_peer = peer(root)
+        limit = copy_rate() / (2 * crop * crop * 3)
+        yield versus("loader_crops", ours=partial(_crops, data), peer=through_peer, limit=limit)
+        yield versus("loader_batches", ours=partial(_ready, data), peer=through_peer)
+        assert data.packed
+        write_stream(data.packed, data.splits, Path(temporary, "stream"))
+        stream = PictureData("stream", f"{temporary}/stream", workers=0, **shape)
+        stream.setup()
+        yield versus("loader_stream", ours=partial(_ready, stream), peer=through_peer)
+        _laid_out(photos, originals, count)
+        unpacked = PictureData("folder", str(originals), packed=False, cache_dir=str(cache), **shape)
+        unpacked.setup()
+        yield versus("loader_unpacked", ours=partial(_ready, unpacked), peer=peer(originals))
+        if size == 256:
+            mine, theirs = _cifar()
+            yield versus("cifar_batches", ours=mine, peer=theirs)
+        mine, theirs = _packing(root, cache, size)
+        yield versus("packing", ours=mine, peer=theirs)
 
 
 def _crops(data: PictureData, at_least: int = 4000) -> int:
@@ -73,7 +93,7 @@ def _cifar() -> Sides:
     many = np.tile(np.arange(len(train)), 20)
     data.splits["train"] = train.take(many)
     arrays = train.images[train.rows[many]]
-    peer = _Arrays(arrays, _transform(24, data.mean.tolist(), data.std.tolist()))
+    peer = _Arrays(arrays, _transform(32, 24, data.mean.tolist(), data.std.tolist()))
     loader = DataLoader(peer, 512, shuffle=True, num_workers=CORES, persistent_workers=True)
     return partial(_ready, data, 100_000), partial(_through, loader)
 
@@ -89,13 +109,13 @@ class _Arrays(Dataset):
         return self.transform(Image.fromarray(self.arrays[i])), i
 
 
-def _packing(root: Path, cache: Path) -> Sides:
+def _packing(root: Path, cache: Path, size: int) -> Sides:
     """Packing onto disk against decoding alone, both with every core."""
     files = sorted(p for p in root.rglob("*.jpg"))
 
     def ours() -> int:
         shutil.rmtree(cache, ignore_errors=True)
-        packed = pack_on_disk(partial(folder, root), cache / "set", 256, 3, "error")
+        packed = pack_on_disk(partial(folder, root), cache / "set", size, 3, "error")
         return sum(map(len, packed.splits.values()))
 
     def peer() -> int:
@@ -109,27 +129,30 @@ def _packing(root: Path, cache: Path) -> Sides:
     return ours, peer
 
 
-def _transform(crop: int, mean: list[float], std: list[float]) -> transforms.Compose:
-    steps = [transforms.RandomCrop(crop), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
-    return transforms.Compose([*steps, transforms.Normalize(mean, std)])
+def _transform(size: int, crop: int, mean: list[float], std: list[float]) -> transforms.Compose:
+    """Resize leaves alone what has that size already."""
+    steps = [transforms.Resize(size), transforms.RandomCrop(crop), transforms.RandomHorizontalFlip()]
+    return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
 
 
-def _scaled(photos: Path | None, root: Path, count: int) -> None:
-    """JPEGs with a shorter side of 256 pixels, in two class folders below `root`."""
-    if photos:
-        files = sorted(p for p in photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
-        pictures = [Image.open(path).convert("RGB") for path in files]
-    else:
-        images = fake(256, 3, 10).splits["train"]
-        pictures = [Image.fromarray(images.read(i).permute(1, 2, 0).numpy()) for i in range(200)]
+def _laid_out(photos: Path | None, root: Path, count: int, size: int | None = None) -> None:
+    """JPEGs in two class folders below `root`, with a shorter side of `size` pixels; None: as they are."""
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
-    scaled = []
-    for i, picture in enumerate(pictures):
-        path = root / "ab"[i % 2] / f"{i}.jpg"
-        scale = 256 / min(picture.size)
-        ImageOps.scale(picture, scale, Image.Resampling.BILINEAR).save(path, quality=90)
-        scaled.append(path)
-    for i in range(len(scaled), count):
-        source = scaled[i % len(scaled)]
-        shutil.copy(source, source.with_name(f"{i}.jpg"))
+    if photos:
+        files = sorted(p for p in photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    else:
+        images, files = fake(256, 3, 10).splits["train"], []
+        for i in range(200):
+            files.append(root.with_name(f"{i}.jpg"))
+            Image.fromarray(images.read(i).permute(1, 2, 0).numpy()).save(files[-1])
+    laid = [root / "ab"[i % 2] / f"{i}.jpg" for i in range(max(count, len(files)))]
+    for file, path in zip(files, laid, strict=False):
+        with Image.open(file) as picture:
+            if size in (None, min(picture.size)):
+                shutil.copy(file, path)
+            else:
+                scaled = ImageOps.scale(picture.convert("RGB"), size / min(picture.size), Image.Resampling.BILINEAR)
+                scaled.save(path, quality=90)
+    for i in range(len(files), len(laid)):
+        shutil.copy(laid[i % len(files)], laid[i])

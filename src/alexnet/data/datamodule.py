@@ -44,7 +44,7 @@ class PictureData(LightningDataModule):
         batch_size: pictures per step, of all devices together.
         workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where pictures are
             packed, which is fastest, and one per core, shared out among ranks, where they are not, or are a stream.
-        on_device: the packed pictures live on the device, which cuts the windows and draws no less and no other; None:
+        on_device: the packed pictures live on the device, which then cuts their windows, the same ones. None:
             where that is a GPU of CUDA, and they take at most a quarter of its free memory.
         prefetch: the next batch is copied to a GPU of CUDA while this one is trained on.
         packed: decode every picture once, into one array on disk; otherwise each time it is used.

@@ -22,7 +22,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from alexnet.checks import UserError, printable
 from alexnet.data.sources import Source, Split, fit
 
-FORMAT = 3  # raised whenever the files below change their meaning: an older cache is then built anew
+FORMAT = 4  # raised whenever the files below change their meaning: an older cache is then built anew
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Unpacked:
         split, i = self.jobs[row]
         try:
             return fit(split.read(i), self.shape[1], self.shape[3])[tuple(window)]
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             which = f"data: cannot read {printable(split.names[i])}: {error}"
             raise UserError(f"{which}. data.packed=true finds every such picture beforehand") from None
 

@@ -342,8 +342,10 @@ def fit(picture: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
     height, width = picture.shape[1:]
     if max(height, width) > THIN * min(height, width):  # resizing all of a strip of 6000x1 would take gigabytes
         picture = tv.center_crop(picture, [min(height, THIN * width), min(width, THIN * height)])
-    if min(height, width) != size:
-        picture = tv.resize(picture, [size], antialias=True)
+        height, width = picture.shape[1:]
+    if min(height, width) != size:  # in whole numbers, as PIL does: by way of float32 it takes four times as long
+        scaled = [size * side // min(height, width) for side in (height, width)]
+        picture = interpolate(picture[None], scaled, mode="bilinear", antialias=True)[0]
     return tv.center_crop(picture, [size, size]).permute(1, 2, 0).numpy()
 
 
