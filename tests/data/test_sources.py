@@ -209,6 +209,43 @@ def test_imagenet_as_a_tree_of_folders(tmp_path: Path) -> None:
     assert {name: len(s.labels) for name, s in source.splits.items()} == {"train": 118, "val": 2, "test": 8}
 
 
+@pytest.mark.parametrize("source", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
+def test_a_tree_of_folders_stands_for_the_official_archive(source: str, tmp_path: Path) -> None:
+    grey, names = "mnist" in source, [f"class {i:02}" for i in range(DOWNLOADS[source])]
+    for split, n in (("train", 10), ("test", 2)):
+        for label, name in enumerate(names):
+            for i in range(n):
+                picture = Image.new("RGB", (32, 32), (2 * label,) * 3)
+                save(tmp_path / "tree" / split / name / f"{i}.png", picture)
+    shape: Any = {"size": 32, "crop": 32, "channels": 1 if grey else 3, "cache_dir": str(tmp_path / "cache")}
+    data = PictureData(source, str(tmp_path / "tree"), **shape)
+    data.setup()
+    assert data.about.classes == names
+    assert {split: len(pictures) for split, pictures in data.splits.items()} == {
+        "train": 9 * len(names), "val": len(names), "test": 2 * len(names)
+    }  # fmt: skip
+    train = data.splits["train"]
+    assert np.array_equal(train.images[train.rows, 3, 4, 0], 2 * train.labels)
+    shutil.rmtree(tmp_path / "tree" / "test")
+    with pytest.raises(UserError, match=r"has training pictures in folders, but no test/CLASS/\*.jpg"):
+        downloaded(source, tmp_path / "tree")
+
+
+@pytest.mark.skipif("CIFAR10_FOLDERS" not in os.environ, reason="CIFAR10_FOLDERS names no folder with train/ and test/")
+def test_all_of_cifar10_as_folders(tmp_path: Path) -> None:
+    for source, val in (("cifar10", 5_000), ("folder", 7_500)):
+        shape: Any = {"size": 32, "crop": 24, "cache_dir": str(tmp_path)}
+        data = PictureData(source, os.environ["CIFAR10_FOLDERS"], **shape)
+        data.setup()
+        assert {split: len(pictures) for split, pictures in data.splits.items()} == {
+            "train": 50_000 - val, "val": val, "test": 10_000
+        }  # fmt: skip
+        assert data.mean.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.002)  # as published for CIFAR-10
+        assert data.about.classes == [
+            "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
+        ]  # fmt: skip
+
+
 def test_folders_that_do_not_suit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
         find_folders(tmp_path / "none")

@@ -129,12 +129,13 @@ def fake(size: int, channels: int, num_classes: int) -> Source:
 
 
 def downloaded(source: str, root: Path) -> Source:
-    """torchvision's data sets. A tenth of the training pictures is for validation (a fiftieth of ImageNet's); the
-    official test or validation pictures are the test set.
+    """torchvision's data sets, of each also a tree of class folders. A tenth of the training pictures is for validation
+    (a fiftieth of ImageNet's); the official test or validation pictures are the test set.
     """
     share = {"train": 0.98, "val": 0.02} if source == "imagenet" else {"train": 0.9, "val": 0.1}
-    if source in ("imagenette", "imagenet"):
-        train, test = (_official_folder(source, root, split) for split in ("train", "val"))
+    held_out = "val" if source in ("imagenette", "imagenet") else "test"
+    if held_out == "val" or any((root / name).is_dir() for name in FOLDERS["train"]):
+        train, test = (_official_folder(source, root, split) for split in ("train", held_out))
         classes = find_classes(train)
         listed = list_files({"train": train, "test": test}, classes)
         splits = _split_off(listed.splits["train"], share) | {"test": listed.splits["test"]}
@@ -157,7 +158,7 @@ def downloaded(source: str, root: Path) -> Source:
 
 
 def _official_folder(source: str, root: Path, split: str) -> Path:
-    """The folder of class folders of Imagenette or ImageNet, unpacked by torchvision where only archives are there."""
+    """The folder of a split's class folders; of Imagenette and ImageNet torchvision unpacks them out of archives."""
 
     def found() -> Path | None:
         above = (root, root / "imagenette2") if source == "imagenette" else (root,)
@@ -165,6 +166,8 @@ def _official_folder(source: str, root: Path, split: str) -> Path:
 
     if folder := found():
         return folder
+    if split == "test":
+        raise UserError(f"data.root={root}: has training pictures in folders, but no test/CLASS/*.jpg")
     with _fetching(source, root), _unpacking(root) as part:
         if folder := found():  # by another process meanwhile
             return folder
