@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,8 +47,8 @@ def new_stream(folder: Any) -> Path:
     path = Path(folder).expanduser()
     if path.exists():
         raise ValueError(f"stream={printable(folder)}: is there already; name another, or delete it")
-    import litdata  # noqa: F401  # that it is missing is said before anything is packed
-
+    if find_spec("litdata") is None:  # which is said before anything is packed
+        raise ValueError(f"stream={printable(folder)}: needs a package that is not installed: pip install litdata")
     return path
 
 
