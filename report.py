@@ -11,7 +11,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a study, a sweep, or runs")
     parser.add_argument("--out", type=Path, help="where the report is written; else the folder itself")
-    parser.add_argument("--metric", help="test/top1, test/top5 or test/loss; else the study's")
+    parser.add_argument("--metric", help="test/top1, top5 or loss, or epochs: 'train/top1>=0.75'; else the study's")
     parser.add_argument("--margin", type=float, help="the smallest difference that would matter, 0.01 being a point")
     parser.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; else the first")
     asked = parser.parse_args()

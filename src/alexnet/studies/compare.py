@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from alexnet.studies.intervals import LEVEL, Difference, paired, pooled, spread_apart, two_way, welch
 from alexnet.studies.runs import Arm
-from alexnet.studies.words import amount, seeds_of, signed
+from alexnet.studies.until import is_until
+from alexnet.studies.words import amount, less_is_better, seeds_of, signed
 
 PAIRS = 3  # fewer say nothing of their spread
 
@@ -93,7 +94,7 @@ def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Co
         rest = [0, *(i + 1 for i, arm in enumerate(in_pairs) if arm not in own)]
         spread = pooled(table[rest]) if len(rest) > 2 else None
     right = _right([baseline, *in_pairs], metric)
-    if in_pairs and right is None and not metric.endswith("loss"):
+    if in_pairs and right is None and not less_is_better(metric):
         notes.append(
             f"Not every run knows which test pictures it had right: intervals are for these {_pictures(arms)}."
         )
@@ -148,7 +149,7 @@ def _verdict(row: Row, metric: str, margin: float | None) -> str:
         return "no verdict: no spread between seeds"
     low, high = row.difference.mean - row.half, row.difference.mean + row.half
     if low > 0 or high < 0:
-        return "better" if (low > 0) != metric.endswith("loss") else "worse"
+        return "better" if (low > 0) != less_is_better(metric) else "worse"
     if margin is not None and -margin <= low and high <= margin:
         return f"no difference larger than {amount(margin, metric)}"
     return f"not told apart: between {signed(low, metric)} and {signed(high, metric)}"
@@ -158,6 +159,7 @@ def _method(metric: str, right: object, together: int, judged: int) -> str:
     if not judged:
         return "No interval: it takes three seeds that two arms have in common."
     new = "new seeds and new test pictures" if right else "new seeds on these test pictures"
+    new = "new seeds" if is_until(metric) else new
     several = f"; the {judged} hold together" if judged > 1 else ""
     spread = ", from the spread of all arms" if together > 1 else ""
     return f"95% intervals for {new}, paired by seed{spread}{several}."

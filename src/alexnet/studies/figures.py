@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from alexnet.figures import save
 from alexnet.studies.compare import Comparison
 from alexnet.studies.gradients import Norms
 from alexnet.studies.runs import Arm, Run
+from alexnet.studies.until import is_until, reached
+from alexnet.studies.words import less_is_better, unit
 
 # Okabe and Ito's, which the colour-blind tell apart, with a line style each
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -26,7 +30,7 @@ def draw(out: Path, found: Comparison, arms: Sequence[Arm], paper: dict[str, flo
     for name, figure, text in (
         ("differences", _differences(found, paper), "Differences from the baseline with their 95% intervals"),
         ("pairs", _pairs(found), "Every run; a line joins the runs of one seed"),
-        ("curves", _curves(arms), "Validation accuracy by epoch: thin, each seed; thick, their mean"),
+        ("curves", _curves(arms, found.metric), f"{figure_of(found.metric)} by epoch; thick, the mean of the seeds"),
         (
             "gradients",
             _gradients(norms),
@@ -49,7 +53,13 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
 
 
 def _scale(found: Comparison) -> tuple[float, str]:
-    return (1, found.metric) if found.metric.endswith("loss") else (100, f"{found.metric}, %")
+    return (1 if less_is_better(found.metric) else 100), unit(found.metric)
+
+
+def _doubling(axis: Axis) -> None:
+    """Of logarithms to the base of 2: the numbers themselves."""
+    axis.set_major_locator(FixedLocator([math.log2(step * 2**power) for power in range(-6, 11) for step in (1, 1.5)]))
+    axis.set_major_formatter(lambda value, _: f"{2**value:.3g}")
 
 
 def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
@@ -69,12 +79,15 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
     axes.axvline(0, color="0.3", linewidth=1)
     axes.set_yticks(range(len(rows)), [row.arm for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    what = found.metric if found.metric.endswith("loss") else f"{found.metric}, points"
+    what = found.metric if less_is_better(found.metric) else f"{found.metric}, points"
     axes.set_xlabel(f"difference from {found.baseline.arm} in {what}")
+    if is_until(found.metric):
+        axes.set_xlabel(f"{unit(found.metric)}, times those of {found.baseline.arm}")
+        _doubling(axes.xaxis)
     key = [("o", "0.6", "one seed"), ("s", "black", "mean and 95% interval")]
     marks = [axes.plot([], [], mark, color=colour, label=text)[0] for mark, colour, text in key]
     if any(row.arm in paper for row in rows):
-        marks += axes.plot([], [], "D", markerfacecolor="none", markeredgecolor="black", label="the paper, on ImageNet")
+        marks += axes.plot([], [], "D", markerfacecolor="none", markeredgecolor="black", label="the paper")
     axes.legend(handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize="small")
     return figure
 
@@ -93,12 +106,20 @@ def _pairs(found: Comparison) -> Figure | None:
     axes.set_xticks(range(len(rows)), [row.arm for row in rows], rotation=20 if len(rows) > 3 else 0)
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set_ylabel(label)
+    if is_until(found.metric):
+        _doubling(axes.yaxis)
     return figure
 
 
-def _curves(arms: Sequence[Arm]) -> Figure | None:
+def figure_of(metric: str) -> str:
+    """Whose curves say most of it."""
+    return reached(metric)[0] if is_until(metric) else "val/top1"
+
+
+def _curves(arms: Sequence[Arm], metric: str) -> Figure | None:
     """From the metrics.csv of each run, which logger=csv leaves."""
-    curves = {arm.name: [c for run in arm.runs.values() if len(c := _curve(run))] for arm in arms}
+    name_of, scale = figure_of(metric), 1 if figure_of(metric).endswith("loss") else 100
+    curves = {arm.name: [c for run in arm.runs.values() if len(c := _curve(run, name_of))] for arm in arms}
     curves = {name: found for name, found in curves.items() if found}
     if not curves or max(len(c) for found in curves.values() for c in found) < 2:
         return None
@@ -106,17 +127,19 @@ def _curves(arms: Sequence[Arm]) -> Figure | None:
     for number, (name, found) in enumerate(curves.items()):
         look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
         for curve in found:
-            axes.plot(range(1, len(curve) + 1), 100 * curve, linewidth=0.6, alpha=0.5, **look)
+            axes.plot(range(1, len(curve) + 1), scale * curve, linewidth=0.6, alpha=0.5, **look)
         mean = np.mean([c[: min(map(len, found))] for c in found], 0)
-        axes.plot(range(1, len(mean) + 1), 100 * mean, linewidth=2, label=name, **look)
+        axes.plot(range(1, len(mean) + 1), scale * mean, linewidth=2, label=name, **look)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("val/top1, %")
+    axes.set_ylabel(unit(name_of))
+    if is_until(metric):
+        axes.axhline(scale * reached(metric)[1], color="0.3", linewidth=0.8)
     axes.legend(frameon=False, fontsize="small")
     return figure
 
 
-def _curve(run: Run) -> np.ndarray:
-    return np.array([float(row["val/top1"]) for row in run.logged if row.get("val/top1")])
+def _curve(run: Run, figure: str) -> np.ndarray:
+    return np.array([float(row[figure]) for row in run.logged if row.get(figure)])
 
 
 def _gradients(norms: Norms) -> Figure | None:
@@ -151,4 +174,6 @@ def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
         )
     axes.set_xlabel("GFLOP an image, forward")
     axes.set_ylabel(f"{label}, mean over seeds")
+    if is_until(found.metric):
+        _doubling(axes.yaxis)
     return figure

@@ -1,5 +1,6 @@
 """What a study says while it runs: its jobs beforehand, and a line for each that ends."""
 
+import math
 import time
 from collections import Counter
 from datetime import datetime
@@ -19,16 +20,16 @@ from alexnet.folders import (
     jobs_of,
     record,
     refusing,
-    result_of,
     same_settings,
     state_of,
     swept,
     write_json,
 )
 from alexnet.settings import differing, digest, settings, spelled
-from alexnet.studies.runs import PLAN, SEEDS, plan_of
+from alexnet.studies.runs import PLAN, SEEDS, plan_of, read_run
 from alexnet.studies.study import check_study, take_arm
-from alexnet.studies.words import duration
+from alexnet.studies.until import is_until
+from alexnet.studies.words import duration, level, unit
 
 
 class Progress(Callback):
@@ -67,15 +68,16 @@ class Progress(Callback):
             if path.stat().st_mtime >= plan["began"] and record(path.parent).get("state") in ("done", "failed")
         ]  # fmt: skip
         to_do = len({job["asked"] for job in plan["jobs"] if job["state"] != "done"})
-        split, figure = config.study.metric.split("/")
-        value = result_of(folder).get(split, {}).get(figure, float("nan"))
-        about = record(folder)
+        metric, about = config.study.metric, record(folder)
+        value = read_run(folder).value(metric)
+        reached = f"{metric} {value:.4f}"
+        if is_until(metric):
+            reached = f"{metric} not reached" if math.isnan(value) else f"{level(value, metric)} {unit(metric)}"
         took = datetime.now().astimezone() - datetime.fromisoformat((about.get("resumed") or [about])[-1]["started"])
         left = (time.time() - plan["began"]) / len(ended) * (to_do - len(ended))
         to_come = f"; about {duration(left)} left" if left > 0 else ""
         print(
-            f"[{len(ended)}/{to_do}] {folder.name}: {config.study.metric} {value:.4f}, "
-            f"{duration(took.total_seconds())}{to_come}",
+            f"[{len(ended)}/{to_do}] {folder.name}: {reached}, {duration(took.total_seconds())}{to_come}",
             flush=True,
         )
 

@@ -4,21 +4,22 @@ figures. A plain function over folders, so that it can be made at any time, of w
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alexnet.checks import UserError, number, one_of
+from alexnet.checks import UserError, number
 from alexnet.folders import read_json, write, write_csv, write_json
 from alexnet.studies.compare import PAIRS, Comparison, compare
 from alexnet.studies.figures import draw
 from alexnet.studies.gradients import gradient_norms, lines
 from alexnet.studies.runs import Arm, Run, arms_of_runs, find_runs, plan_of
-from alexnet.studies.study import METRICS
-from alexnet.studies.words import amount, duration, seeds_of, signed, table
+from alexnet.studies.study import METRICS, check_metric
+from alexnet.studies.until import is_until
+from alexnet.studies.words import amount, duration, less_is_better, level, seeds_of, signed, table, unit
 
 COST = ("parameters", "flops_per_image", "best_epoch", "epochs", "seconds", "images_per_second")
 LOOKS = "report.json"  # how often a report was made here, and of how many seeds
@@ -48,11 +49,13 @@ def report(
     study = study if plan else {}
     metric, own = metric or study.get("metric") or METRICS[0], study.get("metric")
     try:
-        one_of("metric", metric, METRICS)
+        check_metric(metric)
         if margin is not None:
             number("margin", margin, 0, above=True)
         elif metric == own:
             margin = study.get("margin")
+        if margin is not None and is_until(metric):
+            margin = math.log2(number("margin", margin, 1, above=True))
     except ValueError as error:
         raise UserError(str(error)) from None
     done = [run for run in runs if run.state == "done"]
@@ -78,11 +81,14 @@ def report(
     out.mkdir(parents=True, exist_ok=True)
     notes = [*found.notes, *left_out, *_missing(arms, plan), *_doubts(arms, metric), *_looks(out, found)]
     paper = (study.get("paper") or {}) if metric == own else {}
+    if is_until(metric):
+        paper = {arm: math.log2(times) for arm, times in paper.items()}
     head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found, arms)]
     tables = [*_differences(found, paper), "", found.method, *_power(found, margin)]
     claim = [f"The paper: {study['claim']} ({study.get('source')})."] if study.get("claim") else []
     if paper:
-        claim.append("Its figures are of ImageNet: they stand here for their sign, not their size.")
+        of = study.get("paper_of") or "ImageNet"
+        claim.append(f"Its figures are of {of}: for other pictures they stand for their sign, not their size.")
     norms = gradient_norms(arms)
     figures = draw(out, found, arms, paper, norms)
     cost = [*lines(norms), "", *_cost(arms)]
@@ -103,23 +109,27 @@ def answer(found: Comparison, arms: Sequence[Arm]) -> str:
     base = found.baseline.arm
     if not found.rows:
         return f"There is one arm alone, {base}: nothing to compare it with."
-    unit = "" if found.metric.endswith("loss") else " points"
+    metric, points = found.metric, "" if less_is_better(found.metric) else " points"
     if len(found.rows) == 1:
         row = found.rows[0]
         if row.verdict in ("better", "worse"):
+            if is_until(metric):
+                ends = " to ".join(signed(row.change + sign * row.half, metric)[:-1] for sign in (-1, 1))
+                times = amount(row.change, metric)
+                return f"{row.arm} takes {times} the epochs of {base} until {metric} ({ends})."
             low, high = sorted(abs(row.difference.mean + sign * row.half) for sign in (-1, 1))  # type: ignore[union-attr]
             mean = abs(row.difference.mean)  # type: ignore[union-attr]
-            low, mean, high = (float(signed(x, found.metric)) for x in (low, mean, high))
-            return f"{row.arm} is {row.verdict} than {base}, by {mean:g}{unit} of {found.metric} ({low:g} to {high:g})."
-        verdict = row.verdict + (unit if row.verdict.startswith("not told") else "")
-        return f"{row.arm} against {base}: {verdict}, in {found.metric}."
+            low, mean, high = (float(signed(x, metric)) for x in (low, mean, high))
+            return f"{row.arm} is {row.verdict} than {base}, by {mean:g}{points} of {metric} ({low:g} to {high:g})."
+        verdict = row.verdict + (points if row.verdict.startswith("not told") else "")
+        return f"{row.arm} against {base}: {verdict}, in {metric}."
     if not any(row.difference for row in found.rows):
         return f"No verdict on {len(found.rows) + 1} arms: it takes three seeds or more of each.{_chosen(arms)}"
     by_verdict: dict[str, list[str]] = {}
     for row in found.rows:
         by_verdict.setdefault(row.verdict.split(":")[0], []).append(row.arm)
     parts = [f"{verdict}: {', '.join(names)}" for verdict, names in sorted(by_verdict.items(), key=_weight)]
-    return f"Against {base}, in {found.metric}: {'; '.join(parts)}."
+    return f"Against {base}, in {metric}: {'; '.join(parts)}."
 
 
 def _chosen(arms: Sequence[Arm]) -> str:
@@ -139,12 +149,15 @@ def _weight(item: tuple[str, list[str]]) -> int:
 
 def _differences(found: Comparison, paper: dict[str, float]) -> list[str]:
     metric = found.metric
-    unit = metric if metric.endswith("loss") else f"{metric}, %"
 
-    def level(value: float) -> str:
-        return "" if math.isnan(value) else f"{value:.4f}" if metric.endswith("loss") else f"{100 * value:.2f}"
+    def shown(value: float, how: Callable[[float, str], str]) -> str:
+        return "" if math.isnan(value) else how(value, metric)
 
-    rows = [[found.baseline.arm, str(len(found.baseline.values)), level(found.baseline.mean), level(found.baseline.sd)]]
+    def sd(value: float, metric: str) -> str:
+        return signed(value, metric).removeprefix("+") if is_until(metric) else level(value, metric)
+
+    first = found.baseline
+    rows = [[first.arm, str(len(first.values)), shown(first.mean, level), shown(first.sd, sd)]]
     rows[0] += ["", "", "", "baseline"]
     for row in found.rows:
         interval = (
@@ -152,10 +165,11 @@ def _differences(found: Comparison, paper: dict[str, float]) -> list[str]:
         )
         each = " ".join(signed(d, metric) for d in list(row.differences.values())[:10])
         each += f" ... {len(row.differences)}" if len(row.differences) > 10 else ""
-        shown = "" if math.isnan(row.change) else signed(row.change, metric)
-        rows.append([row.arm, str(len(row.values)), level(row.mean), level(row.sd), shown, interval, each])
+        reached = [row.arm, str(len(row.values)), shown(row.mean, level), shown(row.sd, sd)]
+        rows.append([*reached, shown(row.change, signed), interval, each])
         rows[-1].append(row.verdict.split(":")[0] if row.difference else row.verdict)
-    header = ["arm", "n", unit, "sd", "difference", "95% interval", "each seed's", "verdict"]
+    change = "times" if is_until(metric) else "difference"
+    header = ["arm", "n", unit(metric), "sd", change, "95% interval", "each seed's", "verdict"]
     if paper:
         header.insert(7, "paper")
         for cells in rows:
@@ -235,16 +249,23 @@ def _doubts(arms: Sequence[Arm], metric: str) -> list[str]:
     """What a reader should know of the runs before believing the figures."""
     runs, notes = [run for arm in arms for run in arm.runs.values()], []
     for arm in arms:
-        chance, nothing = [], []
+        chance, nothing, never = [], [], []
         for seed, run in arm.runs.items():
             value, share = run.value(metric), (5 if metric.endswith("top5") else 1) / run.config["data"]["num_classes"]
             pictures = run.record.get("data", {}).get("pictures", {}).get("test") or 1
-            if math.isnan(value):
+            if math.isnan(value) and is_until(metric):
+                never.append(f"seed {seed} in {run.metrics.get('epochs')}")
+            elif math.isnan(value):
                 nothing.append(seed)
-            elif not metric.endswith("loss") and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
+            elif not less_is_better(metric) and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
                 chance.append(seed)
         if nothing:
             notes.append(f"{arm.name}, {seeds_of(nothing)}: {metric} is no number; left out")
+        if never:
+            notes.append(
+                f"{arm.name} never reached {metric}: {', '.join(never)} epochs (censored). Left out, so that the "
+                "figures favour this arm"
+            )
         if chance:
             notes.append(f"{arm.name}, {seeds_of(chance)}: no better than chance; no interval survives such a run")
     for what, values in {
@@ -265,7 +286,7 @@ def _doubts(arms: Sequence[Arm], metric: str) -> list[str]:
     if any(run.config["monitor"].startswith("train") for run in runs):
         notes.append("Without validation pictures, the best epoch was chosen on training figures")
     if len(arms) > 2:
-        best = "the lowest" if metric.endswith("loss") else "the highest"
+        best = "the lowest" if less_is_better(metric) else "the highest"
         notes.append(
             f"These are test figures: {best} of {len(arms)} arms looks better than it is. Choose by validation."
         )

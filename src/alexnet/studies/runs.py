@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from alexnet.checks import UserError
 from alexnet.folders import read_json, read_yaml, record, result_of, state_of
 from alexnet.settings import differing, settings, spelled
+from alexnet.studies.until import epochs_until, is_until
 
 SEEDS = ("seed", "data.seed")
 PLAN = "study.json"  # in a study's folder: what was asked for
@@ -39,7 +40,9 @@ class Run:
         return {key: value for key, value in settings(self.config).items() if key not in SEEDS}
 
     def value(self, metric: str) -> float:
-        """The figure of the best epoch, as test/top1; nan where there is none."""
+        """The figure of the best epoch, as test/top1, or by `epochs_until`; nan where there is none."""
+        if is_until(metric):
+            return epochs_until(self.logged, metric)
         split, figure = metric.split("/")
         return float(self.metrics.get(split, {}).get(figure, np.nan))
 
@@ -84,11 +87,11 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
         inside = [path.parent.resolve() for path in folder.rglob("config.yaml")]
         if not inside:
             raise UserError(f"{folder}: no runs in it, finished or not")
-        found |= {path: _read(path) for path in inside}
+        found |= {path: read_run(path) for path in inside}
     return sorted(found.values(), key=lambda run: (run.record.get("started", ""), str(run.folder)))
 
 
-def _read(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     config = read_yaml(folder / "config.yaml", dict)
     if "seed" not in config:
         raise UserError(f"{folder / 'config.yaml'}: not the config of a run")
