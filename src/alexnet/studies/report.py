@@ -96,12 +96,18 @@ def report(
     pictures = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
     commits = sorted({(run.record.get("git_commit") or "no commit")[:7] for run in done})
     made = f"Made of {len(done)} runs, each a row of [report.csv](report.csv), at {', '.join(commits)}"
-    last = ["", made + (f", by `python train.py {shlex.join(plan['typed'])}`." if plan.get("typed") else ".")]
+    typed = [_anywhere(word) for word in plan.get("typed", ()) if not word.startswith(("outputs=", "data.cache_dir="))]
+    last = ["", made + (f", by `python train.py {shlex.join(typed)}`." if typed else ".")]
     text = [*head, "", *tables, *beware, *([""] if claim else []), *claim, *cost, *pictures, *last]
     write(out / "report.md", "\n".join(text) + "\n")
     _write_csv(out / "report.csv", arms)
     said = "\n".join([answer(found, arms), "", *tables, *(f"  ! {note}" for note in notes), *cost])
     return out, said
+
+
+def _anywhere(word: str) -> str:
+    """What was typed, for a machine where the pictures lie elsewhere."""
+    return "data.root=FOLDER" if word.startswith("data.root=") else word
 
 
 def answer(found: Comparison, arms: Sequence[Arm]) -> str:
