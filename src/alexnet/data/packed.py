@@ -15,12 +15,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from alexnet.checks import UserError, printable
-from alexnet.data.sources import Source, Split, fit
+from alexnet.data.sources import Source, Split, fit, wait_for
 
 FORMAT = 4  # raised whenever the files below change their meaning: an older cache is then built anew
 
@@ -88,6 +88,10 @@ class Packed:
     names: dict[str, list[str]]
     mean_image: NDArray[np.float32]
 
+    def names_of(self, split: str, rows: NDArray[np.int64]) -> list[str]:
+        """Of pictures of a split, in any order."""
+        return [self.names[split][place] for place in np.searchsorted(self.splits[split].rows, rows).tolist()]
+
 
 def pack_in_memory(source: Source, size: int, channels: int, on_broken: str = "error") -> Packed:
     return _pack(source, size, channels, on_broken, lambda shape: np.empty(shape, np.uint8))
@@ -102,11 +106,7 @@ def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, cha
     lock = FileLock(f"{folder}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            print(f"another process packs {folder}: waiting for it", flush=True)
-            lock.acquire()
+        wait_for(lock, f"packs {folder}")
     except OSError as error:  # a cache that others may only read
         if complete := _open(folder, open_source().state, on_broken):
             return complete

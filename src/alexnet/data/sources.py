@@ -209,6 +209,15 @@ def _unpacking(root: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def wait_for(lock: FileLock, what: str) -> None:
+    """Acquires the lock, and says what its holder does if that takes a while."""
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        print(f"another process {what}: waiting for it", flush=True)
+        lock.acquire()
+
+
 @contextmanager
 def _fetching(source: str, root: Path) -> Iterator[None]:
     """Around a download, of one process at a time: whatever stops it becomes one error that says what to fetch and
@@ -217,11 +226,7 @@ def _fetching(source: str, root: Path) -> Iterator[None]:
     lock = FileLock(root / ".lock")
     with suppress(OSError):  # what others may only read needs no lock: nobody fetches anything into it
         root.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            print(f"another process fetches {source} into {root}: waiting for it", flush=True)
-            lock.acquire()
+        wait_for(lock, f"fetches {source} into {root}")
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # which older versions of torchvision lack
     try:
         yield

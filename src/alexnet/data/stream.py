@@ -60,14 +60,12 @@ def write_stream(packed: Packed, splits: Mapping[str, Pictures], folder: Path, j
     """
     from litdata.streaming import Cache
 
-    order = {name: np.arange(len(pictures)) for name, pictures in splits.items()}
-    order["train"] = shuffled(order["train"], "stream")
-    splits = {name: pictures.take(order[name]) for name, pictures in splits.items()}
+    train = splits["train"]
+    splits = {**splits, "train": train.take(shuffled(np.arange(len(train)), "stream"))}
     jobs = [(pictures, i) for pictures in splits.values() for i in range(len(pictures))]
-    written, names, start = {}, {}, 0
+    names = {name: packed.names_of(name, pictures.rows) for name, pictures in splits.items()}
+    written, start = {}, 0
     for name, pictures in splits.items():
-        known = dict(zip(packed.splits[name].rows.tolist(), packed.names[name], strict=True))
-        names[name] = [known[row] for row in pictures.rows.tolist()]
         written[name] = replace(pictures, rows=np.arange(start, start + len(pictures)), file=None)
         start += len(pictures)
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -49,12 +48,12 @@ def nearest(trained: Trained, activations: Tensor, data: PictureData, count: int
             places = torch.cat([places, index], 1).gather(1, chosen)[:, :count]
             best = best[:, :count]
     assert data.packed
-    names, stored = data.packed.names["train"], data.packed.splits["train"].rows
+    names = data.packed.names_of("train", pictures.rows)
     return [
         [
             {
                 "row": int(pictures.rows[i]),
-                "name": names[int(np.searchsorted(stored, pictures.rows[i]))],
+                "name": names[i],
                 "class": data.about.classes[pictures.labels[i]],
                 "distance": distance,
             }
