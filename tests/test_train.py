@@ -204,6 +204,7 @@ def test_the_folder_of_a_run_tells_everything(smoke: Path) -> None:
     assert run["packages"]["torch"] == torch.__version__.split("+")[0]
     assert re.fullmatch("[0-9a-f]{64}", run["data"]["fingerprint"])
     assert run["data"]["pictures"] == {"train": 1259, "val": 269, "test": 269}
+    assert run["data"]["files"] == "", "digits are of no files"
     assert {"git_commit", "git_dirty", "command", "started", "machine", "python"} <= run.keys()
     metrics = json.loads((smoke / "metrics.json").read_text())
     assert all({"loss", "top1", "top5"} == metrics[split].keys() for split in ("train", "val", "test"))

@@ -62,6 +62,7 @@ def write_origin(folder: Path, cfg: DictConfig, parts: Parts, asked: str, keeps_
     data = parts.data
     splits = {name: len(pictures) for name, pictures in data.splits.items()}
     pictures = {"source": data.source, "fingerprint": data.about.fingerprint, "pictures": splits}
+    pictures["files"] = Path(data.packed.names["train"][0]).suffix[1:].lower()  # jpg; none of an official archive
     about = {"state": "running", "asked": asked, "arm": swept(cfg)} | origin(keeps_memory)
     about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": pictures, "weights": parts.taken}
     write_json(folder / "run.json", about)
