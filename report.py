@@ -1,4 +1,6 @@
-"""Compares runs: python report.py FOLDER... with the folder of a study or sweep, or those of several runs."""
+"""Compares runs: python report.py FOLDER... with the folder of a study or sweep, or those of several runs. Without any,
+makes the pages of docs/studies anew.
+"""
 
 import argparse
 from pathlib import Path
@@ -9,13 +11,20 @@ from alexnet.door import door
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a study, a sweep, or runs")
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of a study or sweep, or of runs")
     parser.add_argument("--out", type=Path, help="where the report is written; else the folder itself")
     parser.add_argument("--metric", help="test/top1, top5 or loss, or epochs: 'train/top1>=0.75'; else the study's")
     parser.add_argument("--margin", type=float, help="the smallest difference that would matter, 0.01 being a point")
     parser.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; else the first")
     asked = parser.parse_args()
-    from alexnet.studies.report import report  # matplotlib takes a second
+    if not asked.folders:
+        if any(value is not None for key, value in vars(asked).items() if key != "folders"):
+            parser.error("which runs? Options are for the report of a FOLDER")
+        from alexnet.studies.pages import write_pages  # matplotlib takes a second
+
+        print("\n".join(map(str, write_pages())))
+        return
+    from alexnet.studies.report import report
 
     out, text = report(asked.folders, asked.out, asked.metric, asked.margin, asked.baseline)
     print(printable_lines(f"{text}\n\nreport {out / 'report.md'}"))

@@ -8,6 +8,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from alexnet.studies.intervals import Difference, two_way
+
 STUDY = {
     "question": "Does it help?", "claim": "it does", "source": "section 1", "paper": {"lrn=false": -0.014},
     "metric": "test/top1", "margin": 0.01, "arms": None, "arm": None,
@@ -54,6 +56,11 @@ def fake_run(
             folder / "test_right.npz", pictures=len(right), top1=np.packbits(right), top5=np.packbits(right | True)
         )
     return folder
+
+
+def two_way_of(change: NDArray[np.integer[Any]], spread: tuple[float, float] | None = None) -> Difference:
+    """change: (seeds, pictures), right(arm) - right(baseline)."""
+    return two_way(change @ change.T, change.sum(1), change.shape[1], spread)
 
 
 def pictures(draw: np.random.Generator, seeds: int, count: int, *shares: float, spread: float = 0.1) -> np.ndarray:

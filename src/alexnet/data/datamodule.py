@@ -169,6 +169,12 @@ class PictureData(LightningDataModule):
         assert self.packed, "setup() comes first"
         return self.packed.about
 
+    @property
+    def files(self) -> str:
+        """What the training pictures' files end in, such as jpg; nothing where they come as one array."""
+        assert self.packed is not None
+        return Path(self.packed.names["train"][0]).suffix[1:].lower()
+
     def has(self, split: str) -> bool:
         return split in self.splits and len(self.splits[split]) > 0
 

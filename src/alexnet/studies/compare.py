@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alexnet.studies.intervals import LEVEL, Difference, paired, pooled, spread_apart, two_way, welch
+from alexnet.studies.results import Result, both_right
 from alexnet.studies.runs import Arm
 from alexnet.studies.until import is_until
 from alexnet.studies.words import amount, less_is_better, seeds_of, signed
@@ -59,7 +59,7 @@ class Comparison:
     notes: list[str]
 
 
-def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Comparison:
+def compare(arms: Sequence[Arm[Result]], metric: str, margin: float | None = None) -> Comparison:
     """Every arm against the first.
 
     Arms with three pairs or more are paired by the seeds that all of them finished. Where every run's test pictures
@@ -93,7 +93,9 @@ def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Co
                          "interval (Bonferroni).")  # fmt: skip
         rest = [0, *(i + 1 for i, arm in enumerate(in_pairs) if arm not in own)]
         spread = pooled(table[rest]) if len(rest) > 2 else None
-    right = _right([baseline, *in_pairs], metric)
+    results = [run for arm in (baseline, *in_pairs) for run in arm.runs.values()]
+    right = both_right(results, metric)
+    place = {id(result): i for i, result in enumerate(results)}
     if in_pairs and right is None and not less_is_better(metric):
         notes.append(
             f"Not every run knows which test pictures it had right: intervals are for these {_pictures(arms)}."
@@ -111,9 +113,11 @@ def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Co
         used = seeds if arm in in_pairs and share else common[arm.name]
         pairs = {seed: values[arm.name][seed] - base[seed] for seed in used}
         if arm in in_pairs:
-            if right:
-                change = np.stack([right[arm.name][s].astype(np.int8) - right[baseline.name][s] for s in used])
-                found = two_way(change, None if alone else spread)
+            if right is not None:
+                a, b = ([place[id(of.runs[seed])] for seed in used] for of in (arm, baseline))
+                products = right[np.ix_(a, a)] - right[np.ix_(a, b)] - right[np.ix_(b, a)] + right[np.ix_(b, b)]
+                sums = right.diagonal()[a] - right.diagonal()[b]
+                found = two_way(products, sums, int(results[0]["test_pictures"]), None if alone else spread)
             else:
                 found = paired(list(pairs.values()), None if alone else spread)
             row = replace(row, values={s: values[arm.name][s] for s in used}, differences=pairs, difference=found)
@@ -125,21 +129,14 @@ def compare(arms: Sequence[Arm], metric: str, margin: float | None = None) -> Co
             row = replace(row, half=half, arms=count, level=level)
         rows.append(replace(row, verdict=_verdict(row, metric, margin)))
     counted = {seed: base[seed] for seed in seeds} if share and in_pairs else base
-    return Comparison(metric, Row(baseline.name, counted), rows, _method(metric, right, together, judged), notes)
+    return Comparison(
+        metric, Row(baseline.name, counted), rows, _method(metric, right is not None, together, judged), notes
+    )
 
 
-def _values(arm: Arm, metric: str) -> dict[int, float]:
+def _values(arm: Arm[Result], metric: str) -> dict[int, float]:
     found = {seed: run.value(metric) for seed, run in sorted(arm.runs.items())}
     return {seed: value for seed, value in found.items() if np.isfinite(value)}
-
-
-def _right(arms: Sequence[Arm], metric: str) -> dict[str, dict[int, NDArray[np.bool_]]] | None:
-    """By arm and seed; None unless it is known of every run, for the same number of pictures, more than one."""
-    found = {arm.name: {seed: run.right(metric) for seed, run in arm.runs.items()} for arm in arms}
-    each = [bits for by_seed in found.values() for bits in by_seed.values()]
-    if any(bits is None for bits in each) or len({len(bits) for bits in each if bits is not None}) != 1:
-        return None
-    return found if len(each[0]) > 1 else None  # type: ignore[arg-type,return-value]
 
 
 def _verdict(row: Row, metric: str, margin: float | None) -> str:
@@ -155,16 +152,16 @@ def _verdict(row: Row, metric: str, margin: float | None) -> str:
     return f"not told apart: between {signed(low, metric)} and {signed(high, metric)}"
 
 
-def _method(metric: str, right: object, together: int, judged: int) -> str:
+def _method(metric: str, new_pictures: bool, together: int, judged: int) -> str:
     if not judged:
         return "No interval: it takes three seeds that two arms have in common."
-    new = "new seeds and new test pictures" if right else "new seeds on these test pictures"
+    new = "new seeds and new test pictures" if new_pictures else "new seeds on these test pictures"
     new = "new seeds" if is_until(metric) else new
     several = f"; the {judged} hold together" if judged > 1 else ""
     spread = ", from the spread of all arms" if together > 1 else ""
     return f"95% intervals for {new}, paired by seed{spread}{several}."
 
 
-def _pictures(arms: Sequence[Arm]) -> str:
-    counts = {run.record.get("data", {}).get("pictures", {}).get("test") for arm in arms for run in arm.runs.values()}
-    return f"{counts.pop():,} pictures alone" if len(counts) == 1 and None not in counts else "pictures alone"
+def _pictures(arms: Sequence[Arm[Result]]) -> str:
+    counts = {run["test_pictures"] for arm in arms for run in arm.runs.values()}
+    return f"{int(counts.pop()):,} pictures alone" if len(counts) == 1 and "" not in counts else "pictures alone"

@@ -15,8 +15,9 @@ from matplotlib.ticker import FixedLocator
 from alexnet.figures import save
 from alexnet.studies.compare import Comparison
 from alexnet.studies.gradients import Norms
-from alexnet.studies.runs import Arm, Run
-from alexnet.studies.until import is_until, reached
+from alexnet.studies.results import Result
+from alexnet.studies.runs import Arm
+from alexnet.studies.until import curve_of, is_until, reached
 from alexnet.studies.words import less_is_better, unit
 
 # Okabe and Ito's, which the colour-blind tell apart, with a line style each
@@ -24,13 +25,15 @@ COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d
 STYLES = ("-", "--", "-.", ":")
 
 
-def draw(out: Path, found: Comparison, arms: Sequence[Arm], paper: dict[str, float], norms: Norms) -> dict[str, str]:
+def draw(
+    out: Path, found: Comparison, arms: Sequence[Arm[Result]], paper: dict[str, float], norms: Norms
+) -> dict[str, str]:
     """Gives the names of the figures that the runs allow, with what each shows."""
     made = {}
     for name, figure, text in (
         ("differences", _differences(found, paper), "Differences from the baseline with their 95% intervals"),
         ("pairs", _pairs(found), "Every run; a line joins the runs of one seed"),
-        ("curves", _curves(arms, found.metric), f"{figure_of(found.metric)} by epoch; thick, the mean of the seeds"),
+        ("curves", _curves(arms, found.metric), f"{curve_of(found.metric)} by epoch; thick, the mean of the seeds"),
         (
             "gradients",
             _gradients(norms),
@@ -111,15 +114,10 @@ def _pairs(found: Comparison) -> Figure | None:
     return figure
 
 
-def figure_of(metric: str) -> str:
-    """Whose curves say most of it."""
-    return reached(metric)[0] if is_until(metric) else "val/top1"
-
-
-def _curves(arms: Sequence[Arm], metric: str) -> Figure | None:
-    """From the metrics.csv of each run, which logger=csv leaves."""
-    name_of, scale = figure_of(metric), 1 if figure_of(metric).endswith("loss") else 100
-    curves = {arm.name: [c for run in arm.runs.values() if len(c := _curve(run, name_of))] for arm in arms}
+def _curves(arms: Sequence[Arm[Result]], metric: str) -> Figure | None:
+    name_of = curve_of(metric)
+    scale = 1 if name_of.endswith("loss") else 100
+    curves = {arm.name: [np.array(c) for run in arm.runs.values() if (c := run.curve(name_of))] for arm in arms}
     curves = {name: found for name, found in curves.items() if found}
     if not curves or max(len(c) for found in curves.values() for c in found) < 2:
         return None
@@ -138,10 +136,6 @@ def _curves(arms: Sequence[Arm], metric: str) -> Figure | None:
     return figure
 
 
-def _curve(run: Run, figure: str) -> np.ndarray:
-    return np.array([float(row[figure]) for row in run.logged if row.get(figure)])
-
-
 def _gradients(norms: Norms) -> Figure | None:
     if not norms:
         return None
@@ -156,10 +150,10 @@ def _gradients(norms: Norms) -> Figure | None:
     return figure
 
 
-def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
+def _cost(found: Comparison, arms: Sequence[Arm[Result]]) -> Figure | None:
     """Only where arms differ in cost by more than a tenth."""
     cost = {
-        arm.name: np.mean([run.metrics.get("flops_per_image", math.nan) for run in arm.runs.values()]) / 1e9
+        arm.name: np.mean([run.value("flops_per_image") for run in arm.runs.values()]) / 1e9
         for arm in arms if arm.runs
     }  # fmt: skip
     rows = [row for row in (found.baseline, *found.rows) if not math.isnan(row.mean)]

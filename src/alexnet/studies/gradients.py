@@ -1,10 +1,11 @@
 """How much of the error arrives at each layer, by the gradient norms that callbacks=gradients logs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from alexnet.studies.runs import Arm, Run
+from alexnet.studies.runs import Arm
 from alexnet.studies.words import table
 
 WORTH = 3.0  # times as much shrinking in one arm as in another is worth showing
@@ -13,13 +14,13 @@ PREFIX = "gradients/"
 Norms = dict[str, dict[str, float]]  # arm: layer: norm
 
 
-def gradient_norms(arms: Sequence[Arm]) -> Norms:
+def gradient_norms(arms: Sequence[Arm[Any]]) -> Norms:
     """Of every arm the mean norm of each layer's gradient, from the input to the output, over the logged steps of the
     first epoch and over seeds. Empty where the arms do not differ in it.
     """
     found: Norms = {}
     for arm in arms:
-        runs = [norms for run in arm.runs.values() if (norms := _first_epoch(run))]
+        runs = [run.gradients for run in arm.runs.values() if run.gradients]
         if runs:
             found[arm.name] = {layer: float(np.mean([norms.get(layer, np.nan) for norms in runs])) for layer in runs[0]}
     shares = [share(norms) for norms in found.values()]
@@ -45,8 +46,9 @@ def lines(found: Norms) -> list[str]:
     return ["", said, "", *table(["arm", *layers, "first / last"], rows)]
 
 
-def _first_epoch(run: Run) -> dict[str, float]:
-    rows = [row for row in run.logged if row.get("epoch") == "0"]
+def first_epoch(logged: Sequence[dict[str, str]]) -> dict[str, float]:
+    """The mean norm of each layer's gradient over the first epoch's rows of metrics.csv; nothing without two layers."""
+    rows = [row for row in logged if row.get("epoch") == "0"]
     keys = sorted(key for key in (rows[0] if rows else ()) if key.startswith(PREFIX))
     values = {key: [float(row[key]) for row in rows if row[key]] for key in keys}
     norms = {key.partition("_")[2]: float(np.mean(seen)) for key, seen in values.items() if seen}

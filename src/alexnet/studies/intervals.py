@@ -67,19 +67,24 @@ class Difference:
         return low, high
 
 
-def two_way(right: NDArray[np.generic], spread: tuple[float, float] | None = None) -> Difference:
-    """For new seeds and new pictures, by the moments of a two-way layout.
+def two_way(
+    products: NDArray[np.int64], sums: NDArray[np.int64], pictures: int, spread: tuple[float, float] | None = None
+) -> Difference:
+    """For new seeds and new pictures, by the moments of a two-way layout of right(arm) - right(baseline), which is -1,
+    0 or 1 for a seed and a picture.
 
     Args:
-        right: (seeds, pictures), right(arm) - right(baseline): -1, 0 or 1.
+        products: (seeds, seeds), of two seeds' differences, summed over the pictures.
+        sums: (seeds), of a seed's differences over the pictures.
         spread: variance of a seed's difference and its degrees of freedom, where arms are pooled; else this arm's own.
     """
-    n, pictures = right.shape
-    mean, by_seed, by_picture = right.mean(), right.mean(1), right.mean(0)
+    n, by_seed = len(sums), sums / pictures
+    mean = by_seed.mean()
     variance, dof = spread or (by_seed.var(ddof=1), n - 1)
-    rest = right - by_seed[:, None] - by_picture + mean
-    chance = (rest**2).sum() / ((n - 1) * (pictures - 1)) / (n * pictures)  # is in the spread of both
-    of_pictures = max(by_picture.var(ddof=1) / pictures - chance, 0.0)
+    among_pictures = products.sum() / n**2 - pictures * mean**2  # sum of squares
+    rest = products.trace() - pictures * (by_seed**2).sum() - n * among_pictures
+    chance = rest / ((n - 1) * (pictures - 1)) / (n * pictures)  # is in the spread of both
+    of_pictures = max(among_pictures / (pictures - 1) / pictures - chance, 0.0)
     return Difference(
         float(mean), float((variance / n) ** 0.5), float(dof), float(variance**0.5), float(of_pictures**0.5)
     )

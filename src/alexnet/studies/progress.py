@@ -26,6 +26,7 @@ from alexnet.folders import (
     write_json,
 )
 from alexnet.settings import differing, digest, settings, spelled
+from alexnet.studies.results import Result, row_of
 from alexnet.studies.runs import PLAN, SEEDS, plan_of, read_run
 from alexnet.studies.study import check_study, take_arm
 from alexnet.studies.until import is_until
@@ -69,7 +70,7 @@ class Progress(Callback):
         ]  # fmt: skip
         to_do = len({job["asked"] for job in plan["jobs"] if job["state"] != "done"})
         metric, about = config.study.metric, record(folder)
-        value = read_run(folder).value(metric)
+        value = Result(row_of("", read_run(folder), metric)).value(metric)
         reached = f"{metric} {value:.4f}"
         if is_until(metric):
             reached = f"{metric} not reached" if math.isnan(value) else f"{level(value, metric)} {unit(metric)}"

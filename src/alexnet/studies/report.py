@@ -1,10 +1,12 @@
 """The report of any set of runs: an answer in a sentence, a table, how much the runs could see, what to beware of, and
-figures. A plain function over folders, so that it can be made at any time, of whatever is there.
+figures. A plain function over folders, so that it can be made at any time, of whatever is there; it says nothing that
+its own report.csv and report.json do not hold, and can be made again of these two without the runs.
 """
 
 import math
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,58 @@ from typing import Any
 import numpy as np
 
 from alexnet.checks import UserError, number
-from alexnet.folders import read_json, write, write_csv, write_json
-from alexnet.studies.compare import PAIRS, Comparison, compare
+from alexnet.folders import read_json, write, write_json
+from alexnet.studies.compare import PAIRS, Comparison, Row, compare
+from alexnet.studies.doubts import check_alike, doubts, not_begun, unfinished
 from alexnet.studies.figures import draw
 from alexnet.studies.gradients import gradient_norms, lines
-from alexnet.studies.runs import Arm, Run, arms_of_runs, find_runs, plan_of
+from alexnet.studies.results import NAME, Result, arms_of_rows, read_rows, row_of, rows_of, write_rows
+from alexnet.studies.runs import Arm, arms_of_runs, find_runs, plan_of
 from alexnet.studies.study import METRICS, check_metric
 from alexnet.studies.until import is_until
-from alexnet.studies.words import amount, duration, less_is_better, level, seeds_of, signed, table, unit
+from alexnet.studies.words import amount, duration, less_is_better, level, signed, table, unit
 
 COST = ("parameters", "flops_per_image", "best_epoch", "epochs", "seconds", "images_per_second")
-LOOKS = "report.json"  # how often a report was made here, and of how many seeds
+ABOUT = "report.json"  # beside report.csv: what was asked, what was left out, and of how many seeds a report was made
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, and what was asked: `about` is report.json."""
+
+    found: Comparison
+    arms: list[Arm[Result]]
+    about: dict[str, Any]
+
+    @property
+    def study(self) -> dict[str, Any]:
+        return self.about.get("study") or {}
+
+    @property
+    def paper(self) -> dict[str, float]:
+        """The paper's differences by arm, where it has some for this metric."""
+        paper = (self.study.get("paper") or {}) if self.found.metric == self.study.get("metric") else {}
+        return {arm: math.log2(x) if is_until(self.found.metric) else x for arm, x in paper.items()}
+
+    @property
+    def done(self) -> list[Result]:
+        return [run for arm in self.arms for run in arm.runs.values()]
+
+    @property
+    def command(self) -> str:
+        """As it is typed on any machine; nothing outside a study."""
+        typed = [
+            "data.root=FOLDER" if word.startswith("data.root=") else word
+            for word in self.about.get("typed", ()) if not word.startswith(("outputs=", "data.cache_dir="))
+        ]  # fmt: skip
+        return f"python train.py {shlex.join(typed)}" if typed else ""
+
+    @property
+    def pictures(self) -> str:
+        """Which they are, and of what files."""
+        each = {run["source"]: run["files"] for run in self.done}
+        files = {"": "", "jpg": " as JPEG files"}
+        return ", ".join(source + files.get(kind, f" as {kind} files") for source, kind in each.items())
 
 
 def report(
@@ -32,10 +75,11 @@ def report(
     margin: float | None = None,
     baseline: str | None = None,
 ) -> tuple[Path, str]:
-    """Writes report.md, report.csv and the figures into `out`, or the folder itself where there is only one. Gives
-    that folder, and the answer and its tables as text.
+    """Writes report.md, report.csv, report.json and the figures into `out`, or the folder itself where there is only
+    one. Gives that folder, and the answer and its tables as text.
 
     Args:
+        folders: of runs, or one with the report.csv of an earlier report.
         metric: what is compared; the study's own by default, and test/top1 without a study.
         margin: the smallest difference that would matter, in the metric's unit; the study's own by default.
         baseline: the arm that the others are compared with; the study's first by default.
@@ -43,74 +87,110 @@ def report(
     Raises:
         UserError: where nothing can be said, and why.
     """
-    runs = find_runs(folders)
-    plan = plan_of(folders[0]) if len(folders) == 1 else {}
-    study = next((run.config["study"] for run in reversed(runs) if run.config.get("study")), None) or {}
-    study = study if plan else {}
-    metric, own = metric or study.get("metric") or METRICS[0], study.get("metric")
-    try:
-        check_metric(metric)
-        if margin is not None:
-            number("margin", margin, 0, above=True)
-        elif metric == own:
-            margin = study.get("margin")
-        if margin is not None and is_until(metric):
-            margin = math.log2(number("margin", margin, 1, above=True))
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    done = [run for run in runs if run.state == "done"]
-    if not done:
-        raise UserError(f"{folders[0]}: none of its {len(runs)} runs is finished{_why(runs)}")
-    _check_alike(done)
-    arms, left_out = arms_of_runs(runs, plan)
-    if baseline is not None:
-        names = [arm.name for arm in arms]
-        if baseline not in names:
-            raise UserError(f"baseline={baseline}: must be one of {'; '.join(names)}")
-        arms.sort(key=lambda arm: arm.name != baseline)
-    if not arms[0].runs:
-        first = next(arm.name for arm in arms if arm.runs)
-        left_out.append(f"{arms[0].name} has no finished run, so the others are compared with {first}")
-    arms.sort(key=lambda arm: not arm.runs)
-    if not any(math.isfinite(run.value(metric)) for run in done):
-        raise UserError(f"{metric}: none of the {len(done)} finished runs has such a figure")
-    found = compare([arm for arm in arms if arm.runs], metric, margin)
-
+    rows, made = made_of(folders, metric, margin, baseline)
     if out is None:
         out = folders[0] if len(folders) == 1 else Path("outputs") / f"report-{date.today()}"
     out.mkdir(parents=True, exist_ok=True)
-    notes = [*found.notes, *left_out, *_missing(arms, plan), *_doubts(arms, metric), *_looks(out, found)]
-    paper = (study.get("paper") or {}) if metric == own else {}
-    if is_until(metric):
-        paper = {arm: math.log2(times) for arm, times in paper.items()}
+    _count_looks(made, read_json(out / ABOUT))
+    write_rows(out / NAME, rows)
+    write_json(out / ABOUT, made.about)
+    return out, write_page(out, made)
+
+
+def made_of(
+    folders: Sequence[Path], metric: str | None = None, margin: float | None = None, baseline: str | None = None
+) -> tuple[list[dict[str, str]], Report]:
+    """The rows of report.csv, and what they say. Arguments and errors as above."""
+    old = folders[0] / NAME
+    if len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml")):
+        rows, about = read_rows(old), read_json(old.with_name(ABOUT))
+        metric = metric or about.get("metric") or METRICS[0]
+        margin = about.get("margin") if margin is None and metric == about.get("metric") else margin
+        baseline = baseline or about.get("baseline")
+        _check(metric, margin)
+    else:
+        runs = find_runs(folders)
+        plan = plan_of(folders[0]) if len(folders) == 1 else {}
+        studies = [run.config["study"] for run in reversed(runs) if run.config.get("study")] if plan else []
+        study = {key: value for key, value in studies[0].items() if key not in ("arms", "arm")} if studies else {}
+        metric, own = metric or study.get("metric") or METRICS[0], study.get("metric")
+        margin = study.get("margin") if margin is None and metric == own else margin
+        _check(metric, margin)
+        check_alike([Result(row_of("", run, metric)) for run in runs if run.state == "done"])
+        arms, left_out = arms_of_runs(runs, plan)
+        rows = rows_of(arms, metric)
+        about = {"study": study, "typed": plan.get("typed", []), "notes": [*left_out, *not_begun(arms, plan)]}
+        about["seeds"] = read_json(folders[0] / ABOUT).get("seeds", [])
+    about |= {"metric": metric, "margin": margin, "baseline": baseline}
+    return rows, Report(*_compared(rows, metric, margin, baseline, folders[0]), about)
+
+
+def _check(metric: str, margin: float | None) -> None:
+    try:
+        check_metric(metric)
+        if margin is not None:
+            number("margin", margin, 1 if is_until(metric) else 0, above=True)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _compared(
+    rows: list[dict[str, str]], metric: str, margin: float | None, baseline: str | None, folder: Path
+) -> tuple[Comparison, list[Arm[Result]]]:
+    arms = arms_of_rows(rows)
+    done = [run for arm in arms for run in arm.runs.values()]
+    if not done:
+        raise UserError(f"{folder}: none of its {len(rows)} runs is finished{_why(rows)}")
+    names = [arm.name for arm in arms]
+    if baseline is not None and baseline not in names:
+        raise UserError(f"baseline={baseline}: must be one of {'; '.join(names)}")
+    arms.sort(key=lambda arm: baseline not in (None, arm.name))
+    first = next(arm.name for arm in arms if arm.runs)
+    notes = []
+    if first != arms[0].name:
+        notes.append(f"{arms[0].name} has no finished run, so the others are compared with {first}")
+    arms.sort(key=lambda arm: not arm.runs)
+    if not any(math.isfinite(run.value(metric)) for run in done):
+        raise UserError(f"{metric}: none of the {len(done)} finished runs has such a figure")
+    least = math.log2(margin) if margin is not None and is_until(metric) else margin
+    found = compare([arm for arm in arms if arm.runs], metric, least)
+    found.notes.extend(notes)
+    return found, arms
+
+
+def _count_looks(made: Report, before: dict[str, Any]) -> None:
+    """Notes that this report is made, once for every number of seeds."""
+    seeds = max([len(row.differences) for row in made.found.rows], default=0)
+    looks = {*made.about.get("seeds", ()), *before.get("seeds", ()), *([seeds] if seeds >= PAIRS else ())}
+    made.about["seeds"] = sorted(looks)
+
+
+def write_page(out: Path, made: Report) -> str:
+    """report.md and the figures. Gives what is said on a terminal."""
+    found, arms, about, study = made.found, made.arms, made.about, made.study
+    metric, margin = about["metric"], about["margin"]
+    margin = math.log2(margin) if margin is not None and is_until(metric) else margin
+    notes = [*found.notes, *about.get("notes", ()), *unfinished(arms), *doubts(arms, metric), *_looks(about)]
     head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found, arms)]
-    tables = [*_differences(found, paper), "", found.method, *_power(found, margin)]
+    tables = [*_differences(found, made.paper), "", found.method, *_power(found, margin)]
     claim = [f"The paper: {study['claim']} ({study.get('source')})."] if study.get("claim") else []
-    if paper:
+    if made.paper:
         of = study.get("paper_of") or "ImageNet"
         claim.append(f"Its figures are of {of}: for other pictures they stand for their sign, not their size.")
     norms = gradient_norms(arms)
-    figures = draw(out, found, arms, paper, norms)
+    figures = draw(out, found, arms, made.paper, norms)
     cost = [*lines(norms), "", *_cost(arms)]
     beware = ["", "## To beware of", "", *(f"- {note}" for note in notes)] if notes else []
     pictures = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
-    commits = sorted({(run.record.get("git_commit") or "no commit")[:7] for run in done})
-    made = f"Made of {len(done)} runs, each a row of [report.csv](report.csv), at {', '.join(commits)}"
-    typed = [_anywhere(word) for word in plan.get("typed", ()) if not word.startswith(("outputs=", "data.cache_dir="))]
-    last = ["", made + (f", by `python train.py {shlex.join(typed)}`." if typed else ".")]
-    text = [*head, "", *tables, *beware, *([""] if claim else []), *claim, *cost, *pictures, *last]
+    commits = sorted({run["git_commit"][:7] or "no commit" for run in made.done})
+    last = f"Made of {len(made.done)} runs on {made.pictures}, each a row of [{NAME}]({NAME}), at {', '.join(commits)}"
+    last += f", by `{made.command}`." if made.command else "."
+    text = [*head, "", *tables, *beware, *([""] if claim else []), *claim, *cost, *pictures, "", last]
     write(out / "report.md", "\n".join(text) + "\n")
-    _write_csv(out / "report.csv", arms)
-    said = "\n".join([answer(found, arms), "", *tables, *(f"  ! {note}" for note in notes), *cost])
-    return out, said
+    return "\n".join([answer(found, arms), "", *tables, *(f"  ! {note}" for note in notes), *cost])
 
 
-def _anywhere(word: str) -> str:
-    """What was typed, for a machine where the pictures lie elsewhere."""
-    return "data.root=FOLDER" if word.startswith("data.root=") else word
-
-
-def answer(found: Comparison, arms: Sequence[Arm]) -> str:
+def answer(found: Comparison, arms: Sequence[Arm[Result]]) -> str:
     """One sentence, which says no more than the intervals do."""
     base = found.baseline.arm
     if not found.rows:
@@ -138,13 +218,13 @@ def answer(found: Comparison, arms: Sequence[Arm]) -> str:
     return f"Against {base}, in {metric}: {'; '.join(parts)}."
 
 
-def _chosen(arms: Sequence[Arm]) -> str:
+def _chosen(arms: Sequence[Arm[Result]]) -> str:
     """Which arm the validation pictures chose, as a search does."""
     runs = [(arm.name, run) for arm in arms for run in arm.runs.values()]
-    monitor, mode = runs[0][1].config["monitor"], runs[0][1].config.get("mode", "max")
-    if {run.config["monitor"] for _, run in runs} != {monitor}:
+    monitor, mode = runs[0][1]["monitor"], runs[0][1]["mode"]
+    if {run["monitor"] for _, run in runs} != {monitor}:
         return ""
-    name, run = (max if mode == "max" else min)(runs, key=lambda pair: pair[1].value(monitor))
+    name, run = (min if mode == "min" else max)(runs, key=lambda pair: pair[1].value(monitor))
     return f" {monitor} chose {name} ({run.value(monitor):.4f})."
 
 
@@ -166,13 +246,10 @@ def _differences(found: Comparison, paper: dict[str, float]) -> list[str]:
     rows = [[first.arm, str(len(first.values)), shown(first.mean, level), shown(first.sd, sd)]]
     rows[0] += ["", "", "", "baseline"]
     for row in found.rows:
-        interval = (
-            "" if math.isnan(row.half) else " to ".join(signed(row.change + s * row.half, metric) for s in (-1, 1))
-        )
         each = " ".join(signed(d, metric) for d in list(row.differences.values())[:10])
         each += f" ... {len(row.differences)}" if len(row.differences) > 10 else ""
         reached = [row.arm, str(len(row.values)), shown(row.mean, level), shown(row.sd, sd)]
-        rows.append([*reached, shown(row.change, signed), interval, each])
+        rows.append([*reached, shown(row.change, signed), interval(row, metric), each])
         rows[-1].append(row.verdict.split(":")[0] if row.difference else row.verdict)
     change = "times" if is_until(metric) else "difference"
     header = ["arm", "n", unit(metric), "sd", change, "95% interval", "each seed's", "verdict"]
@@ -181,6 +258,11 @@ def _differences(found: Comparison, paper: dict[str, float]) -> list[str]:
         for cells in rows:
             cells.insert(7, signed(paper[cells[0]], metric) if cells[0] in paper else "")
     return table(header, rows)
+
+
+def interval(row: Row, metric: str) -> str:
+    """Both ends; nothing where there is none."""
+    return "" if math.isnan(row.half) else " to ".join(signed(row.change + s * row.half, metric) for s in (-1, 1))
 
 
 def _power(found: Comparison, margin: float | None) -> list[str]:
@@ -202,12 +284,10 @@ def _power(found: Comparison, margin: float | None) -> list[str]:
     return ["", said]
 
 
-def _cost(arms: Sequence[Arm]) -> list[str]:
+def _cost(arms: Sequence[Arm[Result]]) -> list[str]:
     rows = []
     for arm in arms:
-        mean = {
-            key: float(np.mean([r.metrics.get(key) or np.nan for r in arm.runs.values()] or [np.nan])) for key in COST
-        }
+        mean = {key: float(np.mean([run.value(key) for run in arm.runs.values()] or [np.nan])) for key in COST}
         cells = [
             f"{mean['parameters']:,.0f}",
             f"{mean['flops_per_image'] / 1e9:.3g}",
@@ -219,94 +299,8 @@ def _cost(arms: Sequence[Arm]) -> list[str]:
     return table(["arm", "runs", "parameters", "GFLOP an image", "best epoch", "training", "images/s"], rows)
 
 
-def _check_alike(runs: Sequence[Run]) -> None:
-    """Refuses runs whose figures say nothing about each other."""
-    data: dict[str, int] = {}
-    for run in runs:
-        known = run.record.get("data", {})
-        name = f"{known.get('source')} with {known.get('pictures', {}).get('test')} test pictures"
-        data[name] = data.get(name, 0) + 1
-    if len(data) > 1:
-        several = ", ".join(f"{name} ({count} runs)" for name, count in data.items())
-        raise UserError(f"these runs are of different data, and cannot be compared: {several}")
-
-
-def _missing(arms: Sequence[Arm], plan: dict[str, Any]) -> list[str]:
-    """Runs that are not finished, and those that a study asked for and has not begun."""
-    notes = []
-    for arm in arms:
-        for run in arm.unfinished:
-            why = run.record.get("reason") if run.state == "failed" else None
-            state = "still running" if run.state == "running" else run.state
-            notes.append(f"{arm.name}, seed {run.seed}: {state}{f' ({why})' if why else ''}")
-    begun = {(arm.name, seed) for arm in arms for seed in (*arm.runs, *(run.seed for run in arm.unfinished))}
-    first: dict[str, str] = {}
-    missing: dict[str, list[int]] = {}
-    for job in plan.get("jobs", ()):
-        twin = first.setdefault(job["asked"], job["arm"])
-        if twin == job["arm"] and (job["arm"], job["seed"]) not in begun:
-            missing.setdefault(job["arm"], []).append(job["seed"])
-    notes += [f"{arm}, {seeds_of(seeds)}: not run yet" for arm, seeds in missing.items()]
-    same = {job["arm"]: first[job["asked"]] for job in plan.get("jobs", ()) if first[job["asked"]] != job["arm"]}
-    return [*notes, *(f"{arm} changes nothing here: it is the same as {other}" for arm, other in same.items())]
-
-
-def _doubts(arms: Sequence[Arm], metric: str) -> list[str]:
-    """What a reader should know of the runs before believing the figures."""
-    runs, notes = [run for arm in arms for run in arm.runs.values()], []
-    for arm in arms:
-        chance, nothing, never = [], [], []
-        for seed, run in arm.runs.items():
-            value, share = run.value(metric), (5 if metric.endswith("top5") else 1) / run.config["data"]["num_classes"]
-            pictures = run.record.get("data", {}).get("pictures", {}).get("test") or 1
-            if math.isnan(value) and is_until(metric):
-                never.append(f"seed {seed} in {run.metrics.get('epochs')}")
-            elif math.isnan(value):
-                nothing.append(seed)
-            elif not less_is_better(metric) and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
-                chance.append(seed)
-        if nothing:
-            notes.append(f"{arm.name}, {seeds_of(nothing)}: {metric} is no number; left out")
-        if never:
-            notes.append(
-                f"{arm.name} never reached {metric}: {', '.join(never)} epochs (censored). Left out, so that the "
-                "figures favour this arm"
-            )
-        if chance:
-            notes.append(f"{arm.name}, {seeds_of(chance)}: no better than chance; no interval survives such a run")
-    for what, values in {
-        "versions of the code": {(r.record.get("git_commit") or "none")[:7] for r in runs},
-        "pictures": {(r.record.get("data", {}).get("fingerprint") or "")[:7] for r in runs},
-        "precisions": {r.config["trainer"]["precision"] for r in runs},
-        "devices": {", ".join(r.record.get("machine", {}).get("gpus", ())) or "CPU" for r in runs},
-        "numbers of threads, which sum in another order": {
-            str(r.record.get("machine", {}).get("threads")) for r in runs
-        },
-        "versions of torch": {r.record.get("packages", {}).get("torch", "") for r in runs},
-        "figures that chose the best epoch": {r.config["monitor"] for r in runs},
-    }.items():
-        if len(values) > 1:
-            notes.append(f"The runs are of different {what}: {', '.join(sorted(values))}")
-    if any(run.record.get("git_dirty") for run in runs):
-        notes.append("Some runs were of code that was not committed: their git.diff has it")
-    if any(run.config["monitor"].startswith("train") for run in runs):
-        notes.append("Without validation pictures, the best epoch was chosen on training figures")
-    if len(arms) > 2:
-        best = "the lowest" if less_is_better(metric) else "the highest"
-        notes.append(
-            f"These are test figures: {best} of {len(arms)} arms looks better than it is. Choose by validation."
-        )
-    return notes
-
-
-def _looks(out: Path, found: Comparison) -> list[str]:
-    """Notes that this report is made, once for every number of seeds."""
-    seeds = max([len(row.differences) for row in found.rows], default=0)
-    path = out / LOOKS
-    looks = read_json(path).get("seeds", [])
-    if seeds >= PAIRS and seeds not in looks:
-        looks.append(seeds)
-        write_json(path, {"seeds": looks})
+def _looks(about: dict[str, Any]) -> list[str]:
+    looks = about.get("seeds", [])
     if len(looks) < 2:
         return []
     return [
@@ -315,23 +309,8 @@ def _looks(out: Path, found: Comparison) -> list[str]:
     ]
 
 
-def _why(runs: Sequence[Run]) -> str:
-    failed = next((run for run in runs if run.record.get("reason")), None)
+def _why(rows: Sequence[dict[str, str]]) -> str:
+    failed = next((row for row in rows if row.get("reason")), None)
     if failed:
-        return f"; {failed.folder.name} failed: {failed.record['reason']}"
-    return "; it goes on now" if any(run.state == "running" for run in runs) else ""
-
-
-def _write_csv(path: Path, arms: Sequence[Arm]) -> None:
-    """A row for every run, finished or not."""
-    rows: list[dict[str, Any]] = []
-    for arm in arms:
-        for run in (*arm.runs.values(), *arm.unfinished):
-            row = {"arm": arm.name, "seed": run.seed, "state": run.state}
-            for split in ("train", "val", "test"):
-                row |= {f"{split}/{figure}": value for figure, value in run.metrics.get(split, {}).items()}
-            row |= {key: value for key, value in run.metrics.items() if not isinstance(value, dict) and key != "seed"}
-            row |= {key: run.record.get(key) for key in ("reason", "started", "git_commit", "precision")}
-            rows.append(row | {"folder": run.folder.name})
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    write_csv(path, keys, rows)
+        return f"; {failed['folder']} failed: {failed['reason']}"
+    return "; it goes on now" if any(row["state"] == "running" for row in rows) else ""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from alexnet.checks import UserError
 from alexnet.folders import read_json, read_yaml, record, result_of, state_of
 from alexnet.settings import differing, settings, spelled
-from alexnet.studies.until import epochs_until, is_until
 
 SEEDS = ("seed", "data.seed")
 PLAN = "study.json"  # in a study's folder: what was asked for
@@ -39,13 +38,6 @@ class Run:
         """What decides the result, but the seed."""
         return {key: value for key, value in settings(self.config).items() if key not in SEEDS}
 
-    def value(self, metric: str) -> float:
-        """The figure of the best epoch, as test/top1, or by `epochs_until`; nan where there is none."""
-        if is_until(metric):
-            return epochs_until(self.logged, metric)
-        split, figure = metric.split("/")
-        return float(self.metrics.get(split, {}).get(figure, np.nan))
-
     @cached_property
     def logged(self) -> list[dict[str, str]]:
         """The rows of the metrics.csv that logger=csv leaves; none without."""
@@ -64,14 +56,17 @@ class Run:
             return None
 
 
+T = TypeVar("T")
+
+
 @dataclass
-class Arm:
-    """Runs that differ in the seed alone: the finished ones by seed, and the others."""
+class Arm(Generic[T]):
+    """Runs that differ in the seed alone, or what is known of them: the finished ones by seed, and the others."""
 
     name: str
-    settings: dict[str, Any]
-    runs: dict[int, Run] = field(default_factory=dict)
-    unfinished: list[Run] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    runs: dict[int, T] = field(default_factory=dict)
+    unfinished: list[T] = field(default_factory=list)
 
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:
@@ -105,7 +100,7 @@ def plan_of(folder: Path) -> dict[str, Any]:
     return read_json(folder / PLAN)
 
 
-def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm], list[str]]:
+def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm[Run]], list[str]]:
     """The arms that these runs make, the baseline first, and what was left out of them, in words.
 
     With the plan of a study, runs that differ from those it asked for in a key that it does not vary are left out.
@@ -119,7 +114,7 @@ def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm
             keys = sorted({key for run in others for key in differing(bases[0], _without(run.settings, varied))})
             left_out.append(f"{_count(len(others), 'run')} with other settings ({', '.join(keys)})")
         runs = kept
-    arms: list[Arm] = []
+    arms: list[Arm[Run]] = []
     for run in runs:
         arm = next((arm for arm in arms if arm.settings == run.settings), None)
         if arm is None:
@@ -138,7 +133,7 @@ def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm
     return sorted(arms, key=lambda arm: order.get(arm.name, len(order))), left_out
 
 
-def _name(arms: Sequence[Arm]) -> None:
+def _name(arms: Sequence[Arm[Run]]) -> None:
     """As the sweep called them, where that tells them apart; else by the keys in which they differ."""
     for arm in arms:
         called = {run.record.get("arm", "") for run in (*arm.runs.values(), *arm.unfinished)}

@@ -21,16 +21,20 @@ def reached(metric: str) -> tuple[str, float]:
     return found[1], float(found[3])
 
 
-def epochs_until(logged: Sequence[dict[str, str]], metric: str) -> float:
+def curve_of(metric: str) -> str:
+    """The figure whose curve says most of a metric."""
+    return reached(metric)[0] if is_until(metric) else "val/top1"
+
+
+def epochs_until(curve: Sequence[float], metric: str) -> float:
     """The base-2 logarithm of the number of epochs, between two of them in proportion; nan if it was never reached.
 
-    Args:
-        logged: the rows of metrics.csv.
+    curve: the figure by epoch.
     """
-    (figure, wanted), sign = reached(metric), 1 if ">=" in metric else -1
-    curve = [sign * float(row[figure]) for row in logged if row.get(figure)]
-    for epoch, value in enumerate(curve, 1):
-        if value >= sign * wanted:
-            before = curve[epoch - 2] if epoch > 1 else -math.inf
-            return math.log2(epoch - (value - sign * wanted) / (value - before))
+    sign = 1 if ">=" in metric else -1
+    wanted, before = sign * reached(metric)[1], -math.inf
+    for epoch, value in enumerate((sign * value for value in curve), 1):
+        if value >= wanted:
+            return math.log2(epoch - (value - wanted) / (value - before))
+        before = value
     return math.nan
