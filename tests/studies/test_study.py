@@ -51,6 +51,7 @@ def test_every_study_runs(name: str, once: Once) -> None:
         assert ": train/top1>=0.75 not reached, " in (outputs / "said.txt").read_text()
     configs = runs(outputs, name)
     assert [config["seed"] for config in configs] == [7] * len(values)
+    assert not any(config["panels"] for config in configs)
     chosen = [str(OmegaConf.select(OmegaConf.create(config), key)) for config in configs]
     assert [text.lower() for text in chosen] == values
     if key == "study.arm":
