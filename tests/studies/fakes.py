@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from alexnet.studies.intervals import Difference, two_way
 
 STUDY = {
-    "question": "Does it help?", "claim": "it does", "source": "section 1", "paper": {"lrn=false": -0.014},
-    "metric": "test/top1", "margin": 0.01, "arms": None, "arm": None,
+    "question": "Does it help?", "claim": "it does", "source": "section 1",
+    "paper": {"imagenet": {"lrn=false": -0.014}}, "metric": "test/top1", "margin": 0.01, "arms": None, "arm": None,
 }  # fmt: skip
 
 

@@ -203,6 +203,19 @@ def test_a_study_keeps_to_its_own_settings(tmp_path: Path) -> None:
     assert text.endswith("at abc, by `python train.py study=lrn`.\n")
 
 
+def test_the_papers_figures_are_of_the_same_pictures_where_it_has_some(tmp_path: Path) -> None:
+    right = two_arms(tmp_path, seeds=3)
+    fake_run(tmp_path / "own", 9, right[0, 0], "dropout=0", model__dropout=0, study=STUDY | {
+        "claim": {"imagenet": "it does, on ImageNet", "digits": "it does, on digits"},
+        "paper": {"imagenet": {"dropout=0.1": -0.01}, "digits": {"dropout=0.1": -0.02}},
+    })  # fmt: skip
+    (tmp_path / "study.json").write_text(json.dumps({"jobs": [], "varied": []}))
+    out, said = report([tmp_path])
+    assert row_of(said, "dropout=0.1")[7] == "-2.00"
+    text = (out / "report.md").read_text()
+    assert "The paper: it does, on digits (section 1).\nIts figures are of the same pictures, with" in text
+
+
 def test_doubts_are_said(tmp_path: Path) -> None:
     two_arms(tmp_path)
     changes = {"model__dropout": 0.1, "record__git_commit": "def", "record__machine": {"threads": 8}}

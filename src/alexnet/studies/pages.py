@@ -46,7 +46,7 @@ def _row(name: str, made: Report) -> str:
     seeds = sorted({len(row.values) for row in rows})
     cells = [
         f"[{study.get('question') or name}]({name}/report.md)",
-        f"{study['claim']} ({study['source']})" if study.get("claim") else "",
+        made.claim,
         "<br>".join(_here(made)),
         " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
         made.pictures,

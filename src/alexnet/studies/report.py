@@ -43,9 +43,22 @@ class Report:
 
     @property
     def paper(self) -> dict[str, float]:
-        """The paper's differences by arm, where it has some for this metric."""
-        paper = (self.study.get("paper") or {}) if self.found.metric == self.study.get("metric") else {}
+        """The paper's differences by arm, where it has some for this metric: of these pictures, or else of others."""
+        paper = self._of_data("paper") if self.found.metric == self.study.get("metric") else {}
+        if not isinstance(paper, dict):  # of a run whose study did not say yet of which data set
+            return {}
         return {arm: math.log2(x) if is_until(self.found.metric) else x for arm, x in paper.items()}
+
+    @property
+    def claim(self) -> str:
+        """What the paper says, and where; nothing where it does not."""
+        claim = self._of_data("claim")
+        return f"{claim} ({self.study['source']})" if claim else ""
+
+    def _of_data(self, key: str) -> Any:
+        """What the study has for these pictures, or else for the first that it names."""
+        value = self.study.get(key) or {}
+        return value.get(self.done[0]["source"], next(iter(value.values()), {})) if isinstance(value, dict) else value
 
     @property
     def done(self) -> list[Result]:
@@ -173,10 +186,11 @@ def write_page(out: Path, made: Report) -> str:
     notes = [*found.notes, *about.get("notes", ()), *unfinished(arms), *doubts(arms, metric), *_looks(about)]
     head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found, arms)]
     tables = [*_differences(found, made.paper), "", found.method, *_power(found, margin)]
-    claim = [f"The paper: {study['claim']} ({study.get('source')})."] if study.get("claim") else []
-    if made.paper:
-        of = study.get("paper_of") or "ImageNet"
-        claim.append(f"Its figures are of {of}: for other pictures they stand for their sign, not their size.")
+    claim = [f"The paper: {made.claim}."] if made.claim else []
+    if made.paper and made.done[0]["source"] in study["paper"]:
+        claim.append("Its figures are of the same pictures, with a network and a training of its own.")
+    elif made.paper:
+        claim.append("Its figures are of other pictures: they stand here for their sign, not their size.")
     norms = gradient_norms(arms)
     figures = draw(out, found, arms, made.paper, norms)
     cost = [*lines(norms), "", *_cost(arms)]

@@ -9,7 +9,7 @@ from alexnet.checks import UserError, nearest, one_of
 from alexnet.config import become
 from alexnet.studies.until import is_until
 
-KEYS = ("question", "claim", "source", "paper", "paper_of", "metric", "margin", "arms", "arm")
+KEYS = ("question", "claim", "source", "paper", "metric", "margin", "arms", "arm")
 METRICS = ("test/top1", "test/top5", "test/loss")
 
 
@@ -38,8 +38,12 @@ def check_study(study: DictConfig, typed: list[str]) -> None:
     if isinstance(study.margin, bool) or not isinstance(study.margin, int | float) or not study.margin > 0:
         raise UserError(f"study.margin={study.margin}: must be a number above 0, in the metric's unit")
     paper = study.get("paper") or {}
-    if not isinstance(paper, DictConfig | dict) or not all(isinstance(d, int | float) for d in paper.values()):
-        raise UserError(f"study.paper={paper}: must be the paper's difference from the baseline for some of the arms")
+    by_data = paper.values() if isinstance(paper, DictConfig) else [paper]
+    if not all(isinstance(d, DictConfig) and all(isinstance(x, int | float) for x in d.values()) for d in by_data):
+        raise UserError(
+            f"study.paper={paper}: must be the paper's differences from the baseline by data set and arm, "
+            "such as imagenet: {no_lrn: -0.014}"
+        )
     setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
     for override in typed:
         if arm := setter.get(key_of(override)):
