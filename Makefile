@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test report lint format bench tensorboard clean
+.PHONY: help install train smoke test coverage report lint format bench tensorboard clean rename
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ smoke: $(DONE) ## the same path in seconds
 test: $(DONE) ## every test, JOBS at a time
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
+coverage: $(DONE) ## every test, and which lines of src/ none of them runs
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term-missing:skip-covered $(ARGS)
+
 report: $(DONE) ## compare runs: make report ARGS=outputs/study/NAME
 	$(BIN)/python report.py $(ARGS)
 
@@ -55,3 +58,9 @@ tensorboard: $(DONE) ## look at every run, in the browser
 clean: ## remove the environment and caches; outputs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+rename: ## give the package in src/ another name: make rename NAME=mine, then make install format
+	git mv src/alexnet src/$(NAME)
+	git grep -lIzw alexnet -- . ':!docs/studies' | xargs -0 perl -pi -e ' \
+	  s{(?<![\w./-])alexnet(?=\.(?!py\b|yaml\b)[\w"])}{$(NAME)}g; s{\b(from|import) alexnet\b}{$$1 $(NAME)}g; \
+	  s{(src/|^name = |"src" / "|getLogger\(")alexnet\b}{$$1$(NAME)}g; s{INFO, "alexnet"}{INFO, "$(NAME)"}'

@@ -29,6 +29,11 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 
+def has(wing: str) -> bool:
+    """Whether a part that training does not need, such as studies or inference, has not been deleted."""
+    return (ROOT / "src" / "alexnet" / wing).is_dir()
+
+
 def program(*command: str, code: int | None = 0, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs a command line in the repository's root; `code` is the exit code that it must end with."""
     done = subprocess.run(

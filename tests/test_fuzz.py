@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from alexnet.config import ROOT as ROOT_KEYS
-from tests.conftest import ROOT
+from tests.conftest import ROOT, has
 
 ODD = ("text", "''", "-1", "0", "0.5", "1e308", "99999999999999999999", "nan", "true", "null", "[]", "[1,2]", "{a: 1}")
 FEW = len(ODD) if os.environ.get("FUZZ") == "all" else 1
@@ -35,7 +35,7 @@ LINES: dict[str, tuple[str, ...]] = {  # which keys, in which run
     "metrics": (*SMALL, "metrics=f1"),
     "callbacks": (*SMALL, "callbacks=gradients"),
     "logger": (*SMALL, "logger=default"),
-    "study": (*SMALL, "study=lrn", "seed=7"),
+    **({"study": (*SMALL, "study=lrn", "seed=7")} if has("studies") else {}),
     "prepare": ("data.size=24", "data.crop=20", "stream=there"),
 }
 

@@ -63,6 +63,15 @@ def test_every_study_runs(name: str, once: Once) -> None:
                 assert got == OmegaConf.create(f"x: {value}").x if "." in where else got["crop"] is False
 
 
+def test_an_arm_of_a_study_is_repeated_alone(once: Once, tmp_path: Path) -> None:
+    arm = run_study(once, "lrn_formula") / "study" / "lrn_formula-digits-alexnet" / "tower,seed=7"
+    again = train_py(f"reproduce='{arm}'", f"outputs={tmp_path}/again").stdout
+    assert again.count("the same\n") == 9
+    (folder,) = (tmp_path / "again").glob("*/*")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["seed"], config["model"]["lrn_window"], config["study"]) == (7, "tower", None)
+
+
 def test_seeds_and_values_are_replaced_by_the_command_line(tmp_path: Path) -> None:
     train_py("study=dropout", "seed=4,5", "model.dropout=0.3,0.1", "model.width=0.125", *TINY, f"outputs={tmp_path}")
     found = [(config["seed"], config["model"]["dropout"]) for config in runs(tmp_path, "dropout")]

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.conftest import Once, train_py
-from tests.studies.test_study import run_study
+from tests.conftest import train_py
 
 
 def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
@@ -27,15 +26,6 @@ def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
         for key in ("workers", "cache_dir"):
             each["data"].pop(key, None)
     assert config == before
-
-
-def test_an_arm_of_a_study_is_repeated_alone(once: Once, tmp_path: Path) -> None:
-    arm = run_study(once, "lrn_formula") / "study" / "lrn_formula-digits-alexnet" / "tower,seed=7"
-    again = train_py(f"reproduce='{arm}'", f"outputs={tmp_path}/again").stdout
-    assert again.count("the same\n") == 9
-    (folder,) = (tmp_path / "again").glob("*/*")
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert (config["seed"], config["model"]["lrn_window"], config["study"]) == (7, "tower", None)
 
 
 def test_what_cannot_be_repeated(smoke: Path, tmp_path: Path) -> None:

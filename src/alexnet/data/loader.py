@@ -18,6 +18,7 @@ from alexnet.rng import stream, uniform
 DRAWS = (
     *("top", "left", "flip", "vertical_flip", "area", "ratio"),
     *("brightness", "contrast", "saturation", "hue", "pca1", "pca2", "pca3"),
+    *("own1", "own2", "own3", "own4"),  # of whatever augmentation is added
 )
 
 Batch = tuple["Tensor | Places", Tensor, Tensor]

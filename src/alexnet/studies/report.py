@@ -67,11 +67,7 @@ class Report:
     @property
     def command(self) -> str:
         """As it is typed on any machine; nothing outside a study."""
-        typed = [
-            "data.root=FOLDER" if word.startswith("data.root=") else word
-            for word in self.about.get("typed", ()) if not word.startswith(("outputs=", "data.cache_dir="))
-        ]  # fmt: skip
-        return f"python train.py {shlex.join(typed)}" if typed else ""
+        return f"python train.py {shlex.join(self.about['typed'])}" if self.about.get("typed") else ""
 
     @property
     def pictures(self) -> str:
@@ -132,10 +128,16 @@ def made_of(
         check_alike([Result(row_of("", run, metric)) for run in runs if run.state == "done"])
         arms, left_out = arms_of_runs(runs, plan)
         rows = rows_of(arms, metric)
-        about = {"study": study, "typed": plan.get("typed", []), "notes": [*left_out, *not_begun(arms, plan)]}
+        about = {"study": study, "typed": _anywhere(plan), "notes": [*left_out, *not_begun(arms, plan)]}
         about["seeds"] = read_json(folders[0] / ABOUT).get("seeds", [])
     about |= {"metric": metric, "margin": margin, "baseline": baseline}
     return rows, Report(*_compared(rows, metric, margin, baseline, folders[0]), about)
+
+
+def _anywhere(plan: dict[str, Any]) -> list[str]:
+    """What was typed, without the folders of one machine."""
+    typed = [word for word in plan.get("typed", ()) if not word.startswith(("outputs=", "data.cache_dir="))]
+    return ["data.root=FOLDER" if word.startswith("data.root=") else word for word in typed]
 
 
 def _check(metric: str, margin: float | None) -> None:
@@ -222,6 +224,7 @@ def answer(found: Comparison, arms: Sequence[Arm[Result]]) -> str:
             low, mean, high = (float(signed(x, metric)) for x in (low, mean, high))
             return f"{row.arm} is {row.verdict} than {base}, by {mean:g}{points} of {metric} ({low:g} to {high:g})."
         verdict = row.verdict + (points if row.verdict.startswith("not told") else "")
+        verdict += f" ({interval(row, metric)})" if row.verdict.startswith("no difference") else ""
         return f"{row.arm} against {base}: {verdict}, in {metric}."
     if not any(row.difference for row in found.rows):
         return f"No verdict on {len(found.rows) + 1} arms: it takes three seeds or more of each.{_chosen(arms)}"

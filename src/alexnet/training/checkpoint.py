@@ -11,7 +11,7 @@ from torch import nn
 from alexnet.checks import UserError
 from alexnet.training.exported import network_state, read_safetensors
 
-TRUSTED = ("alexnet", "torch", "torchvision")
+TRUSTED = (__name__.partition(".")[0], "torch", "torchvision")
 
 
 def load(path: str | Path) -> nn.Module:

@@ -10,7 +10,6 @@ from alexnet.config import build, named
 from alexnet.data import PictureData
 from alexnet.data.stream import new_stream, write_stream
 from alexnet.folders import new_folder
-from alexnet.pictures.sheet import contact_sheet
 
 
 def prepare(cfg: DictConfig) -> None:
@@ -45,6 +44,8 @@ def prepare(cfg: DictConfig) -> None:
         size = sum(path.stat().st_size for path in stream.iterdir())
         print(f"stream  {stream}, {size / 1e9:.2f} GB, for data=stream data.root={stream}")
     if cfg.show:
+        from alexnet.pictures.sheet import contact_sheet  # a wing that may be gone
+
         if not data.has("train"):
             raise UserError("show=true: there are no training pictures to show")
         path = new_folder(cfg)[0] / "contact_sheet.png"
