@@ -319,6 +319,22 @@ def test_vanishing_gradients_are_shown(tmp_path: Path) -> None:
     assert "gradient" not in report([tmp_path])[1]
 
 
+def test_lrn_that_does_nothing_is_said_to(tmp_path: Path) -> None:
+    two_arms(tmp_path, seeds=3)
+    for folder in tmp_path.glob("0-*"):
+        (folder / "metrics.csv").write_text(
+            "epoch,val/top1,lrn_spread/norm1,lrn_spread/norm2\n0,0.5,0.5,0\n1,0.6,2e-4,1e-5\n"
+        )
+    said = report([tmp_path])[1]
+    assert (
+        "dropout=0: local response normalisation multiplies all values by nearly the same factor, within 0.02%" in said
+    )
+    assert "dropout=0.1: local" not in said
+    folder = tmp_path / "0-1"
+    (folder / "metrics.csv").write_text("epoch,val/top1,lrn_spread/norm1\n0,0.5,0.02\n")
+    assert "local response" not in report([tmp_path])[1]
+
+
 def test_table() -> None:
     assert table(["arm", "x"], [["a", "1.5"], ["long", "-10"]]) == [
         "| arm  |   x |",

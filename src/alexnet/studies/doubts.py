@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from alexnet.checks import UserError
-from alexnet.studies.results import Result
+from alexnet.studies.results import LRN, Result
 from alexnet.studies.runs import Arm
 from alexnet.studies.until import is_until
 from alexnet.studies.words import less_is_better, seeds_of
+
+DIFFERS = 0.01  # of the factors of local response normalisation, their standard deviation over their mean
 
 
 def check_alike(runs: Sequence[Result]) -> None:
@@ -60,6 +62,13 @@ def doubts(arms: Sequence[Arm[Result]], metric: str) -> list[str]:
                 nothing.append(seed)
             elif not less_is_better(metric) and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
                 chance.append(seed)
+        spreads = [run.value(key) for run in arm.runs.values() for key in run.row if key.startswith(LRN)]
+        if 0 < (most := max(filter(math.isfinite, spreads), default=0.0)) < DIFFERS:
+            notes.append(
+                f"{arm.name}: local response normalisation multiplies all values by nearly the same factor, within "
+                f"{100 * most:.2g}%, and so does next to nothing. The paper's inputs were a hundred times larger, as "
+                "data.normalize=mean_image has them"
+            )
         if nothing:
             notes.append(f"{arm.name}, {seeds_of(nothing)}: {metric} is no number; left out")
         if never:

@@ -21,6 +21,9 @@ NAME = "report.csv"
 BY_EPOCH, BOTH_RIGHT = " by epoch", " both right"  # columns with a list of numbers in each cell
 
 
+LRN = "lrn_spread/"  # columns, of a layer each: see training.lrn_spread
+
+
 @dataclass(frozen=True)
 class Result:
     """A row of report.csv by column, and its number in the file."""
@@ -130,6 +133,7 @@ def row_of(arm: str, run: Run, metric: str) -> dict[str, str]:
     row |= {"test_pictures": data.get("pictures", {}).get("test"), "classes": run.config["data"]["num_classes"]}
     row["folder"] = run.folder.name
     row |= {f"{PREFIX}{layer}": norm for layer, norm in first_epoch(run.logged).items()}
+    row |= {key: float(value) for each in run.logged for key, value in each.items() if key.startswith(LRN) and value}
     curve = [float(row[figure]) for row in run.logged if row.get(figure := curve_of(metric))]
     if is_until(metric):
         row[metric] = 2 ** epochs_until(curve, metric)

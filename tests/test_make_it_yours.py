@@ -1,0 +1,90 @@
+"""docs/make-it-yours.md, done: in a copy of the repository, with another name, less, and more."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, has, program
+
+PAGE = (ROOT / "docs" / "make-it-yours.md").read_text()
+LINES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
+FILES = re.findall(r"`((?:conf|src)/[\w./]+)`(?::| picks groups[^`]*)\n\n```(?:python|yaml)\n(.*?)```", PAGE, re.S)
+WINGS = {line.split()[2].rpartition("/")[2]: line.split()[2:] for line in LINES if line.startswith("rm -r ")}
+TINY = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
+TINY += ("trainer.limit_test_batches=1", "data.batch_size=8", "trainer.accelerator=cpu")
+NOT_COPIED = (".git", ".venv", "outputs", "__pycache__", ".*_cache", "*.egg-info", "build", "*.png")
+
+pytestmark = pytest.mark.skipif(not all(map(has, WINGS)), reason="it is yours already")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT, tmp_path / "copy", ignore=shutil.ignore_patterns(*NOT_COPIED))
+    return tmp_path / "copy"
+
+
+def python(copy: Path, *arguments: str) -> str:
+    """In the copy, with its own package."""
+    return program(sys.executable, *arguments, cwd=copy, PYTHONPATH=str(copy / "src")).stdout
+
+
+def trains(copy: Path) -> None:
+    said = python(copy, "train.py", "experiment=smoke", "model.width=0.125", f"outputs={copy}/out")
+    assert "test top-1 accuracy" in said
+    assert "tests" in python(copy, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider").splitlines()[-1]
+
+
+def test_another_name(copy: Path) -> None:
+    """make rename, in a repository as a clone is one."""
+    (rename,) = (line for line in LINES if line.startswith("make rename"))
+    for command in ("git init -q", "git add -A", rename):
+        program(*shlex.split(command), cwd=copy)
+    assert not (copy / "src" / "alexnet").exists()
+    left = subprocess.run(
+        ["git", "grep", "-nE", r"(from|import|_target_:) alexnet\b|src/alexnet"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+    )
+    assert left.stdout == ""
+    trains(copy)
+    python(copy, "-m", "pytest", "-p", "no:cacheprovider", "tests/models/test_lenet.py", "tests/test_rng.py")
+
+
+def test_the_page_names_every_wing() -> None:
+    assert set(re.findall(r"^\| (\w+) \|", PAGE, re.M)) - {"what"} == set(WINGS)
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_comes_off(wing: str, copy: Path) -> None:
+    """What is left neither imports it nor needs it."""
+    for path in WINGS[wing]:
+        assert (copy / path).exists()
+        shutil.rmtree(copy / path) if (copy / path).is_dir() else (copy / path).unlink()
+    trains(copy)
+
+
+def test_more(copy: Path) -> None:
+    """A network, a question, and one of each group. Every line of the page trains."""
+    assert len(FILES) > 8
+    for path, text in FILES:
+        assert not (copy / path).exists()
+        (copy / path).write_text(text)
+    lines = [line for line in LINES if line.startswith("python train.py")]
+    assert len(lines) == 5
+    for number, line in enumerate(lines):
+        arguments = [*shlex.split(line)[1:], *TINY, f"outputs={copy}/out{number}"]
+        python(copy, *arguments, *(["seed=7"] if "study=" in line else ["panels=none"]))
+    runs = {n: sorted((copy / f"out{n}").rglob("config.yaml")) for n in range(5)}
+    assert [len(found) for found in runs.values()] == [1, 3, 1, 1, 1]
+    last = yaml.safe_load(runs[4][0].read_text())
+    kinds = {"model": "ResNet", "optimizer": "RMSprop", "scheduler": "OneCycleLR", "augment": "Cutout"}
+    assert {group: last[group]["_target_"].rpartition(".")[2] for group in kinds} == kinds
+    assert "val/recall" in (runs[2][0].parent / "metrics.csv").read_text()
+    python(copy, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_config.py", "-k", "rmsprop or resnet or cutout")

@@ -1,0 +1,31 @@
+"""How much LRN does, beside the formula; in a run, and in what a report says of it."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet.models.lrn import LocalResponseNorm
+from alexnet.training.lrn_spread import spread
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_by_the_formula(dtype: torch.dtype) -> None:
+    x = (10 * torch.randn(4, 8, 5, 5, generator=torch.Generator().manual_seed(1))).relu().to(dtype)
+    layer = LocalResponseNorm(5, alpha=1e-3, beta=0.75, k=2, window="own", divide_alpha=False)
+    a = x.double().numpy()
+    window = np.array([3, 4, 5, 5, 5, 5, 4, 3])[:, None, None]  # cut off at the first and last channel
+    factors = ((2 + 1e-3 * window * a**2) ** -0.75)[a > 0]
+    assert float(spread(layer, x)) == pytest.approx(factors.std(ddof=1) / factors.mean(), rel=1e-4)
+    assert float(spread(LocalResponseNorm(5, alpha=0, k=2), x)) == pytest.approx(0, abs=1e-6)
+
+
+def test_every_run_logs_it(smoke: Path) -> None:
+    """Of both layers, in each epoch."""
+    rows = list(csv.DictReader((smoke / "metrics.csv").open()))
+    for layer in ("norm1", "norm2"):
+        found = [float(row[f"lrn_spread/features.{layer}"]) for row in rows if row[f"lrn_spread/features.{layer}"]]
+        assert len(found) == 2
+        assert np.all(np.array(found) > 0)
