@@ -110,6 +110,13 @@ def test_a_preset_may_set_what_only_lightnings_class_knows(config: Config) -> No
         build(config("+trainer.max_stepps=7"), "trainer")
 
 
+def test_a_name_may_be_of_digits_alone(config: Config) -> None:
+    cfg = config("model=cifar", "model.init=2012")
+    check(cfg)
+    assert build(cfg, "model").variant["lrn"] is True
+    assert cfg.model.init == "2012"
+
+
 def test_a_typing_mistake_in_a_groups_own_file(config: Config) -> None:
     cfg = config("+model.lnr=false")
     with pytest.raises(UserError, match=r"model.lnr: AlexNet has no such argument. Did you mean lrn\?"):

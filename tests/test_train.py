@@ -100,7 +100,7 @@ MISTAKES = {
     "model._target_=true": "model._target_=True: must be text",
     "model._target_=null": "model._target_=None: must be the name of a class or function",
     "model._target_=torch.nn.AlexNot": "model._target_=torch.nn.AlexNot: Error loading 'torch.nn.AlexNot'",
-    "logger.tensorboard.name=1": "logger.tensorboard.name=1: must be text; in quotes it is: logger.tensorboard.name=",
+    "logger.tensorboard.name=1.5": "logger.tensorboard.name=1.5: must be text; in quotes it is: ",
     "logger.csv.name=true": "logger.csv.name=True: must be text",
     "optimizer.lr=???": "optimizer.lr has no value: pass optimizer.lr=VALUE",
     "model.lrn_size=99999999999999999999": "model.lrn_size=99999999999999999999: must be a whole number",

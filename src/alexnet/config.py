@@ -120,6 +120,8 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
             raise UserError(f"{full}={value}: must be a number, such as {default}")
         elif OmegaConf.is_interpolation(declared, key):
             continue  # what it stands for may be a number
+        elif isinstance(default, str) and type(value) is int and key != "_target_":
+            node[key] = str(value)  # a name of digits alone, such as model.init=2012
         elif isinstance(default, str) and isinstance(value, bool | int | float):
             such_as = f", such as {default}" if default else f"; in quotes it is: {full}='\"{value}\"'"
             raise UserError(f"{full}={value}: must be text{such_as}")

@@ -38,7 +38,7 @@ def check_study(study: DictConfig, typed: list[str]) -> None:
     if isinstance(study.margin, bool) or not isinstance(study.margin, int | float) or not study.margin > 0:
         raise UserError(f"study.margin={study.margin}: must be a number above 0, in the metric's unit")
     paper = study.get("paper") or {}
-    by_data = paper.values() if isinstance(paper, DictConfig) else [paper]
+    by_data = list(paper.values()) if isinstance(paper, DictConfig | dict) else [paper]
     if not all(isinstance(d, DictConfig) and all(isinstance(x, int | float) for x in d.values()) for d in by_data):
         raise UserError(
             f"study.paper={paper}: must be the paper's differences from the baseline by data set and arm, "
