@@ -12,13 +12,23 @@ Config = Callable[..., DictConfig]
 
 @pytest.mark.parametrize(
     "same",
-    ["outputs=elsewhere", "folder=here", "logger=none", "data.workers=2", "trainer.devices=2", "model.dropout=0.50"],
+    [
+        "outputs=elsewhere",
+        "folder=here",
+        "logger=none",
+        "data.workers=2",
+        "trainer.devices=2",
+        "model.dropout=0.50",
+        "callbacks=none",
+    ],
 )
 def test_the_same_result(same: str, config: Config) -> None:
     assert digest(config(same)) == digest(config())
 
 
-@pytest.mark.parametrize("other", ["seed=2", "model.lrn=false", "model.dropout=0", "augment=none", "data.batch_size=8"])
+@pytest.mark.parametrize(
+    "other", ["seed=2", "model.lrn=false", "model.dropout=0", "augment=none", "data.batch_size=8", "callbacks=until"]
+)
 def test_another_result(other: str, config: Config) -> None:
     assert digest(config(other)) != digest(config())
 

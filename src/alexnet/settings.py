@@ -19,6 +19,8 @@ WITHOUT = (
         "checkpoint_every",
         "logger",
         "panels",
+        "callbacks.gradients",  # which only look on
+        "callbacks.lrn",
         "keep_memory",
         "data.root",
         "data.cache_dir",
@@ -58,7 +60,7 @@ def spelled(value: Any) -> str:
 
 def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
     for key, value in node.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             yield from _flat(value, f"{path}{key}.")
         else:
             number = isinstance(value, int) and not isinstance(value, bool)

@@ -28,7 +28,7 @@ def run_study(once: Once, name: str) -> Path:
 
     def run(path: Path) -> None:
         width = "0.125,0.25" if name == "width" else "0.125"
-        digits = ("model=alexnet", "data=digits") if name == "figure_1" else ()
+        digits = ("model=alexnet", "data=digits") if name in ("figure_1", "lenet") else ()
         line = (f"study={name}", *digits, f"model.width={width}", "seed=7", "after=none", *TINY, f"outputs={path}")
         (path / "said.txt").write_text(train_py(*line).stdout)
 

@@ -62,13 +62,6 @@ def doubts(arms: Sequence[Arm[Result]], metric: str) -> list[str]:
                 nothing.append(seed)
             elif not less_is_better(metric) and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
                 chance.append(seed)
-        spreads = [run.value(key) for run in arm.runs.values() for key in run.row if key.startswith(LRN)]
-        if 0 < (most := max(filter(math.isfinite, spreads), default=0.0)) < DIFFERS:
-            notes.append(
-                f"{arm.name}: local response normalisation multiplies all values by nearly the same factor, within "
-                f"{100 * most:.2g}%, and so does next to nothing. The paper's inputs were a hundred times larger, as "
-                "data.normalize=mean_image has them"
-            )
         if nothing:
             notes.append(f"{arm.name}, {seeds_of(nothing)}: {metric} is no number; left out")
         if never:
@@ -78,6 +71,7 @@ def doubts(arms: Sequence[Arm[Result]], metric: str) -> list[str]:
             )
         if chance:
             notes.append(f"{arm.name}, {seeds_of(chance)}: no better than chance; no interval survives such a run")
+    notes += _idle_norms(arms)
     for what, values in {
         "versions of the code": {run["git_commit"][:7] or "none" for run in runs},
         "pictures": {run["fingerprint"][:7] for run in runs},
@@ -99,3 +93,19 @@ def doubts(arms: Sequence[Arm[Result]], metric: str) -> list[str]:
             f"These are test figures: {best} of {len(arms)} arms looks better than it is. Choose by validation."
         )
     return notes
+
+
+def _idle_norms(arms: Sequence[Arm[Result]]) -> list[str]:
+    """Where local response normalisation is as good as one factor for all values."""
+    found = {}
+    for arm in arms:
+        spreads = [run.value(key) for run in arm.runs.values() for key in run.row if key.startswith(LRN)]
+        if 0 < (most := max(filter(math.isfinite, spreads), default=0.0)) < DIFFERS:
+            found[arm.name] = most
+    if not found:
+        return []
+    return [
+        f"{', '.join(found)}: local response normalisation multiplies all values by nearly the same factor, within "
+        f"{100 * max(found.values()):.2g}%, and so does next to nothing. The paper's inputs were a hundred times "
+        "larger, as data.normalize=mean_image has them"
+    ]
