@@ -62,5 +62,5 @@ clean: ## remove the environment and caches; outputs stay
 rename: ## give the package in src/ another name: make rename NAME=mine, then make install format
 	git mv src/alexnet src/$(NAME)
 	git grep -lIzw alexnet -- . ':!docs/studies' | xargs -0 perl -pi -e ' \
-	  s{(?<![\w./-])alexnet(?=\.(?!py\b|yaml\b)[\w"])}{$(NAME)}g; s{\b(from|import) alexnet\b}{$$1 $(NAME)}g; \
+	  s{(?<![\w./-])alexnet(?=\.(?!py\b|yaml\b)[\w"])}{$(NAME)}g; s{\b(from|(?<!models )import) alexnet\b}{$$1 $(NAME)}g; \
 	  s{(src/|^name = |"src" / "|getLogger\(")alexnet\b}{$$1$(NAME)}g; s{INFO, "alexnet"}{INFO, "$(NAME)"}'
