@@ -6,13 +6,13 @@ from pathlib import Path
 from alexnet.checks import UserError
 from alexnet.folders import write
 from alexnet.studies.report import Report, interval, made_of, write_page
-from alexnet.studies.results import NAME
+from alexnet.studies.results import TABLE
 from alexnet.studies.words import less_is_better, level, signed, unit
 
 PAGES = Path("docs/studies")
 HEAD = f"""# Studies that were run
 
-`python report.py` makes this page and the others of the {NAME} and report.json in each folder, a row for every run. In
+`python report.py` makes this page and the others of the {TABLE} and report.json in each folder, a row for every run. In
 its column *both right* the last number is how many test pictures the run had right, and those before it how many of
 these each run above had right as well. `python report.py RUNS --out docs/studies/NAME` adds a study.
 
@@ -29,9 +29,9 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
     Raises:
         UserError: where there is nothing to make them of.
     """
-    tables = sorted(folder.glob(f"*/{NAME}"))
+    tables = sorted(folder.glob(f"*/{TABLE}"))
     if not tables:
-        raise UserError(f"{folder}: no {NAME} in a folder there; name the folders of a study, a sweep, or runs")
+        raise UserError(f"{folder}: no {TABLE} in a folder there; name the folders of a study, a sweep, or runs")
     rows = []
     for table in tables:
         _, made = made_of([table.parent])

@@ -19,7 +19,7 @@ from alexnet.studies.compare import PAIRS, Comparison, Row, compare
 from alexnet.studies.doubts import check_alike, doubts, not_begun, unfinished
 from alexnet.studies.figures import draw
 from alexnet.studies.gradients import gradient_norms, lines
-from alexnet.studies.results import NAME, Result, arms_of_rows, read_rows, row_of, rows_of, write_rows
+from alexnet.studies.results import TABLE, Result, arms_of_rows, read_rows, row_of, rows_of, write_rows
 from alexnet.studies.runs import Arm, arms_of_runs, find_runs, plan_of
 from alexnet.studies.study import METRICS, check_metric
 from alexnet.studies.until import is_until
@@ -101,7 +101,7 @@ def report(
         out = folders[0] if len(folders) == 1 else Path("outputs") / f"report-{date.today()}"
     out.mkdir(parents=True, exist_ok=True)
     _count_looks(made, read_json(out / ABOUT))
-    write_rows(out / NAME, rows)
+    write_rows(out / TABLE, rows)
     write_json(out / ABOUT, made.about)
     return out, write_page(out, made)
 
@@ -110,7 +110,7 @@ def made_of(
     folders: Sequence[Path], metric: str | None = None, margin: float | None = None, baseline: str | None = None
 ) -> tuple[list[dict[str, str]], Report]:
     """The rows of report.csv, and what they say. Arguments and errors as above."""
-    old = folders[0] / NAME
+    old = folders[0] / TABLE
     if len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml")):
         rows, about = read_rows(old), read_json(old.with_name(ABOUT))
         metric = metric or about.get("metric") or METRICS[0]
@@ -167,10 +167,14 @@ def _compared(
     arms.sort(key=lambda arm: not arm.runs)
     if not any(math.isfinite(run.value(metric)) for run in done):
         raise UserError(f"{metric}: none of the {len(done)} finished runs has such a figure")
-    least = math.log2(margin) if margin is not None and is_until(metric) else margin
-    found = compare([arm for arm in arms if arm.runs], metric, least)
+    found = compare([arm for arm in arms if arm.runs], metric, _in_unit(margin, metric))
     found.notes.extend(notes)
     return found, arms
+
+
+def _in_unit(margin: float | None, metric: str) -> float | None:
+    """Of the values that are compared: of epochs, logarithms."""
+    return math.log2(margin) if margin is not None and is_until(metric) else margin
 
 
 def _count_looks(made: Report, before: dict[str, Any]) -> None:
@@ -183,8 +187,7 @@ def _count_looks(made: Report, before: dict[str, Any]) -> None:
 def write_page(out: Path, made: Report) -> str:
     """report.md and the figures. Gives what is said on a terminal."""
     found, arms, about, study = made.found, made.arms, made.about, made.study
-    metric, margin = about["metric"], about["margin"]
-    margin = math.log2(margin) if margin is not None and is_until(metric) else margin
+    metric, margin = about["metric"], _in_unit(about["margin"], about["metric"])
     notes = [*found.notes, *about.get("notes", ()), *unfinished(arms), *doubts(arms, metric), *_looks(about)]
     head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found, arms)]
     tables = [*_differences(found, made.paper), "", found.method, *_power(found, margin)]
@@ -199,7 +202,9 @@ def write_page(out: Path, made: Report) -> str:
     beware = ["", "## To beware of", "", *(f"- {note}" for note in notes)] if notes else []
     pictures = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
     commits = sorted({run["git_commit"][:7] or "no commit" for run in made.done})
-    last = f"Made of {len(made.done)} runs on {made.pictures}, each a row of [{NAME}]({NAME}), at {', '.join(commits)}"
+    last = (
+        f"Made of {len(made.done)} runs on {made.pictures}, each a row of [{TABLE}]({TABLE}), at {', '.join(commits)}"
+    )
     last += f", by `{made.command}`." if made.command else "."
     text = [*head, "", *tables, *beware, *([""] if claim else []), *claim, *cost, *pictures, "", last]
     write(out / "report.md", "\n".join(text) + "\n")

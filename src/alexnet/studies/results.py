@@ -17,10 +17,8 @@ from alexnet.studies.gradients import PREFIX, first_epoch
 from alexnet.studies.runs import Arm, Run
 from alexnet.studies.until import curve_of, epochs_until, is_until
 
-NAME = "report.csv"
+TABLE = "report.csv"
 BY_EPOCH, BOTH_RIGHT = " by epoch", " both right"  # columns with a list of numbers in each cell
-
-
 LRN = "lrn_spread/"  # columns, of a layer each: see training.lrn_spread
 
 
@@ -52,7 +50,7 @@ class Result:
             return [float(text) for text in self[column].split()]
         except ValueError:
             raise UserError(
-                f"{NAME}: {column} '{printable(self[column])}', in row {self.number + 1}: not a number"
+                f"{TABLE}: {column} '{printable(self[column])}', in row {self.number + 1}: not a number"
             ) from None
 
     @cached_property
