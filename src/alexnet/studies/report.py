@@ -73,8 +73,10 @@ class Report:
     def pictures(self) -> str:
         """Which they are, and of what files."""
         each = {run["source"]: run["files"] for run in self.done}
-        files = {"": "", "jpg": " as JPEG files"}
-        return ", ".join(source + files.get(kind, f" as {kind} files") for source, kind in each.items())
+        copies = {"jpg": " as JPEG files, slightly lossy", "": ""}  # of what the official archive has as it is
+        own = ("folder", "stream", "imagenette", "imagenet")  # files from the beginning
+        return ", ".join(source + ("" if source in own else copies.get(kind, f" as {kind} files"))
+                         for source, kind in each.items())  # fmt: skip
 
 
 def report(
