@@ -118,21 +118,22 @@ def pooled(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def spread_apart(values: NDArray[np.float64], level: float = LEVEL) -> list[int]:
-    """The arms whose spread is too far above the others' for pooling: an F test of each, at level by Bonferroni.
+    """The arms whose spread is too far above the others' for pooling: an F test of each, at level by Bonferroni, of its
+    difference from the others' mean against their own spread.
 
     values: (arms, seeds).
     """
     arms, n = values.shape
-    if arms < 3:
-        return []
     apart: list[int] = []
     while len(apart) < arms - 2:  # the furthest is taken out, and the rest looked at again
         left = [arm for arm in range(arms) if arm not in apart]
-        squares = (_without_seeds(values[left]) ** 2).sum(1)
-        top = int(squares.argmax())
-        others = squares.sum() - squares[top]
-        limit = stats.f.ppf(1 - (1 - level) / arms, n - 1, (len(left) - 2) * (n - 1))
-        if squares[top] <= limit * others / (len(left) - 1):
+        ratios = []
+        for arm in left:
+            others = values[[other for other in left if other != arm]]
+            own = (values[arm] - others.mean(0)).var(ddof=1) / (1 + 1 / len(others))
+            ratios.append(own / max(pooled(others)[0] / 2, NONE))
+        top = int(np.argmax(ratios))
+        if ratios[top] <= stats.f.ppf(1 - (1 - level) / arms, n - 1, (len(left) - 2) * (n - 1)):
             break
         apart.append(left[top])
     return sorted(apart)

@@ -294,7 +294,10 @@ def _power(found: Comparison, margin: float | None) -> list[str]:
     seen = [(row, row.difference) for row in found.rows if row.difference and not math.isnan(row.half)]
     if not seen:
         return []
-    least = amount(max(d.visible(row.arms, row.level) for row, d in seen), found.metric)
+    low, high = (end(d.visible(row.arms, row.level) for row, d in seen) for end in (min, max))
+    least = amount(high, found.metric)
+    if high > 1.5 * low:  # an arm has a spread of its own
+        least = f"{amount(low, found.metric)}, of some arms {least},"
     said = f"Such runs tell a difference of {least} from none in four studies of five."
     if margin is not None:
         needed = [difference.seeds_needed(margin, row.arms, row.level) for row, difference in seen]
