@@ -37,7 +37,8 @@ class LrnSpread(Callback):
         for hook in self.hooks:
             hook.remove()
         for name, spread in self.found.items():
-            pl_module.log(f"lrn_spread/{name.removeprefix('network.')}", spread, on_epoch=True, batch_size=1)
+            called = f"lrn_spread/{name.removeprefix('network.')}"
+            pl_module.log(called, spread, on_epoch=True, batch_size=1, sync_dist=True)
         self.hooks, self.found = [], {}
 
     def _look(self, name: str, layer: nn.Module, given: tuple[Tensor], _: Tensor) -> None:
