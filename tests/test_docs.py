@@ -56,6 +56,7 @@ def test_links_lead_somewhere() -> None:
             assert not heading or heading in slugs, f"{page.name}: {link}"
             seen += 1
     assert seen > 20
+    assert all((ROOT / name).exists() for name in ("CONTRIBUTING.md", "LICENSE"))
 
 
 def test_the_translation_has_all_that_the_readme_has() -> None:

@@ -6,18 +6,19 @@ from typing import Any
 
 from alexnet.checks import UserError
 from alexnet.studies.results import LRN, Result
-from alexnet.studies.runs import Arm
+from alexnet.studies.runs import Arm, Run
 from alexnet.studies.until import is_until
 from alexnet.studies.words import less_is_better, seeds_of
 
 DIFFERS = 0.01  # of the factors of local response normalisation, their standard deviation over their mean
 
 
-def check_alike(runs: Sequence[Result]) -> None:
-    """Refuses runs whose figures say nothing about each other."""
+def check_alike(runs: Sequence[Run]) -> None:
+    """Refuses finished runs whose figures say nothing about each other."""
     data: dict[str, int] = {}
     for run in runs:
-        name = f"{run['source']} with {run['test_pictures']} test pictures"
+        known = run.record.get("data", {})
+        name = f"{known.get('source')} with {known.get('pictures', {}).get('test')} test pictures"
         data[name] = data.get(name, 0) + 1
     if len(data) > 1:
         several = ", ".join(f"{name} ({count} runs)" for name, count in data.items())

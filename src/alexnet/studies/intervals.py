@@ -112,7 +112,7 @@ def pooled(values: NDArray[np.float64]) -> tuple[float, float]:
 
     values: (arms, seeds), the baseline among the arms.
     """
-    rest = _without_seeds(values)
+    rest = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
     dof = (values.shape[0] - 1) * (values.shape[1] - 1)
     return float(2 * (rest**2).sum() / dof), float(dof)
 
@@ -137,10 +137,6 @@ def spread_apart(values: NDArray[np.float64], level: float = LEVEL) -> list[int]
             break
         apart.append(left[top])
     return sorted(apart)
-
-
-def _without_seeds(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
 
 
 @cache

@@ -19,7 +19,7 @@ from alexnet.studies.compare import PAIRS, Comparison, Row, compare
 from alexnet.studies.doubts import check_alike, doubts, not_begun, unfinished
 from alexnet.studies.figures import draw
 from alexnet.studies.gradients import gradient_norms, lines
-from alexnet.studies.results import TABLE, Result, arms_of_rows, read_rows, row_of, rows_of, write_rows
+from alexnet.studies.results import TABLE, Result, arms_of_rows, read_rows, rows_of, write_rows
 from alexnet.studies.runs import Arm, arms_of_runs, find_runs, plan_of
 from alexnet.studies.study import METRICS, check_metric
 from alexnet.studies.until import is_until
@@ -127,7 +127,7 @@ def made_of(
         metric, own = metric or study.get("metric") or METRICS[0], study.get("metric")
         margin = study.get("margin") if margin is None and metric == own else margin
         _check(metric, margin)
-        check_alike([Result(row_of("", run, metric)) for run in runs if run.state == "done"])
+        check_alike([run for run in runs if run.state == "done"])
         arms, left_out = arms_of_runs(runs, plan)
         rows = rows_of(arms, metric)
         about = {"study": study, "typed": _anywhere(plan), "notes": [*left_out, *not_begun(arms, plan)]}

@@ -5,17 +5,19 @@ import math
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.linalg import vector_norm
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from alexnet.checks import UserError
 
@@ -29,7 +31,7 @@ def logged(trainer: Trainer) -> bool:
 
 
 def layer_of(parameter: str) -> str:
-    """What a curve of a layer's weights is called after."""
+    """What a curve of a layer, or of its weights, is called after."""
     return parameter.removeprefix("network.").removesuffix(".weight")
 
 
@@ -165,6 +167,35 @@ class GradientNorms(Callback):
         weights = [(name, p.grad) for name, p in pl_module.named_parameters() if p.ndim > 1 and p.grad is not None]
         for i, (name, grad) in enumerate(weights, 1):
             pl_module.log(f"gradients/{i:02}_{layer_of(name)}", vector_norm(grad))
+
+
+class FirstValidationBatch(Callback):
+    """Has a look at every layer of `kinds` in the first batch of each validation."""
+
+    kinds: ClassVar[tuple[type[nn.Module], ...]]
+
+    def __init__(self) -> None:
+        self.hooks: list[RemovableHandle] = []
+
+    def look(self, trainer: Trainer, name: str, layer: nn.Module, given: tuple[Tensor], values: Tensor) -> None:
+        """name: of the layer in the network. given, values: what it got, and what it gave."""
+        raise NotImplementedError
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx or trainer.sanity_checking:
+            return
+        layers = [(layer_of(name), layer) for name, layer in pl_module.named_modules() if isinstance(layer, self.kinds)]
+        self.hooks = [layer.register_forward_hook(partial(self.look, trainer, name)) for name, layer in layers]
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        for hook in self.hooks:
+            hook.remove()
+        self.hooks = []
 
 
 class StopAtNaN(Callback):
