@@ -30,11 +30,26 @@ Config = Callable[..., DictConfig]
 TINY = (*SMOKE, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
 
 
-def test_help_shows_how_to_use_it() -> None:
+def test_help_shows_how_to_use_it_in_two_screens() -> None:
     text = train_py("--help").stdout
     assert "python train.py model.lrn=false" in text
     assert "optimizer: adamw, krizhevsky, sgd" in text
-    assert "dropout: 0.5" in text
+    assert text.count("\n") < 60
+    assert "dropout: 0.5" in train_py("--cfg", "job", "--package", "model").stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_tab_completes_keys_and_options() -> None:
+    script = f"""
+        PATH={Path(sys.executable).parent}:$PATH
+        eval "$(python train.py -sc install=bash)"
+        for COMP_LINE in "python train.py study=lrn_" "python train.py model.overl"; do
+            COMP_POINT=${{#COMP_LINE}} COMP_WORDS=($COMP_LINE) COMP_CWORD=2
+            hydra_bash_completion
+            echo "${{COMPREPLY[@]}}"
+        done"""
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "study=lrn_alpha study=lrn_formula\nmodel.overlapping_pooling=\n", done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["model.lrm=1"], ["model=alexnt"], ["+sead=1"]])
