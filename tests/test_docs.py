@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 from collections.abc import Callable
 
 import pytest
@@ -57,6 +58,49 @@ def test_links_lead_somewhere() -> None:
             seen += 1
     assert seen > 20
     assert all((ROOT / name).exists() for name in ("CONTRIBUTING.md", "LICENSE"))
+
+
+def test_each_command_of_docs_is_one(config: Callable[..., DictConfig]) -> None:
+    """train.py's is composed, with the first of the values that a sweep has; of pytest's there are such tests; of
+    benchmark.py such parts. The README's are run, in test_readme.py, and those of make-it-yours.md.
+    """
+    from benchmark import NAMED, PARTS
+
+    seen = {"train.py": 0, "pytest": 0, "benchmark.py": 0}
+    for page in sorted({*(ROOT / "docs").rglob("*.md")} - {ROOT / "docs" / "make-it-yours.md"}):
+        text = page.read_text().replace("\\\n", " ")
+        text = re.sub(
+            r"```\w*\n(.*?)```", lambda block: re.sub(r"^ *(.+)$", r"`\1`\n", block[1], flags=re.M), text, flags=re.S
+        )
+        text = re.sub(r"\n(?! *[|`\n])", " ", text)
+        before: list[str] = []
+        for command in re.findall(r"`((?:\w+=\S+ )?(?:python|\.\.\.) [^`]+)`", text):
+            said = f"{page.relative_to(ROOT)}: {command}"
+            words = shlex.split(re.sub(r"^\w+=\S+ ", "", command))
+            if words[0] == "...":
+                words = [*before[: 3 if words[1].endswith(".py") else 4], *words[1:]]
+            before, door = words, words[2] if words[1] == "-m" else words[1]
+            if door == "pytest":
+                tests = (ROOT / words[3]).read_text()
+                assert len(words) == 4 or re.search(rf'def test_\w*{words[5]}|"[\w ]*{words[5]}', tests), said
+            elif door == "benchmark.py":
+                assert {word for word in words[2:] if word.isalpha() and word.islower()} <= {*PARTS, *NAMED}, said
+            elif door == "train.py" and (has("studies") or "study=" not in command):
+                config(
+                    *(re.sub(r"^(\w+=[^\[,]+),.*", r"\1", word) for word in words[2:] if not re.search(r"RUN|\$", word))
+                )
+            seen[door] = seen.get(door, 0) + 1
+    assert all(seen.values()), seen
+
+
+def test_a_run_is_followed_in_as_few_lines_as_the_readme_says() -> None:
+    said, lines = re.search(
+        r"A run can be followed in five files, (\d+) lines: (.*?)\. \[", (ROOT / "README.md").read_text(), re.S
+    ).groups()
+    names = re.findall("`(.+?)`", lines)
+    assert len(names) == 5
+    paths = [ROOT / "train.py", *(ROOT / "src" / "alexnet" / name for name in names[1:])]
+    assert sum(len(path.read_text().splitlines()) for path in paths) <= int(said)
 
 
 def test_the_translation_has_all_that_the_readme_has() -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection
 from difflib import SequenceMatcher
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 Caught = TypeVar("Caught", bound=BaseException)
@@ -97,6 +98,15 @@ def number(
     if not real or not low <= value <= high or abs(value) == float("inf") or (above and value == low):
         raise ValueError(f"{name}={value}: must be a number {_interval(low, high, above)}")
     return float(value)
+
+
+def folder_path(name: str, value: Any) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name}={value}: must be the path of a folder")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # there is no home folder
+        raise ValueError(f"{name}={value}: there is no home folder for ~; name another") from None
 
 
 def _interval(low: float, high: float, above: bool = False) -> str:

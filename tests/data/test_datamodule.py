@@ -27,9 +27,10 @@ def stored(data: PictureData, split: str) -> np.ndarray:
 def test_statistics_and_components_are_those_of_the_training_pictures() -> None:
     data = fake()
     pixels = stored(data, "train").reshape(-1, 3).T.astype(float) / 255
-    assert data.mean.tolist() == pytest.approx(pixels.mean(1), abs=1e-6)
-    assert data.std.tolist() == pytest.approx(pixels.std(1), abs=1e-6)
-    covariance = data.eigenvectors @ torch.diag(data.eigenvalues) @ data.eigenvectors.T
+    assert data.normalize.mean.tolist() == pytest.approx(pixels.mean(1), abs=1e-6)
+    assert data.normalize.std.tolist() == pytest.approx(pixels.std(1), abs=1e-6)
+    values, vectors = data.principal
+    covariance = vectors @ torch.diag(values) @ vectors.T
     assert np.allclose(covariance, np.cov(pixels, bias=True), atol=1e-6)
 
 
@@ -37,7 +38,7 @@ def test_ready_batches_are_normalised() -> None:
     data = fake()
     images, labels, _ = next(iter(data.test_dataloader()))
     x = data.ready(images)
-    expected = (images.double() / 255 - data.mean[:, None, None]) / data.std[:, None, None]
+    expected = (images.double() / 255 - data.normalize.mean[:, None, None]) / data.normalize.std[:, None, None]
     torch.testing.assert_close(x.double(), expected, atol=1e-5, rtol=0)
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert labels.dtype == torch.int64
@@ -51,11 +52,11 @@ def test_the_mean_image_is_subtracted_as_in_2012(divide: bool) -> None:
     mean = torch.from_numpy(stored(data, "train").astype(np.float64).mean(0)[2:18, 2:18]).permute(2, 0, 1)
     images, _, _ = next(iter(data.test_dataloader()))
     torch.testing.assert_close(data.ready(images).double(), images - mean, atol=1e-4, rtol=0)
-    torch.testing.assert_close(data.shown(data.ready(images)), images / 255, atol=1e-5, rtol=0)
+    torch.testing.assert_close(data.normalize.shown(data.ready(images)), images / 255, atol=1e-5, rtol=0)
 
     images, _, draws = next(iter(data.train_dataloader()))
     mirrored = augment(images, draws, 16)
-    noise = 255 * augment.noise(draws, data.eigenvalues, data.eigenvectors)[:, :, None, None]
+    noise = 255 * augment.noise(draws, *data.principal)[:, :, None, None]
     assert noise.abs().max() > 1
     expected = (mirrored - mean + noise) / (1.1 if divide else 1)
     torch.testing.assert_close(data.ready(images, draws, epoch=1).double(), expected, atol=1e-4, rtol=0)
@@ -89,7 +90,7 @@ def test_a_fraction_is_stratified_and_nested() -> None:
         smaller = chosen
         assert np.bincount(train.labels).tolist() == [max(1, round(fraction * n)) for n in np.bincount(whole.labels)]
         assert len(data.splits["val"]) == 128, "the pictures that judge stay the same"
-        assert data.mean.tolist() == fake().mean.tolist()
+        assert data.normalize.mean.tolist() == fake().normalize.mean.tolist()
 
 
 def test_flat_colours_do_not_divide_by_nothing(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_unpacked_pictures_are_the_packed_ones(pictures: Path, tmp_path: Path) -
             augment=Augment(flip=0.5),
         )  # fmt: skip
         data.setup()
-        batches.append((next(iter(data.train_dataloader())), next(iter(data.val_dataloader())), data.mean))
+        batches.append((next(iter(data.train_dataloader())), next(iter(data.val_dataloader())), data.normalize.mean))
     (train, val, mean), (other_train, other_val, other_mean) = batches
     for a, b in zip((*train, *val, mean), (*other_train, *other_val, other_mean), strict=True):
         assert torch.equal(a, b)

@@ -67,8 +67,8 @@ def test_every_picture_is_there_under_its_name_and_class(place: str, channels: i
     for split in ("train", "val", "test"):
         assert named(read, split) == named(data, split)
     assert read.about.classes == data.about.classes
-    assert torch.equal(read.mean, data.mean)
-    assert torch.equal(read.std, data.std)
+    assert torch.equal(read.normalize.mean, data.normalize.mean)
+    assert torch.equal(read.normalize.std, data.normalize.std)
     assert read.about.fingerprint != data.about.fingerprint, "training pictures are in another order"
     order = read.packed.splits["train"].labels.tolist()
     assert order != sorted(order)

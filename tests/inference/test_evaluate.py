@@ -72,7 +72,7 @@ def test_class_by_class_and_how_sure(run: Path, evaluation: dict[str, Any]) -> N
     network = load(run).double()
     crop = pictures[..., 14:241, 14:241].double() / 255
     with torch.no_grad():
-        scores = torch.cat([network((x - data.mean) / data.std) for x in crop.split(64)])
+        scores = torch.cat([network((x - data.normalize.mean) / data.normalize.std) for x in crop.split(64)])
     sure, said = scores.softmax(1).max(1)
     assert np.array_equal(evaluation["confusion"], confusion_matrix(labels, said))
     recall, precision = (f(labels, said, average=None, zero_division=np.nan) for f in (recall_score, precision_score))
@@ -106,7 +106,7 @@ def test_ten_crops(run: Path, tmp_path: Path) -> None:
     network, total = load(run), torch.zeros(len(labels), 10)
     for view in TenCrop(227)(pictures):
         with torch.no_grad():
-            scores = [network((x / 255 - data.mean) / data.std) for x in view.split(64)]
+            scores = [network((x / 255 - data.normalize.mean) / data.normalize.std) for x in view.split(64)]
         total += torch.cat(scores).softmax(1) / 10
     assert found["loss"] == pytest.approx(-total[range(len(labels)), labels].log().mean().item(), abs=1e-3)
     assert found["top1"] == pytest.approx((total.argmax(1) == labels).double().mean().item(), abs=0.012)

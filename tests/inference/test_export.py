@@ -39,7 +39,9 @@ def answers(run: Path, pictures: Tensor) -> np.ndarray[Any, Any]:
     data = PictureData("digits", channels=1)
     data.setup()
     with torch.no_grad():
-        found: Tensor = alexnet.load(run).double()((pictures.double() / 255 - data.mean) / data.std.double())
+        found: Tensor = alexnet.load(run).double()(
+            (pictures.double() / 255 - data.normalize.mean) / data.normalize.std.double()
+        )
     return found.numpy()
 
 
@@ -137,7 +139,7 @@ def test_a_mean_image_goes_with_it(tmp_path: Path) -> None:
     }
     write_safetensors(checkpoint, tmp_path / "model.safetensors")
     again = read_safetensors(tmp_path / "model.safetensors")
-    assert torch.equal(again["data"].pop("mean_image"), data.mean_image)  # type: ignore[arg-type]
+    assert torch.equal(again["data"].pop("mean_image"), data.normalize.mean_image)  # type: ignore[arg-type]
     assert again["data"] == {key: value for key, value in data.describe().items() if key != "mean_image"}
     assert again["state_dict"].keys() == state.keys()
     assert again["config"]["data"] == {}

@@ -46,7 +46,9 @@ def by_hand(run: Path, data: PictureData, files: list[Path]) -> tuple[Tensor, Te
     layer: Any = network.get_submodule("classifier.fc8")
     layer.register_forward_pre_hook(lambda _, given: fc7.append(given[0]))
     with torch.no_grad():
-        shares = network((torch.from_numpy(stored) / 255.0 - data.mean) / data.std.double()).softmax(1)
+        shares = network(
+            (torch.from_numpy(stored) / 255.0 - data.normalize.mean) / data.normalize.std.double()
+        ).softmax(1)
     return fc7[0], shares
 
 

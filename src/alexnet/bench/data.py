@@ -41,7 +41,9 @@ def measure(
         data.setup()
 
         def peer(folder: Path) -> Callable[[], int]:
-            pictures = ImageFolder(folder, _transform(size, crop, data.mean.tolist(), data.std.tolist()))
+            pictures = ImageFolder(
+                folder, _transform(size, crop, data.normalize.mean.tolist(), data.normalize.std.tolist())
+            )
             return partial(_through, DataLoader(pictures, 128, True, num_workers=CORES, persistent_workers=True))
 
         through_peer = peer(root)
@@ -93,7 +95,7 @@ def _cifar() -> Sides:
     many = np.tile(np.arange(len(train)), 20)
     data.splits["train"] = train.take(many)
     arrays = train.images[train.rows[many]]
-    peer = _Arrays(arrays, _transform(32, 24, data.mean.tolist(), data.std.tolist()))
+    peer = _Arrays(arrays, _transform(32, 24, data.normalize.mean.tolist(), data.normalize.std.tolist()))
     loader = DataLoader(peer, 512, shuffle=True, num_workers=CORES, persistent_workers=True)
     return partial(_ready, data, 100_000), partial(_through, loader)
 

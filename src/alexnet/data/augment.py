@@ -94,6 +94,10 @@ class Augment:
     def noisy(self, epoch: int) -> bool:
         return self.pca > 0 and (self.pca_epochs is None or epoch < self.pca_epochs)
 
+    def over(self, epoch: int) -> float:
+        """What a picture is divided by, less the mean and with its noise."""
+        return 1 + self.pca if self.pca_divide and self.noisy(epoch) else 1
+
     def noise(self, draws: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, epoch: int = 0) -> Tensor:
         """What the paper's colour noise adds to every pixel of each picture, in [0, 1]: (N, C).
 

@@ -3,9 +3,6 @@
 import hashlib
 import logging
 import os
-import signal
-import threading
-from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +14,16 @@ from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from alexnet.checks import UserError, flag, integer, number, one_of
+from alexnet.checks import UserError, flag, folder_path, integer, number, one_of
 from alexnet.data import sources
 from alexnet.data.augment import Augment
 from alexnet.data.crops import check_crops, windows
-from alexnet.data.loader import Batch, Crops, EpochSampler, Places, Prefetched, RankBatches
+from alexnet.data.loader import Batch, Crops, EpochSampler, Places, Prefetched, RankBatches, outlive_signals
+from alexnet.data.normalize import Normalize
 from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
 from alexnet.data.stream import find_stream
 
 log = logging.getLogger("alexnet")
-CHUNK = 700_000  # numbers normalised at a time on the CPU, so that they stay in its cache
 
 
 class PictureData(LightningDataModule):
@@ -103,8 +100,8 @@ class PictureData(LightningDataModule):
         share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # of this rank
         self.workers = (0 if self.keep else share) if workers is None else integer("workers", workers, 0, 8 * cores)
         self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
-        self.cache_dir = _path("cache_dir", cache_dir)
-        self.normalize = one_of("normalize", normalize, ("channels", "mean_image"))
+        self.cache_dir = folder_path("cache_dir", cache_dir)
+        self.mean_image = one_of("normalize", normalize, ("channels", "mean_image")) == "mean_image"
         self.seed = integer("seed", seed, 0, 2**32 - 1)
         self.augment = augment or Augment()
         self.crops = check_crops(crops)
@@ -114,7 +111,7 @@ class PictureData(LightningDataModule):
         if root is None and source in ("folder", "stream"):
             expected = "train/CLASS/*.jpg" if source == "folder" else "what prepare.py stream=FOLDER has written"
             raise ValueError(f"root is missing: pass data.root=FOLDER with {expected} in it")
-        self.root = self.cache_dir / "downloads" / source if root is None else _path("root", root)
+        self.root = self.cache_dir / "downloads" / source if root is None else folder_path("root", root)
         known = {"digits": 10, "fake": num_classes, **sources.DOWNLOADS}.get(source)
         if source == "folder":
             known = len(sources.find_classes(sources.find_folders(self.root)["train"]))
@@ -154,39 +151,23 @@ class PictureData(LightningDataModule):
         train = self.splits["train"]
         self.splits["train"] = train.take(sources.subset(train.labels, self.fraction))
         covariance = torch.tensor(self.about.covariance)
-        self.mean = torch.tensor(self.about.mean)
-        self.std = covariance.diagonal().clamp(min=255**-2).sqrt()  # one flat colour has no spread
-        eigenvalues, self.eigenvectors = torch.linalg.eigh(covariance)
-        self.eigenvalues = eigenvalues.clamp(min=0)  # which rounding may have made less than none
-        self.mean_image: Tensor | None = None
-        if self.normalize == "mean_image":  # its centre, wherever a picture's window lies: as convdata.py has it
+        values, vectors = torch.linalg.eigh(covariance)
+        self.principal = values.clamp(min=0), vectors  # rounding may have made a value less than none
+        image: Tensor | None = None
+        if self.mean_image:  # its centre, wherever a picture's window lies: as convdata.py has it
             top = (self.size - self.crop) // 2
-            image = self.packed.mean_image[top : top + self.crop, top : top + self.crop]
-            self.mean_image = torch.from_numpy(image).permute(2, 0, 1)
+            centre = self.packed.mean_image[top : top + self.crop, top : top + self.crop]
+            image = torch.from_numpy(centre).permute(2, 0, 1)
+        std = covariance.diagonal().clamp(min=255**-2).sqrt()  # one flat colour has no spread
+        self.normalize = Normalize(torch.tensor(self.about.mean), std, image)
 
     @property
     def about(self) -> About:
         assert self.packed, "setup() comes first"
         return self.packed.about
 
-    @property
-    def files(self) -> str:
-        """What the training pictures' files end in, such as jpg; nothing where they come as one array."""
-        assert self.packed is not None
-        return Path(self.packed.names["train"][0]).suffix[1:].lower()
-
     def has(self, split: str) -> bool:
         return split in self.splits and len(self.splits[split]) > 0
-
-    @classmethod
-    def described(cls, about: Mapping[str, Any]) -> "PictureData":
-        """One without pictures, that prepares others as the one that was described by `about`."""
-        shape = {key: about[key] for key in ("channels", "size", "crop")}
-        data = cls("fake", num_classes=len(about["classes"]), **shape)
-        data.mean, data.std = torch.tensor(about["mean"]), torch.tensor(about["std"])
-        data.mean_image = about.get("mean_image")
-        data.eigenvalues, data.eigenvectors = torch.zeros(data.channels), torch.eye(data.channels)
-        return data
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint needs to use its network on other pictures, as plain values."""
@@ -196,10 +177,10 @@ class PictureData(LightningDataModule):
             "channels": self.channels,
             "size": self.size,
             "crop": self.crop,
-            "mean": self.mean.tolist(),
-            "std": self.std.tolist(),
+            "mean": self.normalize.mean.tolist(),
+            "std": self.normalize.std.tolist(),
             "fingerprint": self.about.fingerprint,
-        } | ({} if self.mean_image is None else {"mean_image": self.mean_image})
+        } | ({} if self.normalize.mean_image is None else {"mean_image": self.normalize.mean_image})
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self.loader("train", training=True, cut=not self._live_on_device())
@@ -267,46 +248,11 @@ class PictureData(LightningDataModule):
         self, images: Tensor, draws: Tensor | None = None, dtype: torch.dtype = torch.float32, epoch: int = 0
     ) -> Tensor:
         """uint8 crops to the network's input, augmented where there are random numbers for it."""
-        if self.mean.device != images.device:
-            for name in ("mean", "std", "eigenvalues", "eigenvectors"):
-                setattr(self, name, getattr(self, name).to(images.device))
-            self.mean_image = None if self.mean_image is None else self.mean_image.to(images.device)
-        image = self.mean_image
-        unit, shift = (self.std, -self.mean) if image is None else (torch.full_like(self.std, 1 / 255), 0 * self.mean)
-        shift = shift.expand(len(images), -1)
-        if draws is not None:
-            images = self.augment(images, draws, self.crop)
-            shift = shift + self.augment.noise(draws, self.eigenvalues, self.eigenvectors, epoch)
-            if self.augment.pca_divide and self.augment.noisy(epoch):
-                unit = unit * (1 + self.augment.pca)
-                image = None if image is None else image / (1 + self.augment.pca)
-        scale = 1 / (unit * 255) if images.dtype == torch.uint8 else 1 / unit
-        return _affine(images, scale, shift / unit, image, dtype)
-
-    def shown(self, x: Tensor) -> Tensor:
-        """The picture (N, channels, crop, crop) in [0, 1] that `ready` has made x of, with its noise."""
-        if self.mean_image is not None:
-            return (x + self.mean_image) / 255
-        return x * self.std[:, None, None] + self.mean[:, None, None]
-
-
-def _affine(images: Tensor, scale: Tensor, shift: Tensor, less: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """images (N, C, H, W) times scale (C,) plus shift (N, C), less another image (C, H, W), computed in float32, given
-    in `dtype`, channels-last.
-
-    A row of pixels is one run of W x C numbers in memory, so scale and shift are laid out as such rows.
-    """
-    n, c, height, width = images.shape
-    pixels = images.permute(0, 2, 3, 1).reshape(n, height, width * c)
-    out = torch.empty(pixels.shape, dtype=dtype, device=images.device)
-    scale, shift = scale.repeat(width), shift.repeat(1, width)[:, None]
-    chunk = max(1, CHUNK // (height * width * c)) if images.device.type == "cpu" else n
-    less = None if less is None else less.permute(1, 2, 0).reshape(height, width * c)
-    work = torch.empty(chunk, height, width * c, device=images.device)
-    for x, s, y in zip(pixels.split(chunk), shift.split(chunk), out.split(chunk), strict=True):
-        done = torch.addcmul(s, work[: len(x)].copy_(x), scale, out=work[: len(x)])
-        y.copy_(done if less is None else done.sub_(less))
-    return out.view(n, height, width, c).permute(0, 3, 1, 2)
+        if draws is None:
+            return self.normalize(images, dtype)
+        self.principal = self.principal[0].to(images.device), self.principal[1].to(images.device)
+        noise = self.augment.noise(draws, *self.principal, epoch)
+        return self.normalize(self.augment(images, draws, self.crop), dtype, noise, self.augment.over(epoch))
 
 
 @lru_cache(maxsize=1)
@@ -319,27 +265,3 @@ def _embedded(source: str, size: int, channels: int, num_classes: int) -> Packed
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def outlive_signals(worker: int) -> None:
-    """What a terminal or SLURM sends to all processes is for the run, which still needs its workers to end well."""
-    for sent in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(sent, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
-
-
-def _path(name: str, value: Any) -> Path:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name}={value}: must be the path of a folder")
-    try:
-        return Path(value).expanduser()
-    except RuntimeError:  # there is no home folder
-        raise ValueError(f"{name}={value}: there is no home folder for ~; name another") from None

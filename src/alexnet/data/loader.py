@@ -1,5 +1,8 @@
 """From a split to batches: which samples, in which order, cut out of the stored pictures."""
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -166,3 +169,18 @@ class Prefetched(DataLoader[Batch]):
         for part in batch:
             (part.places if isinstance(part, Places) else part).record_stream(computing)
         return batch
+
+
+def outlive_signals(worker: int) -> None:
+    """What a terminal or SLURM sends to all processes is for the run, which still needs its workers to end well."""
+    for sent in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(sent, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from alexnet.data.datamodule import outlive_signals
+from alexnet.data.loader import outlive_signals
 from alexnet.data.sources import decode, fit, walk
 
 BATCH = 64

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from alexnet.checks import UserError, nearest
 from alexnet.config import named
 from alexnet.data import PictureData
+from alexnet.data.normalize import Normalize
 from alexnet.folders import read_json, record
 from alexnet.settings import spelled
 from alexnet.training.checkpoint import read, rebuild
@@ -23,8 +24,8 @@ PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass
 class Trained:
-    """file: the checkpoint; folder: its run's, or where it lies; config and about: its "config" and "data"; prepare:
-    how pictures become the network's input.
+    """file: the checkpoint; folder: its run's, or where it lies; config and about: its "config" and "data";
+    normalize: makes pictures the network's input.
     """
 
     file: Path
@@ -33,7 +34,7 @@ class Trained:
     network: nn.Module
     config: dict[str, Any]
     about: dict[str, Any]
-    prepare: PictureData
+    normalize: Normalize
 
     @cached_property
     def origin(self) -> dict[str, Any]:
@@ -101,7 +102,7 @@ class Trained:
         """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test."""
         device = next(self.network.parameters()).device
         dtype = PRECISIONS.get(self.config["trainer"]["precision"])
-        ready = self.prepare.ready(images.to(device), dtype=dtype if dtype is torch.bfloat16 else torch.float32)
+        ready = self.normalize(images.to(device), dtype if dtype is torch.bfloat16 else torch.float32)
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             return self.network(ready.contiguous(memory_format=_layout(self.config))).float()
 
@@ -121,7 +122,7 @@ def open_trained(path: Path) -> Trained:
         network.to("cpu" if on_cpu else "cuda", memory_format=_layout(config))  # type: ignore[call-overload]
         torch.backends.cudnn.allow_tf32 = not config["trainer"].get("deterministic", False)
         about, epoch = checkpoint["data"], checkpoint["epoch"] + 1
-        return Trained(file, folder, epoch, network, config, about, PictureData.described(about))
+        return Trained(file, folder, epoch, network, config, about, Normalize.described(about))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"checkpoint={path}: of another version of the code, or damaged: {error!r:.200}") from error
 

@@ -47,7 +47,9 @@ class Mistakes(AtBest):
         return self.worst or None
 
     def draw(self, board: Any, data: Any, kept: list[Wrong], step: int) -> None:
-        pictures = [data.shown(picture.to(data.mean.device)[None])[0].cpu() for _, picture, *_ in kept]
+        pictures = [
+            data.normalize.shown(picture.to(data.normalize.mean.device)[None])[0].cpu() for _, picture, *_ in kept
+        ]
         names = [(data.about.classes[a], f"{data.about.classes[b]} {sure:.0%}") for _, _, a, b, sure in kept]
         board.add_image("pictures/most wrong about", sheet(pictures, names), step, dataformats="HWC")
 

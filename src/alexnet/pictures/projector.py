@@ -33,7 +33,7 @@ class Projector(Callback):
         images, labels = batch
         if self.now and sum(len(labels) for _, _, labels in self.seen) < PICTURES:
             data = trainer.datamodule  # type: ignore[attr-defined]
-            shown = data.shown((images[0] if isinstance(images, list) else images).float())
+            shown = data.normalize.shown((images[0] if isinstance(images, list) else images).float())
             small = interpolate(shown, size=(SIDE, SIDE), mode="area").clamp(0, 1).expand(-1, 3, -1, -1)
             self.seen.append((self.now[0].float().cpu(), small.cpu(), labels.cpu()))
         self.now.clear()

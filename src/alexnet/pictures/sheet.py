@@ -31,7 +31,7 @@ def contact_sheet(data: PictureData, classes: int = 10, variants: int = 6) -> ND
         shown = [cell(torch.from_numpy(pictures.images[pictures.rows[index]] / 255.0))]
         for epoch in range(variants):
             images, _, draws = cutter.__getitems__([(epoch, index)])  # type: ignore[attr-defined]
-            x = data.shown(data.ready(images, draws, epoch=epoch))[0]
+            x = data.normalize.shown(data.ready(images, draws, epoch=epoch))[0]
             shown.append(cell(x.permute(1, 2, 0).cpu()))
         for column, one in enumerate(shown):
             sheet.paste(one, (NAME + column * (CELL + GAP) + (2 * GAP if column else 0), top))

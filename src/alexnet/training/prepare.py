@@ -32,8 +32,8 @@ def prepare(cfg: DictConfig) -> None:
     some = printable(", ".join(about.classes[:10]))
     print(f"{len(about.classes)} classes: {some}{', ...' if len(about.classes) > 10 else ''}")
     print(f"stored  {data.size}x{data.size}x{data.channels}, {data.where or 'in memory'}")
-    print(f"mean    {', '.join(f'{m:.4f}' for m in data.mean.tolist())} of 1")
-    print(f"std     {', '.join(f'{s:.4f}' for s in data.std.tolist())}")
+    print(f"mean    {', '.join(f'{m:.4f}' for m in data.normalize.mean.tolist())} of 1")
+    print(f"std     {', '.join(f'{s:.4f}' for s in data.normalize.std.tolist())}")
     print(f"SHA-256 {about.fingerprint}")
     if about.broken:
         print(f"left out, since they cannot be read: {len(about.broken)}")

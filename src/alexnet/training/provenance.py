@@ -61,7 +61,9 @@ def write_origin(folder: Path, cfg: DictConfig, parts: Parts, asked: str, keeps_
     write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
     data = parts.data
     splits = {name: len(pictures) for name, pictures in data.splits.items()}
-    pictures = {"source": data.source, "files": data.files, "fingerprint": data.about.fingerprint, "pictures": splits}
+    assert data.packed
+    files = Path(data.packed.names["train"][0]).suffix[1:].lower()  # such as jpg; nothing where they come as one array
+    pictures = {"source": data.source, "files": files, "fingerprint": data.about.fingerprint, "pictures": splits}
     about = {"state": "running", "asked": asked, "arm": swept(cfg)} | origin(keeps_memory)
     about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": pictures, "weights": parts.taken}
     write_json(folder / "run.json", about)
