@@ -34,6 +34,11 @@ def has(wing: str) -> bool:
     return (ROOT / "src" / "alexnet" / wing).is_dir()
 
 
+def options(group: str) -> list[str]:
+    """Of a group of conf/."""
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
 def program(*command: str, code: int | None = 0, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs a command line in the repository's root; `code` is the exit code that it must end with."""
     done = subprocess.run(

@@ -95,7 +95,7 @@ def test_each_command_of_docs_is_one(config: Callable[..., DictConfig]) -> None:
 
 def test_a_run_is_followed_in_as_few_lines_as_the_readme_says() -> None:
     said, lines = re.search(
-        r"A run can be followed in five files, (\d+) lines: (.*?)\. \[", (ROOT / "README.md").read_text(), re.S
+        r"A run can be followed in five files, (\d+) lines: (.*?)\.\s\[", (ROOT / "README.md").read_text(), re.S
     ).groups()
     names = re.findall("`(.+?)`", lines)
     assert len(names) == 5
