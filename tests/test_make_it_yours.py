@@ -1,5 +1,6 @@
 """docs/make-it-yours.md, done: in a copy of the repository, with another name, less, and more."""
 
+import ast
 import re
 import shlex
 import shutil
@@ -62,11 +63,31 @@ def test_the_page_names_every_wing() -> None:
 
 
 @pytest.mark.parametrize("wing", WINGS)
-def test_a_wing_comes_off(wing: str, copy: Path) -> None:
-    """What is left neither imports it nor needs it."""
-    for path in WINGS[wing]:
-        assert (copy / path).exists()
-        shutil.rmtree(copy / path) if (copy / path).is_dir() else (copy / path).unlink()
+def test_nothing_else_imports_a_wing(wing: str) -> None:
+    """But within a function, which asks whether it is there."""
+    gone = [ROOT / path for path in WINGS[wing]]
+    assert all(path.exists() for path in gone)
+    left = [path for path in (*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py"))
+            if not any(path.is_relative_to(one) for one in gone)]  # fmt: skip
+    assert len(left) > 100
+    for path in left:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+                assert not any(re.match(rf"(alexnet|tests)\.{wing}\b", name) for name in names), path
+
+
+def test_all_wings_come_off(copy: Path) -> None:
+    for path in [copy / path for paths in WINGS.values() for path in paths]:
+        if path.exists():  # of two wings
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    trains(copy)
+
+
+def test_the_default_data_go(copy: Path) -> None:
+    for line in LINES[(first := LINES.index("rm conf/data/digits.yaml")) : first + 2]:
+        program(*shlex.split(line), cwd=copy)
+    assert "source: fake\n" in python(copy, "train.py", "--cfg", "job", "--package", "data")
     trains(copy)
 
 
