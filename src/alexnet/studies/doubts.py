@@ -72,7 +72,12 @@ def doubts(arms: Sequence[Arm[Result]], metric: str) -> list[str]:
             )
         if chance:
             notes.append(f"{arm.name}, {seeds_of(chance)}: no better than chance; no interval survives such a run")
-    notes += _idle_norms(arms)
+    if idle := idle_norms(arms):
+        notes.append(
+            f"{', '.join(idle)}: local response normalisation multiplies all values by nearly the same factor, within "
+            f"{100 * max(idle.values()):.2g}%, and so does next to nothing. The paper's inputs were a hundred times "
+            "larger, as data.normalize=mean_image has them"
+        )
     for what, values in {
         "versions of the code": {run["git_commit"][:7] or "none" for run in runs},
         "pictures": {run["fingerprint"][:7] for run in runs},
@@ -96,17 +101,13 @@ def doubts(arms: Sequence[Arm[Result]], metric: str) -> list[str]:
     return notes
 
 
-def _idle_norms(arms: Sequence[Arm[Result]]) -> list[str]:
-    """Where local response normalisation is as good as one factor for all values."""
+def idle_norms(arms: Sequence[Arm[Result]]) -> dict[str, float]:
+    """The arms in which local response normalisation is as good as one factor for all values, and by how much its
+    factors differ at most: their standard deviation over their mean.
+    """
     found = {}
     for arm in arms:
         spreads = [run.value(key) for run in arm.runs.values() for key in run.row if key.startswith(LRN)]
         if 0 < (most := max(filter(math.isfinite, spreads), default=0.0)) < DIFFERS:
             found[arm.name] = most
-    if not found:
-        return []
-    return [
-        f"{', '.join(found)}: local response normalisation multiplies all values by nearly the same factor, within "
-        f"{100 * max(found.values()):.2g}%, and so does next to nothing. The paper's inputs were a hundred times "
-        "larger, as data.normalize=mean_image has them"
-    ]
+    return found

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from alexnet.checks import UserError
 from alexnet.folders import write
+from alexnet.studies.doubts import idle_norms
 from alexnet.studies.report import Report, interval, made_of, write_page
 from alexnet.studies.results import TABLE
 from alexnet.studies.words import less_is_better, level, signed, unit
@@ -65,4 +66,6 @@ def _here(made: Report) -> list[str]:
         within = f" ({interval(row, metric)})" if interval(row, metric) else ""
         change = f" {signed(row.change, metric)}{points}{within}" if math.isfinite(row.change) else ""
         told.append(f"{row.arm}{change}: {row.verdict.split(':')[0]}")
+    if 0 < len(idle := idle_norms(made.arms)) < len(made.arms):
+        told.append(f"(LRN did next to nothing in {', '.join(idle)})")
     return told
