@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.checks import UserError
-from alexnet.folders import LOCK, _make, held, state_of
+from alexnet.folders import LOCK, held, make_folder, state_of
 from tests.conftest import ROOT, SMOKE, train_py
 
 SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none", "after=none")
@@ -18,7 +18,7 @@ SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none", "after=none")
 
 def test_two_runs_in_the_same_second_do_not_share_a_folder(tmp_path: Path) -> None:
     made: list[Path] = []
-    threads = [threading.Thread(target=lambda: made.extend(_make(tmp_path / "same"))) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: made.extend(make_folder(tmp_path / "same"))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:

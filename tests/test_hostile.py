@@ -16,7 +16,7 @@ from PIL import Image
 
 from alexnet.checks import UserError
 from alexnet.data import PictureData
-from alexnet.data.sources import downloaded
+from alexnet.data.downloads import downloaded
 from tests.conftest import SMOKE, has, quick, train_py
 
 TINY = (*SMOKE, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")

@@ -19,7 +19,7 @@ from yaml import YAMLError
 
 from alexnet.checks import Terminated, UserError, printable_lines, unwritable
 from alexnet.config import GROUPS, PRESETS, explain
-from alexnet.folders import SweepFolder, quoted
+from alexnet.sweep import SweepFolder, quoted
 
 
 @contextmanager

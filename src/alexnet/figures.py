@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from alexnet.checks import short
-from alexnet.folders import replacing
+from alexnet.files import replacing
 
 NAMED = 30  # classes; more have no room for their names
 

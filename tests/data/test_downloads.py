@@ -29,7 +29,8 @@ from torchvision import datasets
 from torchvision.datasets import imagenet
 
 from alexnet.data import PictureData
-from alexnet.data.sources import DOWNLOADS, Source, downloaded
+from alexnet.data.downloads import DOWNLOADS, downloaded
+from alexnet.data.splits import Source
 
 Content = dict[str, list[tuple[str, bytes]]]  # of each official split, the class and the pixels of every picture
 

@@ -4,11 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from alexnet.data import PictureData
 from alexnet.data.augment import Augment
-from alexnet.data.datamodule import _as_it_is
 from alexnet.data.loader import DRAWS, Crops, EpochSampler, Places, Prefetched, RankBatches
 from alexnet.data.packed import Pictures
 
@@ -85,9 +83,9 @@ def test_workers_that_are_not_forked(packed: bool, pictures: Path, tmp_path: Pat
     samples = [(0, i) for i in range(len(train))]
     crops = Crops(train, 20, 1, True)
     assert len(pickle.dumps(crops)) < (3000 if packed else 100_000)
-    loader = DataLoader(
+    loader = Prefetched(
         crops, batch_size=len(train), sampler=EpochSampler(len(train), 1, False), num_workers=1,
-        collate_fn=_as_it_is, multiprocessing_context="spawn",
+        multiprocessing_context="spawn",
     )  # fmt: skip
     (batch,) = list(loader)
     assert all(torch.equal(a, b) for a, b in zip(batch, crops.__getitems__(samples), strict=True))
@@ -117,7 +115,7 @@ def test_batches_that_are_copied_ahead_are_the_same(workers: int) -> None:
     def batches(device: torch.device | None) -> list[tuple[torch.Tensor, ...]]:
         loader = Prefetched(
             Crops(pictures(), 9, 4, True), batch_size=4, sampler=EpochSampler(23, 4, True), num_workers=workers,
-            collate_fn=_as_it_is, pin_memory=True, device=device,
+            pin_memory=True, device=device,
         )  # fmt: skip
         return [tuple(part.clone() for part in batch) for _ in range(2) for batch in loader]
 
@@ -135,12 +133,11 @@ def test_every_corner_of_the_picture_is_reached() -> None:
 def test_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     def batches(workers: int) -> list[tuple[torch.Tensor, ...]]:
         sampler = EpochSampler(23, 4, True)
-        loader = DataLoader(
+        loader = Prefetched(
             Crops(pictures(), 9, 4, True),
             batch_size=4,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=_as_it_is,
             persistent_workers=workers > 0,
         )
         result = []

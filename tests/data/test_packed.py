@@ -16,8 +16,8 @@ from PIL import Image
 
 from alexnet.checks import UserError
 from alexnet.data import PictureData, packed
+from alexnet.data.folder import folder
 from alexnet.data.packed import Packed, pack_in_memory, pack_on_disk
-from alexnet.data.sources import folder
 
 
 def pack(pictures: Path, cache: Path, on_broken: str = "error") -> Packed:
@@ -65,7 +65,8 @@ def test_packed_once_and_again_only_when_the_source_has_changed(
 def test_fingerprint_changes_with_a_pixel_and_with_a_label() -> None:
     data = PictureData("fake", num_classes=4, size=20, crop=16)
     data.setup()
-    from alexnet.data.sources import Source, fake
+    from alexnet.data.sources import fake
+    from alexnet.data.splits import Source
 
     source = fake(20, 3, 4)
     split = source.splits["val"]
@@ -79,7 +80,7 @@ def test_fingerprint_changes_with_a_pixel_and_with_a_label() -> None:
             picture[0, 0, 0] += pixel if j == i else 0
             return picture
 
-        from alexnet.data.sources import Split
+        from alexnet.data.splits import Split
 
         other = Source(source.classes, "", source.splits | {"val": Split(labels, split.names, read)})
         return pack_in_memory(other, 20, 3).about.fingerprint
@@ -145,11 +146,11 @@ def test_many_processes_at_once(pictures: Path, tmp_path: Path) -> None:
 def test_killed_in_the_middle_it_starts_again(pictures: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from functools import partial\n"
-        "from alexnet.data import packed, sources\n"
-        "slow = sources.decode\n"
+        "from alexnet.data import folder, packed\n"
+        "slow = folder.decode\n"
         "def wait(path): time.sleep(0.3); return slow(path)\n"
-        "sources.decode = wait\n"
-        "packed.pack_on_disk(partial(sources.folder, Path(sys.argv[1])), Path(sys.argv[2]) / 'set', 24, 3, 'error')\n"
+        "folder.decode = wait\n"
+        "packed.pack_on_disk(partial(folder.folder, Path(sys.argv[1])), Path(sys.argv[2]) / 'set', 24, 3, 'error')\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(pictures), str(tmp_path)])
     while not (tmp_path / "set.part" / "images.npy").exists():

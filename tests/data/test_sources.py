@@ -14,21 +14,12 @@ from sklearn.datasets import load_digits
 
 from alexnet.checks import UserError
 from alexnet.data import PictureData
+from alexnet.data.decode import decode, fit
+from alexnet.data.downloads import DOWNLOADS, downloaded
+from alexnet.data.folder import find_classes, find_folders, folder, list_files
 from alexnet.data.packed import pack_in_memory
-from alexnet.data.sources import (
-    DOWNLOADS,
-    Source,
-    decode,
-    digits,
-    downloaded,
-    fake,
-    find_classes,
-    find_folders,
-    fit,
-    folder,
-    list_files,
-    stratified,
-)  # fmt: skip
+from alexnet.data.sources import digits, fake
+from alexnet.data.splits import Source, stratified
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -19,8 +19,10 @@ from torchvision.datasets import ImageFolder
 from alexnet.bench.limits import copy_rate
 from alexnet.bench.measure import Row, compare
 from alexnet.data import Augment, PictureData
+from alexnet.data.decode import decode
+from alexnet.data.folder import folder
 from alexnet.data.packed import pack_on_disk
-from alexnet.data.sources import decode, fake, folder
+from alexnet.data.sources import fake
 from alexnet.data.stream import write_stream
 
 CORES = os.cpu_count() or 1

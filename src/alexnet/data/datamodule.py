@@ -15,12 +15,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from alexnet.checks import UserError, flag, folder_path, integer, number, one_of
-from alexnet.data import sources
 from alexnet.data.augment import Augment
 from alexnet.data.crops import check_crops, windows
-from alexnet.data.loader import Batch, Crops, EpochSampler, Places, Prefetched, RankBatches, outlive_signals
+from alexnet.data.downloads import DOWNLOADS
+from alexnet.data.folder import find_classes, find_folders
+from alexnet.data.loader import Batch, Crops, EpochSampler, Places, Prefetched, RankBatches
 from alexnet.data.normalize import Normalize
 from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
+from alexnet.data.sources import SOURCES, open_source
+from alexnet.data.splits import subset
 from alexnet.data.stream import find_stream
 
 log = logging.getLogger("alexnet")
@@ -82,7 +85,7 @@ class PictureData(LightningDataModule):
         crops: int = 1,
     ) -> None:
         super().__init__()
-        self.source = one_of("source", source, sources.SOURCES)
+        self.source = one_of("source", source, SOURCES)
         self.size = integer("size", size, 1, 4096)
         self.crop = integer("crop", crop, 1)
         if crop > size:
@@ -112,9 +115,9 @@ class PictureData(LightningDataModule):
             expected = "train/CLASS/*.jpg" if source == "folder" else "what prepare.py stream=FOLDER has written"
             raise ValueError(f"root is missing: pass data.root=FOLDER with {expected} in it")
         self.root = self.cache_dir / "downloads" / source if root is None else folder_path("root", root)
-        known = {"digits": 10, "fake": num_classes, **sources.DOWNLOADS}.get(source)
+        known = {"digits": 10, "fake": num_classes, **DOWNLOADS}.get(source)
         if source == "folder":
-            known = len(sources.find_classes(sources.find_folders(self.root)["train"]))
+            known = len(find_classes(find_folders(self.root)["train"]))
         elif source == "stream":
             self.stream = find_stream(str(root), self.cache_dir)
             if (size, size, channels) != self.stream.shape:
@@ -133,23 +136,23 @@ class PictureData(LightningDataModule):
         """Opens the pictures, once, packing them first where that has not been done."""
         if self.packed:
             return
-        open_source = partial(sources.open_source, self.source, self.root, self.size, self.channels, self.num_classes)
+        opened = partial(open_source, self.source, self.root, self.size, self.channels, self.num_classes)
         if self.source in ("digits", "fake"):
             self.packed = _embedded(self.source, self.size, self.channels, self.num_classes)
         elif self.source == "stream":
             self.packed = self.stream.open()
         elif not self.keep:
-            self.packed = unpacked(open_source(), self.size, self.channels)
+            self.packed = unpacked(opened(), self.size, self.channels)
         else:
             root = hashlib.sha256(str(self.root.resolve()).encode(errors="surrogateescape")).hexdigest()[:12]
             self.where = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{root}"
-            self.packed = pack_on_disk(open_source, self.where, self.size, self.channels, self.on_broken)
+            self.packed = pack_on_disk(opened, self.where, self.size, self.channels, self.on_broken)
         if len(self.about.classes) != self.num_classes:
             found = f"{self.source} has {self.num_classes} classes, and here are {len(self.about.classes)}"
             raise UserError(f"data.root={self.root}: {found}")
         self.splits = dict(self.packed.splits)
         train = self.splits["train"]
-        self.splits["train"] = train.take(sources.subset(train.labels, self.fraction))
+        self.splits["train"] = train.take(subset(train.labels, self.fraction))
         covariance = torch.tensor(self.about.covariance)
         values, vectors = torch.linalg.eigh(covariance)
         self.principal = values.clamp(min=0), vectors  # rounding may have made a value less than none
@@ -204,10 +207,8 @@ class PictureData(LightningDataModule):
             Crops(pictures, self.crop, self.seed, random, whole, cut),
             device=device if self.prefetch and device.type == "cuda" else None,
             batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size, start),
-            collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=outlive_signals,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -258,10 +259,6 @@ class PictureData(LightningDataModule):
 @lru_cache(maxsize=1)
 def _embedded(source: str, size: int, channels: int, num_classes: int) -> Packed:
     """digits or fake, kept for the next run of the process: the jobs of a sweep have the same."""
-    packed = pack_in_memory(sources.open_source(source, Path(), size, channels, num_classes), size, channels)
+    packed = pack_in_memory(open_source(source, Path(), size, channels, num_classes), size, channels)
     packed.splits["train"].images.setflags(write=False)
     return packed
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

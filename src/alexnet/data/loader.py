@@ -139,12 +139,13 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
 
 
 class Prefetched(DataLoader[Batch]):
-    """A DataLoader whose next batch is on its way to `device` while this one is used: copied in a stream of its own,
-    beside the kernels of the one that computes. The same batches in the same order. device: of CUDA; None copies none.
+    """A DataLoader of what `Crops` gives, whose next batch is on its way to `device` while this one is used: copied in
+    a stream of its own, beside the kernels of the one that computes. The same batches in the same order. device: of
+    CUDA; None copies none.
     """
 
-    def __init__(self, *args: Any, device: torch.device | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, crops: Crops, *, device: torch.device | None = None, **kwargs: Any) -> None:
+        super().__init__(crops, collate_fn=_as_it_is, worker_init_fn=outlive_signals, **kwargs)
         self.device = device
 
     def __iter__(self) -> Any:
@@ -169,6 +170,10 @@ class Prefetched(DataLoader[Batch]):
         for part in batch:
             (part.places if isinstance(part, Places) else part).record_stream(computing)
         return batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def outlive_signals(worker: int) -> None:

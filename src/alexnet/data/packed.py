@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from alexnet.checks import UserError, printable
-from alexnet.data.sources import Source, Split, fit, wait_for
+from alexnet.data.decode import fit
+from alexnet.data.splits import Source, Split
+from alexnet.files import wait_for
 
 FORMAT = 4  # raised whenever the files below change their meaning: an older cache is then built anew
 

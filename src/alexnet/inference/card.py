@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from alexnet.folders import read_json
+from alexnet.files import read_json
 from alexnet.inference.trained import Trained
 from alexnet.models.summary import summarize
 from alexnet.training.exported import IMAGE

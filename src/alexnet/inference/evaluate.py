@@ -18,7 +18,7 @@ from alexnet.checks import UserError
 from alexnet.config import named
 from alexnet.data import PictureData
 from alexnet.data.crops import averaged, check_crops, windows
-from alexnet.folders import write_csv, write_json
+from alexnet.files import write_csv, write_json
 from alexnet.inference import figures
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import Trained, open_trained

@@ -15,7 +15,7 @@ from torch.export import Dim
 
 from alexnet.checks import UserError, one_of
 from alexnet.config import named
-from alexnet.folders import replacing, write, write_json
+from alexnet.files import replacing, write, write_json
 from alexnet.inference import card
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import Trained, open_trained

@@ -11,8 +11,9 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from alexnet.data.decode import decode, fit
+from alexnet.data.folder import walk
 from alexnet.data.loader import outlive_signals
-from alexnet.data.sources import decode, fit, walk
 
 BATCH = 64
 FEW = 2 * BATCH  # are decoded sooner than worker processes start

@@ -13,7 +13,8 @@ from alexnet.checks import UserError, nearest
 from alexnet.config import named
 from alexnet.data import PictureData
 from alexnet.data.normalize import Normalize
-from alexnet.folders import read_json, record
+from alexnet.files import read_json
+from alexnet.folders import record
 from alexnet.settings import spelled
 from alexnet.training.checkpoint import read, rebuild
 

@@ -4,9 +4,10 @@ import math
 from pathlib import Path
 
 from alexnet.checks import UserError
-from alexnet.folders import write
+from alexnet.files import write
 from alexnet.studies.doubts import idle_norms
-from alexnet.studies.report import Report, interval, made_of, write_page
+from alexnet.studies.findings import interval
+from alexnet.studies.report import Report, made_of, write_page
 from alexnet.studies.results import TABLE
 from alexnet.studies.words import less_is_better, level, signed, unit
 

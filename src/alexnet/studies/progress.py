@@ -15,22 +15,15 @@ from omegaconf import DictConfig, open_dict
 
 from alexnet.checks import UserError, printable_lines
 from alexnet.config import check
-from alexnet.folders import (
-    SweepFolder,
-    jobs_of,
-    record,
-    refusing,
-    same_settings,
-    state_of,
-    swept,
-    write_json,
-)
+from alexnet.files import write_json
+from alexnet.folders import record, same_settings, state_of, swept
 from alexnet.settings import differing, digest, settings, spelled
 from alexnet.studies.results import Result, row_of
 from alexnet.studies.runs import PLAN, SEEDS, plan_of, read_run
 from alexnet.studies.study import check_study, take_arm
 from alexnet.studies.until import is_until
 from alexnet.studies.words import duration, level, unit
+from alexnet.sweep import SweepFolder, jobs_of, refusing
 
 
 class Progress(Callback):

@@ -5,27 +5,24 @@ its own report.csv and report.json do not hold, and can be made again of these t
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from alexnet.checks import UserError, number
-from alexnet.folders import read_json, write, write_json
-from alexnet.studies.compare import PAIRS, Comparison, Row, compare
+from alexnet.files import read_json, write, write_json
+from alexnet.studies.compare import PAIRS, Comparison, compare
 from alexnet.studies.doubts import check_alike, doubts, not_begun, unfinished
 from alexnet.studies.figures import draw
+from alexnet.studies.findings import answer, costs, differences, power
 from alexnet.studies.gradients import gradient_norms, lines
 from alexnet.studies.results import TABLE, Result, arms_of_rows, read_rows, rows_of, write_rows
 from alexnet.studies.runs import Arm, arms_of_runs, find_runs, plan_of
 from alexnet.studies.study import METRICS, check_metric
 from alexnet.studies.until import is_until
-from alexnet.studies.words import amount, duration, less_is_better, level, signed, table, unit
 
-COST = ("parameters", "flops_per_image", "best_epoch", "epochs", "seconds", "images_per_second")
 ABOUT = "report.json"  # beside report.csv: what was asked, what was left out, and of how many seeds a report was made
 
 
@@ -192,7 +189,7 @@ def write_page(out: Path, made: Report) -> str:
     metric, margin = about["metric"], _in_unit(about["margin"], about["metric"])
     notes = [*found.notes, *about.get("notes", ()), *unfinished(arms), *doubts(arms, metric), *_looks(about)]
     head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found, arms)]
-    tables = [*_differences(found, made.paper), "", found.method, *_power(found, margin)]
+    tables = [*differences(found, made.paper), "", found.method, *power(found, margin)]
     claim = [f"The paper: {made.claim}."] if made.claim else []
     if made.paper and made.done[0]["source"] in study["paper"]:
         claim.append("Its figures are of the same pictures, with a network and a training of its own.")
@@ -200,7 +197,7 @@ def write_page(out: Path, made: Report) -> str:
         claim.append("Its figures are of other pictures: they stand here for their sign, not their size.")
     norms = gradient_norms(arms)
     figures = draw(out, found, arms, made.paper, norms)
-    cost = [*lines(norms), "", *_cost(arms)]
+    cost = [*lines(norms), "", *costs(arms)]
     beware = ["", "## To beware of", "", *(f"- {note}" for note in notes)] if notes else []
     pictures = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
     commits = sorted({run["git_commit"][:7] or "no commit" for run in made.done})
@@ -211,119 +208,6 @@ def write_page(out: Path, made: Report) -> str:
     text = [*head, "", *tables, *beware, *([""] if claim else []), *claim, *cost, *pictures, "", last]
     write(out / "report.md", "\n".join(text) + "\n")
     return "\n".join([answer(found, arms), "", *tables, *(f"  ! {note}" for note in notes), *cost])
-
-
-def answer(found: Comparison, arms: Sequence[Arm[Result]]) -> str:
-    """One sentence, which says no more than the intervals do."""
-    base = found.baseline.arm
-    if not found.rows:
-        return f"There is one arm alone, {base}: nothing to compare it with."
-    metric, points = found.metric, "" if less_is_better(found.metric) else " points"
-    if len(found.rows) == 1:
-        row = found.rows[0]
-        if row.verdict in ("better", "worse"):
-            if is_until(metric):
-                ends = " to ".join(signed(row.change + sign * row.half, metric)[:-1] for sign in (-1, 1))
-                times = amount(row.change, metric)
-                return f"{row.arm} takes {times} the epochs of {base} until {metric} ({ends})."
-            low, high = sorted(abs(row.difference.mean + sign * row.half) for sign in (-1, 1))  # type: ignore[union-attr]
-            mean = abs(row.difference.mean)  # type: ignore[union-attr]
-            low, mean, high = (float(signed(x, metric)) for x in (low, mean, high))
-            return f"{row.arm} is {row.verdict} than {base}, by {mean:g}{points} of {metric} ({low:g} to {high:g})."
-        verdict = row.verdict + (points if row.verdict.startswith("not told") else "")
-        verdict += f" ({interval(row, metric)})" if row.verdict.startswith("no difference") else ""
-        return f"{row.arm} against {base}: {verdict}, in {metric}."
-    if not any(row.difference for row in found.rows):
-        return f"No verdict on {len(found.rows) + 1} arms: it takes three seeds or more of each.{_chosen(arms)}"
-    by_verdict: dict[str, list[str]] = {}
-    for row in found.rows:
-        by_verdict.setdefault(row.verdict.split(":")[0], []).append(row.arm)
-    parts = [f"{verdict}: {', '.join(names)}" for verdict, names in sorted(by_verdict.items(), key=_weight)]
-    return f"Against {base}, in {metric}: {'; '.join(parts)}."
-
-
-def _chosen(arms: Sequence[Arm[Result]]) -> str:
-    """Which arm the validation pictures chose, as a search does."""
-    runs = [(arm.name, run) for arm in arms for run in arm.runs.values()]
-    monitor, mode = runs[0][1]["monitor"], runs[0][1]["mode"]
-    if {run["monitor"] for _, run in runs} != {monitor}:
-        return ""
-    name, run = (min if mode == "min" else max)(runs, key=lambda pair: pair[1].value(monitor))
-    return f" {monitor} chose {name} ({run.value(monitor):.4f})."
-
-
-def _weight(item: tuple[str, list[str]]) -> int:
-    order = ("better", "worse", "no difference", "not told apart", "no verdict")
-    return next(i for i, start in enumerate(order) if item[0].startswith(start))
-
-
-def _differences(found: Comparison, paper: dict[str, float]) -> list[str]:
-    metric = found.metric
-
-    def shown(value: float, how: Callable[[float, str], str]) -> str:
-        return "" if math.isnan(value) else how(value, metric)
-
-    def sd(value: float, metric: str) -> str:
-        return signed(value, metric).removeprefix("+") if is_until(metric) else level(value, metric)
-
-    first = found.baseline
-    rows = [[first.arm, str(len(first.values)), shown(first.mean, level), shown(first.sd, sd)]]
-    rows[0] += ["", "", "", "baseline"]
-    for row in found.rows:
-        each = " ".join(signed(d, metric) for d in list(row.differences.values())[:10])
-        each += f" ... {len(row.differences)}" if len(row.differences) > 10 else ""
-        reached = [row.arm, str(len(row.values)), shown(row.mean, level), shown(row.sd, sd)]
-        rows.append([*reached, shown(row.change, signed), interval(row, metric), each])
-        rows[-1].append(row.verdict.split(":")[0] if row.difference else row.verdict)
-    change = "times" if is_until(metric) else "difference"
-    header = ["arm", "n", unit(metric), "sd", change, "95% interval", "each seed's", "verdict"]
-    if paper:
-        header.insert(7, "paper")
-        for cells in rows:
-            cells.insert(7, signed(paper[cells[0]], metric) if cells[0] in paper else "")
-    return table(header, rows)
-
-
-def interval(row: Row, metric: str) -> str:
-    """Both ends; nothing where there is none."""
-    return "" if math.isnan(row.half) else " to ".join(signed(row.change + s * row.half, metric) for s in (-1, 1))
-
-
-def _power(found: Comparison, margin: float | None) -> list[str]:
-    """What such runs could have seen, and how many seeds the margin takes."""
-    seen = [(row, row.difference) for row in found.rows if row.difference and not math.isnan(row.half)]
-    if not seen:
-        return []
-    low, high = (end(d.visible(row.arms, row.level) for row, d in seen) for end in (min, max))
-    least = amount(high, found.metric)
-    if high > 1.5 * low:  # an arm has a spread of its own
-        least = f"{amount(low, found.metric)}, of some arms {least},"
-    said = f"Such runs tell a difference of {least} from none in four studies of five."
-    if margin is not None:
-        needed = [difference.seeds_needed(margin, row.arms, row.level) for row, difference in seen]
-        low, high = (max(ends) for ends in zip(*needed, strict=True))
-        said += f" A difference of {amount(margin, found.metric)}, which would matter, "
-        if math.isinf(low):
-            part = 1.96 * max(difference.pictures for _, difference in seen)
-            said += f"is beyond any number of seeds: these test pictures alone leave +-{amount(part, found.metric)}."
-        else:
-            said += f"takes {low:.0f}{f' to {high:.0f}' if high > low else ''} seeds."
-    return ["", said]
-
-
-def _cost(arms: Sequence[Arm[Result]]) -> list[str]:
-    rows = []
-    for arm in arms:
-        mean = {key: float(np.mean([run.value(key) for run in arm.runs.values()] or [np.nan])) for key in COST}
-        cells = [
-            f"{mean['parameters']:,.0f}",
-            f"{mean['flops_per_image'] / 1e9:.3g}",
-            f"{mean['best_epoch']:.1f} of {mean['epochs']:.0f}",
-            duration(mean["seconds"]),
-            f"{mean['images_per_second']:.1f}",
-        ]
-        rows.append([arm.name, str(len(arm.runs)), *(["" for _ in cells] if not arm.runs else cells)])
-    return table(["arm", "runs", "parameters", "GFLOP an image", "best epoch", "training", "images/s"], rows)
 
 
 def _looks(about: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.checks import UserError, printable
-from alexnet.folders import write_csv
+from alexnet.files import write_csv
 from alexnet.studies.gradients import PREFIX, first_epoch
 from alexnet.studies.runs import Arm, Run
 from alexnet.studies.until import curve_of, epochs_until, is_until

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.checks import UserError
-from alexnet.folders import read_json, read_yaml, record, result_of, state_of
+from alexnet.files import read_json, read_yaml
+from alexnet.folders import record, result_of, state_of
 from alexnet.settings import differing, settings, spelled
 
 SEEDS = ("seed", "data.seed")

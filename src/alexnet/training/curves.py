@@ -8,7 +8,7 @@ from pytorch_lightning import loggers
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from alexnet.folders import write_csv
+from alexnet.files import write_csv
 
 
 class CSVLogger(loggers.CSVLogger):

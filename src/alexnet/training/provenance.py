@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from alexnet.checks import UserError
 from alexnet.config import explain
-from alexnet.folders import held, record, swept, write, write_json
+from alexnet.files import write, write_json
+from alexnet.folders import held, record, swept
 from alexnet.training.parts import Parts
 
 HERE = Path(__file__).parent

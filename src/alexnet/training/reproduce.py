@@ -12,7 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.checks import UserError
 from alexnet.config import become, explain
-from alexnet.folders import in_sweep, read_yaml, record, result_of
+from alexnet.files import read_yaml
+from alexnet.folders import in_sweep, record, result_of
 from alexnet.settings import decides
 
 

@@ -10,7 +10,8 @@ from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from alexnet.checks import UserError
-from alexnet.folders import part_of, record, state_of
+from alexnet.files import part_of
+from alexnet.folders import record, state_of
 from alexnet.training.checkpoint import read
 from alexnet.training.provenance import code_now, code_of, write_resumed
 from alexnet.training.reproduce import named_folder, recorded_config

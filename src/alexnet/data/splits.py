@@ -1,0 +1,80 @@
+"""What a source is: pictures by split, decoded when asked, and how they are shared out among splits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alexnet.rng import stream
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures of one split: `read(i)` gives picture i as uint8 (C, H, W), C being 1 or 3, of any size."""
+
+    labels: NDArray[np.int64]
+    names: Sequence[str]
+    read: Callable[[int], Tensor]
+
+    def take(self, index: NDArray[np.int64]) -> "Split":
+        return Split(self.labels[index], [self.names[i] for i in index], partial(_taken, self.read, index))
+
+
+@dataclass(frozen=True)
+class Source:
+    """classes: their names. state: changes whenever the pictures do. splits: train, and perhaps val and test."""
+
+    classes: list[str]
+    state: str
+    splits: dict[str, Split]
+
+
+def stratified(labels: NDArray[np.int64], shares: dict[str, float]) -> dict[str, NDArray[np.int64]]:
+    """Sample numbers per split, each class cut by the same shares in an order that never changes.
+
+    The first split gets what rounding leaves. It does not depend on the run's seed: runs must be comparable.
+    """
+    parts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in shares}
+    first, *others = shares
+    for label in np.unique(labels):
+        members = shuffled(np.flatnonzero(labels == label), f"split/{label}")
+        n = len(members)
+        for name in others:
+            count = round(shares[name] * n)
+            parts[name].append(members[:count])
+            members = members[count:]
+        parts[first].append(members)
+    return {name: np.sort(np.concatenate(members)) for name, members in parts.items()}
+
+
+def subset(labels: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+    """Sample numbers of `fraction` of every class, at least one of each. A smaller subset lies within a larger one."""
+    chosen = []
+    for label in np.unique(labels):
+        members = shuffled(np.flatnonzero(labels == label), f"fraction/{label}")
+        chosen.append(members[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def shuffled(members: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+    return members[torch.randperm(len(members), generator=stream(0, name)).numpy()]
+
+
+def array_split(images: Tensor, labels: NDArray[np.int64]) -> Split:
+    return Split(labels.astype(np.int64), [str(i) for i in range(len(labels))], partial(_item, images))
+
+
+def split_off(split: Split, shares: dict[str, float]) -> dict[str, Split]:
+    return {name: split.take(index) for name, index in stratified(split.labels, shares).items()}
+
+
+def _item(images: Tensor, i: int) -> Tensor:
+    return images[i]
+
+
+def _taken(read: Callable[[int], Tensor], index: NDArray[np.int64], i: int) -> Tensor:
+    return read(int(index[i]))
