@@ -5,8 +5,8 @@ import re
 import sys
 from pathlib import Path
 
-from alexnet.checks import printable_lines
 from alexnet.door import door, keys_and_values, run_or_checkpoint
+from alexnet.errors import printable_lines
 
 
 def main() -> None:

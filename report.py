@@ -5,8 +5,8 @@ makes the pages of docs/studies anew.
 import argparse
 from pathlib import Path
 
-from alexnet.checks import printable_lines
 from alexnet.door import door
+from alexnet.errors import printable_lines
 
 
 def main() -> None:

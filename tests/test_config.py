@@ -13,9 +13,9 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from alexnet.checks import UserError, nearest
 from alexnet.config import GROUPS, PRESETS, build, check
 from alexnet.config import ROOT as ROOT_KEYS
+from alexnet.errors import UserError, nearest
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.parts import panels
 from tests.conftest import ROOT, has, quick, train_py

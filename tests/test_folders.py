@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.folders import LOCK, held, make_folder, state_of
 from tests.conftest import ROOT, SMOKE, train_py
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet.checks import UserError
 from alexnet.data import PictureData
 from alexnet.data.downloads import downloaded
+from alexnet.errors import UserError
 from tests.conftest import SMOKE, has, quick, train_py
 
 TINY = (*SMOKE, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")

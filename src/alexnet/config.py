@@ -17,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet.checks import UserError, nearest
+from alexnet.errors import UserError, nearest
 
 # That a launcher's plugin knows the keys of its preset, which is right. Here, since its workers import this too.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")

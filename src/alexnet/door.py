@@ -17,8 +17,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from alexnet.checks import Terminated, UserError, printable_lines, unwritable
 from alexnet.config import GROUPS, PRESETS, explain
+from alexnet.errors import Terminated, UserError, printable_lines, unwritable
 from alexnet.sweep import SweepFolder, quoted
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from alexnet.checks import short
+from alexnet.errors import short
 from alexnet.files import replacing
 
 NAMED = 30  # classes; more have no room for their names

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from filelock import FileLock, Timeout
 
-from alexnet.checks import UserError, cause
+from alexnet.errors import UserError, cause
 
 Plain = TypeVar("Plain", list[str], dict[str, Any])
 

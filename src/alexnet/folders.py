@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.files import read_json
 
 LOCK = ".lock"  # held while a run lasts, and gone with it

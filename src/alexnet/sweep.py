@@ -19,8 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet.checks import UserError, printable, printable_lines
 from alexnet.config import check_paths, explain, processes_started
+from alexnet.errors import UserError, printable, printable_lines
 from alexnet.folders import dated_folder, discard, make_folder
 
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from pytorch_lightning import Trainer
 
-from alexnet.checks import UserError
 from alexnet.data import Augment, PictureData
+from alexnet.errors import UserError
 
 
 def fake(**arguments: Any) -> PictureData:

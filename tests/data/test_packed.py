@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.checks import UserError
 from alexnet.data import PictureData, packed
 from alexnet.data.folder import folder
 from alexnet.data.packed import Packed, pack_in_memory, pack_on_disk
+from alexnet.errors import UserError
 
 
 def pack(pictures: Path, cache: Path, on_broken: str = "error") -> Packed:

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from alexnet.checks import UserError
 from alexnet.data import PictureData
 from alexnet.data.decode import decode, fit
 from alexnet.data.downloads import DOWNLOADS, downloaded
@@ -20,6 +19,7 @@ from alexnet.data.folder import find_classes, find_folders, folder, list_files
 from alexnet.data.packed import pack_in_memory
 from alexnet.data.sources import digits, fake
 from alexnet.data.splits import Source, stratified
+from alexnet.errors import UserError
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet.checks import UserError
 from alexnet.data import PictureData, stream
 from alexnet.data.loader import EpochSampler, RankBatches
 from alexnet.data.packed import FORMAT
 from alexnet.data.stream import write_stream
+from alexnet.errors import UserError
 from tests.conftest import quick, train_py
 from tests.training.test_resume import ENV, RUN, assert_same
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.studies.pages import PAGES, write_pages
 from alexnet.studies.report import report
 from tests.conftest import ROOT, program

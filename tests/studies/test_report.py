@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.studies.compare import compare
 from alexnet.studies.report import report
 from alexnet.studies.results import arms_of_rows, rows_of

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.studies.study import arms_of, check_study
 from tests.conftest import ROOT, Once, train_py
 

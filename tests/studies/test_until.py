@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.studies.report import report
 from alexnet.studies.until import epochs_until, is_until
 from tests.studies.fakes import fake_run

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alexnet import load
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.models import AlexNet
 
 

@@ -15,9 +15,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet import load
-from alexnet.checks import UserError
 from alexnet.data import PictureData
 from alexnet.door import door
+from alexnet.errors import UserError
 from alexnet.models import AlexNet
 from alexnet.training.parts import build_parts
 from alexnet.training.run import train

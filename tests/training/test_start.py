@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.models import LeNet
 from alexnet.training import optim
 from alexnet.training.checkpoint import read

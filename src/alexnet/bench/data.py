@@ -31,10 +31,13 @@ PAPER = Augment(crop=True, flip=0.5, pca=0.1)
 
 
 def measure(
-    photos: Path | None, size: int = 256, crop: int = 227, count: int = 2000, rounds: int = 5
+    photos: Path | None, size: int = 256, crop: int = 227, count: int = 2000, least: int = 4000, rounds: int = 5
 ) -> Iterator[Row]:  # fmt: skip
-    """photos: a folder of pictures, scaled to a shorter side of `size` and repeated to `count`; None: made-up ones."""
+    """photos: a folder of pictures, scaled to a shorter side of `size` and repeated to `count`; None: made-up ones.
+    least: pictures of ours in a round.
+    """
     versus = partial(compare, unit="images/s", rounds=rounds)
+    crops, ready = partial(_crops, at_least=least), partial(_ready, at_least=least)
     shape: Any = {"size": size, "crop": crop, "batch_size": 128, "augment": PAPER}
     with tempfile.TemporaryDirectory() as temporary:
         root, originals, cache = (Path(temporary, name) for name in ("photos", "originals", "cache"))
@@ -50,32 +53,32 @@ def measure(
 
         through_peer = peer(root)
         limit = copy_rate() / (2 * crop * crop * 3)
-        yield versus("loader_crops", ours=partial(_crops, data), peer=through_peer, limit=limit)
-        yield versus("loader_batches", ours=partial(_ready, data), peer=through_peer)
+        yield versus("loader_crops", ours=partial(crops, data), peer=through_peer, limit=limit)
+        yield versus("loader_batches", ours=partial(ready, data), peer=through_peer)
         assert data.packed
         write_stream(data.packed, data.splits, Path(temporary, "stream"))
         stream = PictureData("stream", f"{temporary}/stream", workers=0, **shape)
         stream.setup()
-        yield versus("loader_stream", ours=partial(_ready, stream), peer=through_peer)
+        yield versus("loader_stream", ours=partial(ready, stream), peer=through_peer)
         _laid_out(photos, originals, count)
         unpacked = PictureData("folder", str(originals), packed=False, cache_dir=str(cache), **shape)
         unpacked.setup()
-        yield versus("loader_unpacked", ours=partial(_ready, unpacked), peer=peer(originals))
+        yield versus("loader_unpacked", ours=partial(ready, unpacked), peer=peer(originals))
         if size == 256:
-            mine, theirs = _cifar()
+            mine, theirs = _cifar(25 * least)
             yield versus("cifar_batches", ours=mine, peer=theirs)
         mine, theirs = _packing(root, cache, size)
         yield versus("packing", ours=mine, peer=theirs)
 
 
-def _crops(data: PictureData, at_least: int = 4000) -> int:
+def _crops(data: PictureData, at_least: int) -> int:
     done = 0
     while done < at_least:
         done += _through(data.train_dataloader())
     return done
 
 
-def _ready(data: PictureData, at_least: int = 4000) -> int:
+def _ready(data: PictureData, at_least: int) -> int:
     done = 0
     dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
     while done < at_least:
@@ -89,17 +92,17 @@ def _through(loader: DataLoader) -> int:
     return sum(len(batch[1]) for batch in loader)
 
 
-def _cifar() -> Sides:
+def _cifar(at_least: int) -> Sides:
     """32x32 pictures in memory, batches of 512, crops of 24; the peer goes through PIL, as torchvision's own does."""
     data = PictureData("fake", num_classes=10, size=32, crop=24, batch_size=512, augment=PAPER)
     data.setup()
     train = data.splits["train"]
-    many = np.tile(np.arange(len(train)), 20)
+    many = np.tile(np.arange(len(train)), max(1, at_least // 5000))
     data.splits["train"] = train.take(many)
     arrays = train.images[train.rows[many]]
     peer = _Arrays(arrays, _transform(32, 24, data.normalize.mean.tolist(), data.normalize.std.tolist()))
     loader = DataLoader(peer, 512, shuffle=True, num_workers=CORES, persistent_workers=True)
-    return partial(_ready, data, 100_000), partial(_through, loader)
+    return partial(_ready, data, at_least), partial(_through, loader)
 
 
 class _Arrays(Dataset):

@@ -14,7 +14,7 @@ from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from alexnet.checks import UserError, flag, folder_path, integer, number, one_of
+from alexnet.checks import flag, folder_path, integer, number, one_of
 from alexnet.data.augment import Augment
 from alexnet.data.crops import check_crops, windows
 from alexnet.data.downloads import DOWNLOADS
@@ -25,6 +25,7 @@ from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unp
 from alexnet.data.sources import SOURCES, open_source
 from alexnet.data.splits import subset
 from alexnet.data.stream import find_stream
+from alexnet.errors import UserError
 
 log = logging.getLogger("alexnet")
 

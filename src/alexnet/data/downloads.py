@@ -13,9 +13,9 @@ from torchvision import datasets
 from torchvision.datasets import imagenet
 from torchvision.datasets.utils import download_and_extract_archive
 
-from alexnet.checks import UserError
 from alexnet.data.folder import FOLDERS, find_classes, list_files
 from alexnet.data.splits import Source, array_split, split_off
+from alexnet.errors import UserError
 from alexnet.files import wait_for
 
 # What torchvision fetches, and how many classes it has.

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from alexnet.checks import UserError
 from alexnet.data.decode import decode
 from alexnet.data.splits import Source, Split, split_off
+from alexnet.errors import UserError
 
 FOLDERS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 NO_CLASSES = {"__MACOSX", "__pycache__"}

@@ -19,9 +19,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from alexnet.checks import UserError, printable
 from alexnet.data.decode import fit
 from alexnet.data.splits import Source, Split
+from alexnet.errors import UserError, printable
 from alexnet.files import wait_for
 
 FORMAT = 4  # raised whenever the files below change their meaning: an older cache is then built anew

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress
 from torchvision.io import decode_image, encode_jpeg
 
-from alexnet.checks import UserError, printable
 from alexnet.data.packed import FORMAT, About, Packed, Pictures, appears_whole, load, read_about, save
 from alexnet.data.splits import shuffled
+from alexnet.errors import UserError, printable
 
 CHUNK_BYTES = 64_000_000  # LitData's own choice for object stores
 KEEP_FREE, KEEP_CHUNKS = 0.1, 8  # of a disk on which chunks are kept, a share; and those that are read just now

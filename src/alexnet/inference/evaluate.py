@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from alexnet.checks import UserError
 from alexnet.config import named
 from alexnet.data import PictureData
 from alexnet.data.crops import averaged, check_crops, windows
+from alexnet.errors import UserError
 from alexnet.files import write_csv, write_json
 from alexnet.inference import figures
 from alexnet.inference.out import check_new

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from alexnet.checks import UserError, one_of
+from alexnet.checks import one_of
 from alexnet.config import named
+from alexnet.errors import UserError
 from alexnet.files import replacing, write, write_json
 from alexnet.inference import card
 from alexnet.inference.out import check_new

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from alexnet.checks import UserError
 from alexnet.data import PictureData
+from alexnet.errors import UserError
 from alexnet.inference.trained import Trained
 from alexnet.models.network import last_linear
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 
 
 def check_new(path: Path, force: bool, kinds: Sequence[str] = ()) -> None:

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet.checks import UserError, integer, printable, short
+from alexnet.checks import integer
 from alexnet.config import named
 from alexnet.data.crops import windows
+from alexnet.errors import UserError, printable, short
 from alexnet.inference.files import batches, named_files
 from alexnet.inference.neighbours import hidden, nearest
 from alexnet.inference.out import check_new

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alexnet.checks import UserError, nearest
 from alexnet.config import named
 from alexnet.data import PictureData
 from alexnet.data.normalize import Normalize
+from alexnet.errors import UserError, nearest
 from alexnet.files import read_json
 from alexnet.folders import record
 from alexnet.settings import spelled

@@ -7,7 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from alexnet.checks import printable
+from alexnet.errors import printable
 from alexnet.models.network import last_linear
 from alexnet.pictures.board import writer
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.studies.results import LRN, Result
 from alexnet.studies.runs import Arm, Run
 from alexnet.studies.until import is_until

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.files import write
 from alexnet.studies.doubts import idle_norms
 from alexnet.studies.findings import interval

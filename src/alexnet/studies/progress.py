@@ -13,8 +13,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
-from alexnet.checks import UserError, printable_lines
 from alexnet.config import check
+from alexnet.errors import UserError, printable_lines
 from alexnet.files import write_json
 from alexnet.folders import record, same_settings, state_of, swept
 from alexnet.settings import differing, digest, settings, spelled

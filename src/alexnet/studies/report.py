@@ -11,7 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from alexnet.checks import UserError, number
+from alexnet.checks import number
+from alexnet.errors import UserError
 from alexnet.files import read_json, write, write_json
 from alexnet.studies.compare import PAIRS, Comparison, compare
 from alexnet.studies.doubts import check_alike, doubts, not_begun, unfinished

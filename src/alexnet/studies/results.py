@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.checks import UserError, printable
+from alexnet.errors import UserError, printable
 from alexnet.files import write_csv
 from alexnet.studies.gradients import PREFIX, first_epoch
 from alexnet.studies.runs import Arm, Run

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.files import read_json, read_yaml
 from alexnet.folders import record, result_of, state_of
 from alexnet.settings import differing, settings, spelled

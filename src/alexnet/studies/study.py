@@ -5,8 +5,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from alexnet.checks import UserError, nearest, one_of
+from alexnet.checks import one_of
 from alexnet.config import become
+from alexnet.errors import UserError, nearest
 from alexnet.studies.until import is_until
 
 KEYS = ("question", "claim", "source", "paper", "metric", "margin", "arms", "arm")

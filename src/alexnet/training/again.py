@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from alexnet.checks import UserError
 from alexnet.config import build
 from alexnet.data import PictureData
+from alexnet.errors import UserError
 from alexnet.folders import record, result_of, same_settings, state_of
 from alexnet.training.parts import try_trainer
 from alexnet.training.provenance import code_now, code_of

@@ -19,7 +19,7 @@ from torch.linalg import vector_norm
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.training.exported import network_state, read_safetensors
 
 TRUSTED = (__name__.partition(".")[0], "torch", "torchvision")

@@ -14,8 +14,8 @@ from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from alexnet.checks import Refused
 from alexnet.config import build
+from alexnet.errors import Refused
 from alexnet.training.callbacks import ProgressBar, RightOrWrong, Speed, StopAtNaN, Stoppable
 from alexnet.training.checkpoint import read
 from alexnet.training.checkpoint_io import WholeCheckpoints

@@ -16,7 +16,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from alexnet.checks import UserError, cause, printable_lines, unwritable
+from alexnet.errors import UserError, cause, printable_lines, unwritable
 from alexnet.folders import in_sweep, record
 from alexnet.training.resume import LAST
 

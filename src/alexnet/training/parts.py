@@ -15,10 +15,11 @@ from torch import nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from alexnet.checks import UserError, flag, integer, number, one_of
+from alexnet.checks import flag, integer, number, one_of
 from alexnet.config import build, named, processes_started
 from alexnet.data import PictureData
 from alexnet.data.crops import check_crops
+from alexnet.errors import UserError
 from alexnet.models.init import paired
 from alexnet.models.summary import Summary, summarize
 from alexnet.training.checkpoint import network_class

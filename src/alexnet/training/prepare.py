@@ -5,10 +5,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 from PIL import Image
 
-from alexnet.checks import UserError, flag, integer, printable
+from alexnet.checks import flag, integer
 from alexnet.config import build, named
 from alexnet.data import PictureData
 from alexnet.data.stream import new_stream, write_stream
+from alexnet.errors import UserError, printable
 from alexnet.folders import new_folder
 
 

@@ -16,8 +16,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet.checks import UserError
 from alexnet.config import explain
+from alexnet.errors import UserError
 from alexnet.files import write, write_json
 from alexnet.folders import held, record, swept
 from alexnet.training.parts import Parts

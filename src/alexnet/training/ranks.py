@@ -25,7 +25,7 @@ from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCP
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
-from alexnet.checks import Refused, Terminated, UserError
+from alexnet.errors import Refused, Terminated, UserError
 from alexnet.memory import keep_freed_memory
 from alexnet.training.fit import fit
 from alexnet.training.messages import endings, messages, quiet

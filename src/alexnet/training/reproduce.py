@@ -10,8 +10,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet.checks import UserError
 from alexnet.config import become, explain
+from alexnet.errors import UserError
 from alexnet.files import read_yaml
 from alexnet.folders import in_sweep, record, result_of
 from alexnet.settings import decides

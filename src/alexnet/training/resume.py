@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from alexnet.checks import UserError
+from alexnet.errors import UserError
 from alexnet.files import part_of
 from alexnet.folders import record, state_of
 from alexnet.training.checkpoint import read

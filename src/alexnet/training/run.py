@@ -10,8 +10,9 @@ import torch
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Trainer
 
-from alexnet.checks import Refused, UserError, flag, integer
+from alexnet.checks import flag, integer
 from alexnet.config import named
+from alexnet.errors import Refused, UserError
 from alexnet.folders import discard, in_sweep, new_folder, result_of, state_of
 from alexnet.memory import keep_freed_memory
 from alexnet.models.summary import table

@@ -9,7 +9,8 @@ import torch
 from omegaconf import ListConfig
 from torch import Tensor, nn
 
-from alexnet.checks import UserError, nearest, number
+from alexnet.checks import number
+from alexnet.errors import UserError, nearest
 from alexnet.models.network import last_layer, load_weights
 from alexnet.training.checkpoint import read
 from alexnet.training.exported import network_state

@@ -1,0 +1,67 @@
+"""The user's mistakes, and how they are said. Nothing here imports torch."""
+
+import errno
+import re
+from collections.abc import Collection
+from difflib import SequenceMatcher
+from typing import TypeVar
+
+Caught = TypeVar("Caught", bound=BaseException)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The doors print its text alone, without a stack trace, and exit with 1."""
+
+    def __init__(self, text: str = "") -> None:
+        if re.match(r"Caught \w+ in DataLoader worker", text):  # torch adds the worker's trace
+            text = text.rpartition(f"{type(self).__name__}: ")[2].strip()
+        super().__init__(text)
+
+
+class Refused(UserError):
+    """A mistake that was found before the first step, so that nothing of the run is worth keeping."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as Ctrl-C is KeyboardInterrupt."""
+
+
+def cause(error: BaseException | None, kind: type[Caught]) -> Caught | None:
+    """`error`, or the first one of that kind that it came from: torch.save makes a RuntimeError of any other."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__context__
+    return error
+
+
+def unwritable(error: BaseException) -> str | None:
+    """Which file could not be written and why, if that is what `error` came from."""
+    found = cause(error, OSError)
+    if found is None or found.errno not in UNWRITABLE:
+        return None
+    return f"{found.filename or 'a file'}: cannot be written: {found.strerror}"
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """' Did you mean X?' for the known name most like `name`, or nothing. Swapped letters count as none."""
+
+    def likeness(other: str) -> float:
+        pairs = ((name, other), ("".join(sorted(name)), "".join(sorted(other))))
+        return max(SequenceMatcher(None, a, b).ratio() for a, b in pairs)
+
+    found = max(known, key=likeness, default=None)
+    return f" Did you mean {found}?" if found and likeness(found) > 0.6 else ""
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or cannot show, written out: names of files come from anywhere."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for a text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def short(text: str, length: int = 20) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
