@@ -14,10 +14,11 @@ from scipy import stats
 
 from alexnet.errors import UserError
 from alexnet.studies.compare import compare
+from alexnet.studies.metrics import metric_of
 from alexnet.studies.report import report
 from alexnet.studies.results import arms_of_rows, rows_of
 from alexnet.studies.runs import arms_of_runs, find_runs
-from alexnet.studies.words import signed, table
+from alexnet.studies.words import table
 from tests.conftest import program
 from tests.studies.fakes import STUDY, fake_run, pictures, two_way_of
 
@@ -70,7 +71,8 @@ def test_one_arm_by_hand(tmp_path: Path) -> None:
 
 def of(tmp_path: Path, metric: str = "test/top1", margin: float | None = None):
     arms, _ = arms_of_runs(find_runs([tmp_path]), {})
-    return compare(arms_of_rows(rows_of(arms, metric)), metric, margin)
+    chosen = metric_of(metric)
+    return compare(arms_of_rows(rows_of(arms, chosen)), chosen, margin)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_intervals_of_six_arms_hold_together(wild: float, least: float) -> None:
             row = {"arm": str(i // 5), "seed": str(i % 5), "state": "done", "test_pictures": "1000"}
             row |= {"test/top1": str(bits.mean()), "test/top1 both right": " ".join(map(str, both[i, : i + 1]))}
             rows.append(row)
-        rows = compare(arms_of_rows(rows), "test/top1").rows
+        rows = compare(arms_of_rows(rows), metric_of("test/top1")).rows
         held += all(abs(row.difference.mean - truth[int(row.arm)] + truth[0]) <= row.half for row in rows)
     assert held / studies >= least
 
@@ -342,5 +344,5 @@ def test_table() -> None:
         "| a    | 1.5 |",
         "| long | -10 |",
     ]
-    assert signed(0.0123, "test/top1") == "+1.23"
-    assert signed(-0.5, "test/loss") == "-0.500"
+    assert metric_of("test/top1").signed(0.0123) == "+1.23"
+    assert metric_of("test/loss").signed(-0.5) == "-0.500"

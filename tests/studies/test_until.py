@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from alexnet.errors import UserError
+from alexnet.studies.metrics import EpochsUntil, metric_of
 from alexnet.studies.report import report
-from alexnet.studies.until import epochs_until, is_until
 from tests.studies.fakes import fake_run
 
 
@@ -26,18 +26,20 @@ from tests.studies.fakes import fake_run
     ],
 )
 def test_epochs_by_hand(curve: list[float], epochs: float) -> None:
-    assert 2 ** epochs_until(curve, "train/top1>=0.75") == pytest.approx(epochs, nan_ok=True)
+    assert EpochsUntil("train/top1>=0.75").epochs(curve) == pytest.approx(epochs, nan_ok=True)
 
 
 def test_a_loss_falls() -> None:
-    assert 2 ** epochs_until([2.0, 1.0, 0.5], "val/loss<=0.75") == pytest.approx(2.5)
+    assert EpochsUntil("val/loss<=0.75").epochs([2.0, 1.0, 0.5]) == pytest.approx(2.5)
 
 
 def test_what_is_such_a_metric() -> None:
-    assert is_until("train/top1>=0.75")
-    assert is_until("val/loss<=1")
-    for other in ("test/top1", "test/top1>=0.75", "train/top1>0.75", "train/top1>=x", "", "train/top1>=0.75 "):
-        assert not is_until(other)
+    assert isinstance(metric_of("train/top1>=0.75"), EpochsUntil)
+    assert isinstance(metric_of("val/loss<=1"), EpochsUntil)
+    assert not isinstance(metric_of("test/top1"), EpochsUntil)
+    for other in ("test/top1>=0.75", "train/top1>0.75", "train/top1>=x", "", "train/top1>=0.75 ", 3, None):
+        with pytest.raises(ValueError, match="metric="):
+            metric_of(other)
 
 
 def learnt(folder: Path, seed: int, arm: str, epochs: list[float]) -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from alexnet.studies.intervals import LEVEL, Difference, paired, pooled, spread_apart, two_way, welch
+from alexnet.studies.metrics import EpochsUntil, Metric
 from alexnet.studies.results import Result, both_right
 from alexnet.studies.runs import Arm
-from alexnet.studies.until import is_until
-from alexnet.studies.words import amount, less_is_better, seeds_of, signed
+from alexnet.studies.words import seeds_of
 
 PAIRS = 3  # fewer say nothing of their spread
 
@@ -52,14 +52,14 @@ class Row:
 class Comparison:
     """baseline and rows: of the metric. method: how the intervals were made. notes: what a reader must know."""
 
-    metric: str
+    metric: Metric
     baseline: Row
     rows: list[Row]
     method: str
     notes: list[str]
 
 
-def compare(arms: Sequence[Arm[Result]], metric: str, margin: float | None = None) -> Comparison:
+def compare(arms: Sequence[Arm[Result]], metric: Metric, margin: float | None = None) -> Comparison:
     """Every arm against the first.
 
     Arms with three pairs or more are paired by the seeds that all of them finished. Where every run's test pictures
@@ -96,7 +96,7 @@ def compare(arms: Sequence[Arm[Result]], metric: str, margin: float | None = Non
     results = [run for arm in (baseline, *in_pairs) for run in arm.runs.values()]
     right = both_right(results, metric)
     place = {id(result): i for i, result in enumerate(results)}
-    if in_pairs and right is None and not less_is_better(metric):
+    if in_pairs and right is None and not metric.less_is_better:
         notes.append(
             f"Not every run knows which test pictures it had right: intervals are for these {_pictures(arms)}."
         )
@@ -134,29 +134,29 @@ def compare(arms: Sequence[Arm[Result]], metric: str, margin: float | None = Non
     )
 
 
-def _values(arm: Arm[Result], metric: str) -> dict[int, float]:
-    found = {seed: run.value(metric) for seed, run in sorted(arm.runs.items())}
+def _values(arm: Arm[Result], metric: Metric) -> dict[int, float]:
+    found = {seed: metric.compared(run.value(metric.name)) for seed, run in sorted(arm.runs.items())}
     return {seed: value for seed, value in found.items() if np.isfinite(value)}
 
 
-def _verdict(row: Row, metric: str, margin: float | None) -> str:
+def _verdict(row: Row, metric: Metric, margin: float | None) -> str:
     if row.difference is None:
         return "no verdict: fewer than three pairs"
     if np.isnan(row.half):
         return "no verdict: no spread between seeds"
     low, high = row.difference.mean - row.half, row.difference.mean + row.half
     if low > 0 or high < 0:
-        return "better" if (low > 0) != less_is_better(metric) else "worse"
+        return "better" if (low > 0) != metric.less_is_better else "worse"
     if margin is not None and -margin <= low and high <= margin:
-        return f"no difference larger than {amount(margin, metric)}"
-    return f"not told apart: between {signed(low, metric)} and {signed(high, metric)}"
+        return f"no difference larger than {metric.amount(margin)}"
+    return f"not told apart: between {metric.signed(low)} and {metric.signed(high)}"
 
 
-def _method(metric: str, new_pictures: bool, together: int, judged: int) -> str:
+def _method(metric: Metric, new_pictures: bool, together: int, judged: int) -> str:
     if not judged:
         return "No interval: it takes three seeds that two arms have in common."
     new = "new seeds and new test pictures" if new_pictures else "new seeds on these test pictures"
-    new = "new seeds" if is_until(metric) else new
+    new = "new seeds" if isinstance(metric, EpochsUntil) else new
     several = f"; the {judged} hold together" if judged > 1 else ""
     spread = ", from the spread of all arms" if together > 1 else ""
     return f"95% intervals for {new}, paired by seed{spread}{several}."

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from alexnet.errors import UserError
+from alexnet.studies.metrics import EpochsUntil, Metric
 from alexnet.studies.results import LRN, Result
 from alexnet.studies.runs import Arm, Run
-from alexnet.studies.until import is_until
-from alexnet.studies.words import less_is_better, seeds_of
+from alexnet.studies.words import seeds_of
 
 DIFFERS = 0.01  # of the factors of local response normalisation, their standard deviation over their mean
 
@@ -49,19 +49,19 @@ def not_begun(arms: Sequence[Arm[Any]], plan: dict[str, Any]) -> list[str]:
     return [*notes, *(f"{arm} changes nothing here: it is the same as {other}" for arm, other in same.items())]
 
 
-def doubts(arms: Sequence[Arm[Result]], metric: str) -> list[str]:
+def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
     """What speaks against the figures of finished runs."""
     runs, notes = [run for arm in arms for run in arm.runs.values()], []
     for arm in arms:
         chance, nothing, never = [], [], []
         for seed, run in arm.runs.items():
-            value, share = run.value(metric), (5 if metric.endswith("top5") else 1) / run.value("classes")
+            value, share = run.value(metric.name), (5 if metric.name.endswith("top5") else 1) / run.value("classes")
             pictures = run.value("test_pictures")
-            if math.isnan(value) and is_until(metric):
+            if math.isnan(value) and isinstance(metric, EpochsUntil):
                 never.append(f"seed {seed} in {run['epochs']}")
             elif math.isnan(value):
                 nothing.append(seed)
-            elif not less_is_better(metric) and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
+            elif not metric.less_is_better and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
                 chance.append(seed)
         if nothing:
             notes.append(f"{arm.name}, {seeds_of(nothing)}: {metric} is no number; left out")
@@ -94,7 +94,7 @@ def doubts(arms: Sequence[Arm[Result]], metric: str) -> list[str]:
     if any(run["monitor"].startswith("train") for run in runs):
         notes.append("Without validation pictures, the best epoch was chosen on training figures")
     if len(arms) > 2:
-        best = "the lowest" if less_is_better(metric) else "the highest"
+        best = "the lowest" if metric.less_is_better else "the highest"
         notes.append(
             f"These are test figures: {best} of {len(arms)} arms looks better than it is. Choose by validation."
         )

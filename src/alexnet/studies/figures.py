@@ -15,10 +15,9 @@ from matplotlib.ticker import FixedLocator
 from alexnet.figures import save
 from alexnet.studies.compare import Comparison
 from alexnet.studies.gradients import Norms
+from alexnet.studies.metrics import EpochsUntil, Loss, Metric
 from alexnet.studies.results import Result
 from alexnet.studies.runs import Arm
-from alexnet.studies.until import curve_of, is_until, reached
-from alexnet.studies.words import less_is_better, unit
 
 # Okabe and Ito's, which the colour-blind tell apart, with a line style each
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -33,7 +32,7 @@ def draw(
     for name, figure, text in (
         ("differences", _differences(found, paper), "Differences from the baseline with their 95% intervals"),
         ("pairs", _pairs(found), "Every run; a line joins the runs of one seed"),
-        ("curves", _curves(arms, found.metric), f"{curve_of(found.metric)} by epoch; thick, the mean of the seeds"),
+        ("curves", _curves(arms, found.metric), f"{found.metric.curve} by epoch; thick, the mean of the seeds"),
         (
             "gradients",
             _gradients(norms),
@@ -56,7 +55,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
 
 
 def _scale(found: Comparison) -> tuple[float, str]:
-    return (1 if less_is_better(found.metric) else 100), unit(found.metric)
+    return found.metric.scale, found.metric.unit
 
 
 def _doubling(axis: Axis) -> None:
@@ -82,10 +81,8 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
     axes.axvline(0, color="0.3", linewidth=1)
     axes.set_yticks(range(len(rows)), [row.arm for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    what = found.metric if less_is_better(found.metric) else f"{found.metric}, points"
-    axes.set_xlabel(f"difference from {found.baseline.arm} in {what}")
-    if is_until(found.metric):
-        axes.set_xlabel(f"{unit(found.metric)}, times those of {found.baseline.arm}")
+    axes.set_xlabel(found.metric.difference_from(found.baseline.arm))
+    if isinstance(found.metric, EpochsUntil):
         _doubling(axes.xaxis)
     key = [("o", "0.6", "one seed"), ("s", "black", "mean and 95% interval")]
     marks = [axes.plot([], [], mark, color=colour, label=text)[0] for mark, colour, text in key]
@@ -109,14 +106,14 @@ def _pairs(found: Comparison) -> Figure | None:
     axes.set_xticks(range(len(rows)), [row.arm for row in rows], rotation=20 if len(rows) > 3 else 0)
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set_ylabel(label)
-    if is_until(found.metric):
+    if isinstance(found.metric, EpochsUntil):
         _doubling(axes.yaxis)
     return figure
 
 
-def _curves(arms: Sequence[Arm[Result]], metric: str) -> Figure | None:
-    name_of = curve_of(metric)
-    scale = 1 if name_of.endswith("loss") else 100
+def _curves(arms: Sequence[Arm[Result]], metric: Metric) -> Figure | None:
+    name_of = metric.curve
+    drawn = (Loss if name_of.endswith("loss") else Metric)(name_of)
     curves = {arm.name: [np.array(c) for run in arm.runs.values() if (c := run.curve(name_of))] for arm in arms}
     curves = {name: found for name, found in curves.items() if found}
     if not curves or max(len(c) for found in curves.values() for c in found) < 2:
@@ -125,13 +122,13 @@ def _curves(arms: Sequence[Arm[Result]], metric: str) -> Figure | None:
     for number, (name, found) in enumerate(curves.items()):
         look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
         for curve in found:
-            axes.plot(range(1, len(curve) + 1), scale * curve, linewidth=0.6, alpha=0.5, **look)
+            axes.plot(range(1, len(curve) + 1), drawn.scale * curve, linewidth=0.6, alpha=0.5, **look)
         mean = np.mean([c[: min(map(len, found))] for c in found], 0)
-        axes.plot(range(1, len(mean) + 1), scale * mean, linewidth=2, label=name, **look)
+        axes.plot(range(1, len(mean) + 1), drawn.scale * mean, linewidth=2, label=name, **look)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(unit(name_of))
-    if is_until(metric):
-        axes.axhline(scale * reached(metric)[1], color="0.3", linewidth=0.8)
+    axes.set_ylabel(drawn.unit)
+    if isinstance(metric, EpochsUntil):
+        axes.axhline(drawn.scale * metric.wanted, color="0.3", linewidth=0.8)
     axes.legend(frameon=False, fontsize="small")
     return figure
 
@@ -168,6 +165,6 @@ def _cost(found: Comparison, arms: Sequence[Arm[Result]]) -> Figure | None:
         )
     axes.set_xlabel("GFLOP an image, forward")
     axes.set_ylabel(f"{label}, mean over seeds")
-    if is_until(found.metric):
+    if isinstance(found.metric, EpochsUntil):
         _doubling(axes.yaxis)
     return figure

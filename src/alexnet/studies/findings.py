@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from alexnet.studies.compare import Comparison, Row
+from alexnet.studies.metrics import EpochsUntil, Metric
 from alexnet.studies.results import Result
 from alexnet.studies.runs import Arm
-from alexnet.studies.until import is_until
-from alexnet.studies.words import amount, duration, less_is_better, level, signed, table, unit
+from alexnet.studies.words import duration, table
 
 COST = ("parameters", "flops_per_image", "best_epoch", "epochs", "seconds", "images_per_second")
 
@@ -19,17 +19,17 @@ def answer(found: Comparison, arms: Sequence[Arm[Result]]) -> str:
     base = found.baseline.arm
     if not found.rows:
         return f"There is one arm alone, {base}: nothing to compare it with."
-    metric, points = found.metric, "" if less_is_better(found.metric) else " points"
+    metric, points = found.metric, found.metric.points
     if len(found.rows) == 1:
         row = found.rows[0]
         if row.verdict in ("better", "worse"):
-            if is_until(metric):
-                ends = " to ".join(signed(row.change + sign * row.half, metric)[:-1] for sign in (-1, 1))
-                times = amount(row.change, metric)
+            if isinstance(metric, EpochsUntil):
+                ends = " to ".join(metric.signed(row.change + sign * row.half)[:-1] for sign in (-1, 1))
+                times = metric.amount(row.change)
                 return f"{row.arm} takes {times} the epochs of {base} until {metric} ({ends})."
             low, high = sorted(abs(row.difference.mean + sign * row.half) for sign in (-1, 1))  # type: ignore[union-attr]
             mean = abs(row.difference.mean)  # type: ignore[union-attr]
-            low, mean, high = (float(signed(x, metric)) for x in (low, mean, high))
+            low, mean, high = (float(metric.signed(x)) for x in (low, mean, high))
             return f"{row.arm} is {row.verdict} than {base}, by {mean:g}{points} of {metric} ({low:g} to {high:g})."
         verdict = row.verdict + (points if row.verdict.startswith("not told") else "")
         verdict += f" ({interval(row, metric)})" if row.verdict.startswith("no difference") else ""
@@ -47,33 +47,29 @@ def differences(found: Comparison, paper: dict[str, float]) -> list[str]:
     """A table of every arm, its difference from the baseline, and what the paper has."""
     metric = found.metric
 
-    def shown(value: float, how: Callable[[float, str], str]) -> str:
-        return "" if math.isnan(value) else how(value, metric)
-
-    def sd(value: float, metric: str) -> str:
-        return signed(value, metric).removeprefix("+") if is_until(metric) else level(value, metric)
+    def shown(value: float, how: Callable[[float], str]) -> str:
+        return "" if math.isnan(value) else how(value)
 
     first = found.baseline
-    rows = [[first.arm, str(len(first.values)), shown(first.mean, level), shown(first.sd, sd)]]
+    rows = [[first.arm, str(len(first.values)), shown(first.mean, metric.level), shown(first.sd, metric.spread)]]
     rows[0] += ["", "", "", "baseline"]
     for row in found.rows:
-        each = " ".join(signed(d, metric) for d in list(row.differences.values())[:10])
+        each = " ".join(metric.signed(d) for d in list(row.differences.values())[:10])
         each += f" ... {len(row.differences)}" if len(row.differences) > 10 else ""
-        reached = [row.arm, str(len(row.values)), shown(row.mean, level), shown(row.sd, sd)]
-        rows.append([*reached, shown(row.change, signed), interval(row, metric), each])
+        reached = [row.arm, str(len(row.values)), shown(row.mean, metric.level), shown(row.sd, metric.spread)]
+        rows.append([*reached, shown(row.change, metric.signed), interval(row, metric), each])
         rows[-1].append(row.verdict.split(":")[0] if row.difference else row.verdict)
-    change = "times" if is_until(metric) else "difference"
-    header = ["arm", "n", unit(metric), "sd", change, "95% interval", "each seed's", "verdict"]
+    header = ["arm", "n", metric.unit, "sd", metric.change, "95% interval", "each seed's", "verdict"]
     if paper:
         header.insert(7, "paper")
         for cells in rows:
-            cells.insert(7, signed(paper[cells[0]], metric) if cells[0] in paper else "")
+            cells.insert(7, metric.signed(paper[cells[0]]) if cells[0] in paper else "")
     return table(header, rows)
 
 
-def interval(row: Row, metric: str) -> str:
+def interval(row: Row, metric: Metric) -> str:
     """Both ends; nothing where there is none."""
-    return "" if math.isnan(row.half) else " to ".join(signed(row.change + s * row.half, metric) for s in (-1, 1))
+    return "" if math.isnan(row.half) else " to ".join(metric.signed(row.change + s * row.half) for s in (-1, 1))
 
 
 def power(found: Comparison, margin: float | None) -> list[str]:
@@ -82,17 +78,17 @@ def power(found: Comparison, margin: float | None) -> list[str]:
     if not seen:
         return []
     low, high = (end(d.visible(row.arms, row.level) for row, d in seen) for end in (min, max))
-    least = amount(high, found.metric)
+    least = found.metric.amount(high)
     if high > 1.5 * low:  # an arm has a spread of its own
-        least = f"{amount(low, found.metric)}, of some arms {least},"
+        least = f"{found.metric.amount(low)}, of some arms {least},"
     said = f"Such runs tell a difference of {least} from none in four studies of five."
     if margin is not None:
         needed = [difference.seeds_needed(margin, row.arms, row.level) for row, difference in seen]
         low, high = (max(ends) for ends in zip(*needed, strict=True))
-        said += f" A difference of {amount(margin, found.metric)}, which would matter, "
+        said += f" A difference of {found.metric.amount(margin)}, which would matter, "
         if math.isinf(low):
             part = 1.96 * max(difference.pictures for _, difference in seen)
-            said += f"is beyond any number of seeds: these test pictures alone leave +-{amount(part, found.metric)}."
+            said += f"is beyond any number of seeds: these test pictures alone leave +-{found.metric.amount(part)}."
         else:
             said += f"takes {low:.0f}{f' to {high:.0f}' if high > low else ''} seeds."
     return ["", said]

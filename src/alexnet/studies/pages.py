@@ -9,7 +9,6 @@ from alexnet.studies.doubts import idle_norms
 from alexnet.studies.findings import interval
 from alexnet.studies.report import Report, made_of, write_page
 from alexnet.studies.results import TABLE
-from alexnet.studies.words import less_is_better, level, signed, unit
 
 PAGES = Path("docs/studies")
 HEAD = f"""# Studies that were run
@@ -61,11 +60,10 @@ def _row(name: str, made: Report) -> str:
 def _here(made: Report) -> list[str]:
     """The baseline, and what each other arm has changed."""
     found, metric = made.found, made.found.metric
-    points = "" if less_is_better(metric) else " points"
-    told = [f"{unit(metric)}: {found.baseline.arm} {level(found.baseline.mean, metric)}"]
+    told = [f"{metric.unit}: {found.baseline.arm} {metric.level(found.baseline.mean)}"]
     for row in found.rows:
         within = f" ({interval(row, metric)})" if interval(row, metric) else ""
-        change = f" {signed(row.change, metric)}{points}{within}" if math.isfinite(row.change) else ""
+        change = f" {metric.signed(row.change)}{metric.points}{within}" if math.isfinite(row.change) else ""
         told.append(f"{row.arm}{change}: {row.verdict.split(':')[0]}")
     if 0 < len(idle := idle_norms(made.arms)) < len(made.arms):
         told.append(f"(LRN did next to nothing in {', '.join(idle)})")

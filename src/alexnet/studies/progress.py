@@ -18,11 +18,11 @@ from alexnet.errors import UserError, printable_lines
 from alexnet.files import write_json
 from alexnet.folders import record, same_settings, state_of, swept
 from alexnet.settings import differing, digest, settings, spelled
+from alexnet.studies.metrics import EpochsUntil, metric_of
 from alexnet.studies.results import Result, row_of
 from alexnet.studies.runs import PLAN, SEEDS, plan_of, read_run
 from alexnet.studies.study import check_study, take_arm
-from alexnet.studies.until import is_until
-from alexnet.studies.words import duration, level, unit
+from alexnet.studies.words import duration
 from alexnet.sweep import SweepFolder, jobs_of, refusing
 
 
@@ -62,11 +62,11 @@ class Progress(Callback):
             if path.stat().st_mtime >= plan["began"] and record(path.parent).get("state") in ("done", "failed")
         ]  # fmt: skip
         to_do = len({job["asked"] for job in plan["jobs"] if job["state"] != "done"})
-        metric, about = config.study.metric, record(folder)
-        value = Result(row_of("", read_run(folder), metric)).value(metric)
+        metric, about = metric_of(config.study.metric), record(folder)
+        value = Result(row_of("", read_run(folder), metric)).value(metric.name)
         reached = f"{metric} {value:.4f}"
-        if is_until(metric):
-            reached = f"{metric} not reached" if math.isnan(value) else f"{level(value, metric)} {unit(metric)}"
+        if isinstance(metric, EpochsUntil):
+            reached = f"{metric} not reached" if math.isnan(value) else f"{value:.1f} {metric.unit}"
         took = datetime.now().astimezone() - datetime.fromisoformat((about.get("resumed") or [about])[-1]["started"])
         left = (time.time() - plan["began"]) / len(ended) * (to_do - len(ended))
         to_come = f"; about {duration(left)} left" if left > 0 else ""

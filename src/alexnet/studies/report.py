@@ -19,10 +19,9 @@ from alexnet.studies.doubts import check_alike, doubts, not_begun, unfinished
 from alexnet.studies.figures import draw
 from alexnet.studies.findings import answer, costs, differences, power
 from alexnet.studies.gradients import gradient_norms, lines
+from alexnet.studies.metrics import NAMES, Metric, metric_of
 from alexnet.studies.results import TABLE, Result, arms_of_rows, read_rows, rows_of, write_rows
 from alexnet.studies.runs import Arm, arms_of_runs, find_runs, plan_of
-from alexnet.studies.study import METRICS, check_metric
-from alexnet.studies.until import is_until
 
 ABOUT = "report.json"  # beside report.csv: what was asked, what was left out, and of how many seeds a report was made
 
@@ -42,10 +41,10 @@ class Report:
     @property
     def paper(self) -> dict[str, float]:
         """The paper's differences by arm, where it has some for this metric: of these pictures, or else of others."""
-        paper = self._of_data("paper") if self.found.metric == self.study.get("metric") else {}
+        paper = self._of_data("paper") if self.found.metric.name == self.study.get("metric") else {}
         if not isinstance(paper, dict):  # of a run whose study did not say yet of which data set
             return {}
-        return {arm: math.log2(x) if is_until(self.found.metric) else x for arm, x in paper.items()}
+        return {arm: self.found.metric.compared(x) for arm, x in paper.items()}
 
     @property
     def claim(self) -> str:
@@ -113,25 +112,25 @@ def made_of(
     old = folders[0] / TABLE
     if len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml")):
         rows, about = read_rows(old), read_json(old.with_name(ABOUT))
-        metric = metric or about.get("metric") or METRICS[0]
+        metric = metric or about.get("metric") or NAMES[0]
         margin = about.get("margin") if margin is None and metric == about.get("metric") else margin
         baseline = baseline or about.get("baseline")
-        _check(metric, margin)
+        chosen = _checked(metric, margin)
     else:
         runs = find_runs(folders)
         plan = plan_of(folders[0]) if len(folders) == 1 else {}
         studies = [run.config["study"] for run in reversed(runs) if run.config.get("study")] if plan else []
         study = {key: value for key, value in studies[0].items() if key not in ("arms", "arm")} if studies else {}
-        metric, own = metric or study.get("metric") or METRICS[0], study.get("metric")
+        metric, own = metric or study.get("metric") or NAMES[0], study.get("metric")
         margin = study.get("margin") if margin is None and metric == own else margin
-        _check(metric, margin)
+        chosen = _checked(metric, margin)
         check_alike([run for run in runs if run.state == "done"])
         arms, left_out = arms_of_runs(runs, plan)
-        rows = rows_of(arms, metric)
+        rows = rows_of(arms, chosen)
         about = {"study": study, "typed": _anywhere(plan), "notes": [*left_out, *not_begun(arms, plan)]}
         about["seeds"] = read_json(folders[0] / ABOUT).get("seeds", [])
     about |= {"metric": metric, "margin": margin, "baseline": baseline}
-    return rows, Report(*_compared(rows, metric, margin, baseline, folders[0]), about)
+    return rows, Report(*_compared(rows, chosen, margin, baseline, folders[0]), about)
 
 
 def _anywhere(plan: dict[str, Any]) -> list[str]:
@@ -140,17 +139,18 @@ def _anywhere(plan: dict[str, Any]) -> list[str]:
     return ["data.root=FOLDER" if word.startswith("data.root=") else word for word in typed]
 
 
-def _check(metric: str, margin: float | None) -> None:
+def _checked(name: str, margin: float | None) -> Metric:
     try:
-        check_metric(metric)
+        metric = metric_of(name)
         if margin is not None:
-            number("margin", margin, 1 if is_until(metric) else 0, above=True)
+            number("margin", margin, metric.none, above=True)
+        return metric
     except ValueError as error:
         raise UserError(str(error)) from None
 
 
 def _compared(
-    rows: list[dict[str, str]], metric: str, margin: float | None, baseline: str | None, folder: Path
+    rows: list[dict[str, str]], metric: Metric, margin: float | None, baseline: str | None, folder: Path
 ) -> tuple[Comparison, list[Arm[Result]]]:
     arms = arms_of_rows(rows)
     done = [run for arm in arms for run in arm.runs.values()]
@@ -165,16 +165,16 @@ def _compared(
     if first != arms[0].name:
         notes.append(f"{arms[0].name} has no finished run, so the others are compared with {first}")
     arms.sort(key=lambda arm: not arm.runs)
-    if not any(math.isfinite(run.value(metric)) for run in done):
+    if not any(math.isfinite(run.value(metric.name)) for run in done):
         raise UserError(f"{metric}: none of the {len(done)} finished runs has such a figure")
     found = compare([arm for arm in arms if arm.runs], metric, _in_unit(margin, metric))
     found.notes.extend(notes)
     return found, arms
 
 
-def _in_unit(margin: float | None, metric: str) -> float | None:
+def _in_unit(margin: float | None, metric: Metric) -> float | None:
     """Of the values that are compared: of epochs, logarithms."""
-    return math.log2(margin) if margin is not None and is_until(metric) else margin
+    return None if margin is None else metric.compared(margin)
 
 
 def _count_looks(made: Report, before: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ def _count_looks(made: Report, before: dict[str, Any]) -> None:
 def write_page(out: Path, made: Report) -> str:
     """report.md and the figures. Gives what is said on a terminal."""
     found, arms, about, study = made.found, made.arms, made.about, made.study
-    metric, margin = about["metric"], _in_unit(about["margin"], about["metric"])
+    metric, margin = found.metric, _in_unit(about["margin"], found.metric)
     notes = [*found.notes, *about.get("notes", ()), *unfinished(arms), *doubts(arms, metric), *_looks(about)]
     head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found, arms)]
     tables = [*differences(found, made.paper), "", found.method, *power(found, margin)]

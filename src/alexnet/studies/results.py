@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from alexnet.errors import UserError, printable
 from alexnet.files import write_csv
 from alexnet.studies.gradients import PREFIX, first_epoch
+from alexnet.studies.metrics import EpochsUntil, Metric
 from alexnet.studies.runs import Arm, Run
-from alexnet.studies.until import curve_of, epochs_until, is_until
 
 TABLE = "report.csv"
 BY_EPOCH, BOTH_RIGHT = " by epoch", " both right"  # columns with a list of numbers in each cell
@@ -36,10 +36,9 @@ class Result:
     def __getitem__(self, column: str) -> str:
         return self.row.get(column) or ""
 
-    def value(self, metric: str) -> float:
-        """A number, of the best epoch where there is one for each; of epochs the base-2 logarithm; nan without."""
-        found = next(iter(self.numbers(metric)), math.nan)
-        return math.log2(found) if is_until(metric) else found
+    def value(self, column: str) -> float:
+        """A number, of the best epoch where there is one for each; nan without."""
+        return next(iter(self.numbers(column)), math.nan)
 
     def curve(self, figure: str) -> list[float]:
         return self.numbers(figure + BY_EPOCH)
@@ -59,11 +58,11 @@ class Result:
         return {k.removeprefix(PREFIX): self.value(k) for k, v in self.row.items() if k.startswith(PREFIX) and v}
 
 
-def both_right(results: Sequence[Result], metric: str) -> NDArray[np.int64] | None:
+def both_right(results: Sequence[Result], metric: Metric) -> NDArray[np.int64] | None:
     """How many test pictures two results both had right, of each two: (results, results). None unless it is known of
     all, for the same number of pictures, more than one.
     """
-    counts = [result.numbers(metric + BOTH_RIGHT) for result in results]
+    counts = [result.numbers(metric.name + BOTH_RIGHT) for result in results]
     known = all(len(c) == result.number + 1 for c, result in zip(counts, results, strict=True))
     pictures = {result["test_pictures"] for result in results}
     if not known or len(pictures) != 1 or pictures <= {"", "1"}:
@@ -75,16 +74,16 @@ def both_right(results: Sequence[Result], metric: str) -> NDArray[np.int64] | No
     return found
 
 
-def rows_of(arms: Sequence[Arm[Run]], metric: str) -> list[dict[str, str]]:
+def rows_of(arms: Sequence[Arm[Run]], metric: Metric) -> list[dict[str, str]]:
     """A row for every run, finished or not, with what is compared by `metric`."""
     runs = [(arm.name, run) for arm in arms for run in (*arm.runs.values(), *arm.unfinished)]
-    bits = [run.right(metric) for _, run in runs]
+    bits = [run.right(metric.name) for _, run in runs]
     rows = []
     for number, (arm, run) in enumerate(runs):
         row = row_of(arm, run, metric)
         if (own := bits[number]) is not None:
             same = [0 if b is None or b.shape != own.shape else int((own & b).sum()) for b in bits[: number + 1]]
-            row[metric + BOTH_RIGHT] = " ".join(map(str, same))
+            row[metric.name + BOTH_RIGHT] = " ".join(map(str, same))
         rows.append(row)
     return rows
 
@@ -117,7 +116,7 @@ def arms_of_rows(rows: Sequence[Mapping[str, str]]) -> list[Arm[Result]]:
     return list(arms.values())
 
 
-def row_of(arm: str, run: Run, metric: str) -> dict[str, str]:
+def row_of(arm: str, run: Run, metric: Metric) -> dict[str, str]:
     data, machine = run.record.get("data", {}), run.record.get("machine", {})
     row: dict[str, Any] = {"arm": arm, "seed": run.seed, "state": run.state}
     for split in ("train", "val", "test"):
@@ -132,10 +131,10 @@ def row_of(arm: str, run: Run, metric: str) -> dict[str, str]:
     row["folder"] = run.folder.name
     row |= {f"{PREFIX}{layer}": norm for layer, norm in first_epoch(run.logged).items()}
     row |= {key: float(value) for each in run.logged for key, value in each.items() if key.startswith(LRN) and value}
-    curve = [float(row[figure]) for row in run.logged if row.get(figure := curve_of(metric))]
-    if is_until(metric):
-        row[metric] = 2 ** epochs_until(curve, metric)
-    row[curve_of(metric) + BY_EPOCH] = " ".join(map(_cell, curve))
+    curve = [float(text) for each in run.logged if (text := each.get(metric.curve))]
+    if isinstance(metric, EpochsUntil):
+        row[metric.name] = metric.epochs(curve)
+    row[metric.curve + BY_EPOCH] = " ".join(map(_cell, curve))
     return {column: _cell(value) for column, value in row.items()}
 
 

@@ -5,18 +5,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from alexnet.checks import one_of
 from alexnet.config import become
 from alexnet.errors import UserError, nearest
-from alexnet.studies.until import is_until
+from alexnet.studies.metrics import metric_of
 
 KEYS = ("question", "claim", "source", "paper", "metric", "margin", "arms", "arm")
-METRICS = ("test/top1", "test/top5", "test/loss")
-
-
-def check_metric(metric: object) -> None:
-    if not isinstance(metric, str) or not is_until(metric):
-        one_of("metric", metric, (*METRICS, "the epochs until a figure is reached, such as train/top1>=0.75"))
 
 
 def check_study(study: DictConfig, typed: list[str]) -> None:
@@ -33,7 +26,7 @@ def check_study(study: DictConfig, typed: list[str]) -> None:
         if OmegaConf.is_missing(study, key):
             raise UserError(f"study.{key} has no value: write it into the study's file")
     try:
-        check_metric(study.metric)
+        metric_of(study.metric)
     except ValueError as error:
         raise UserError(f"study.{error}") from None
     if isinstance(study.margin, bool) or not isinstance(study.margin, int | float) or not study.margin > 0:

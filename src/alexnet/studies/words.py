@@ -2,40 +2,6 @@
 
 from collections.abc import Sequence
 
-from alexnet.studies.until import is_until
-
-
-def less_is_better(metric: str) -> bool:
-    return metric.endswith("loss") or is_until(metric)
-
-
-def level(value: float, metric: str) -> str:
-    """What an arm has reached: accuracies in percent, losses as they are, epochs."""
-    if is_until(metric):
-        return f"{2**value:.1f}"
-    return f"{value:.4f}" if metric.endswith("loss") else f"{100 * value:.2f}"
-
-
-def unit(metric: str) -> str:
-    """Of `level`."""
-    if is_until(metric):
-        return f"epochs until {metric}"
-    return metric if metric.endswith("loss") else f"{metric}, %"
-
-
-def signed(value: float, metric: str) -> str:
-    """A difference: accuracies in points, losses as they are, epochs as a ratio."""
-    if is_until(metric):
-        return f"{2**value:.2f}x"
-    return f"{value:+.3f}" if metric.endswith("loss") else f"{100 * value:+.2f}"
-
-
-def amount(value: float, metric: str) -> str:
-    if is_until(metric):
-        return f"{2**value:.3g} times"
-    points = f"{value if metric.endswith('loss') else 100 * value:.3g}"
-    return points if metric.endswith("loss") else f"{points} point{'' if points == '1' else 's'}"
-
 
 def seeds_of(seeds: Sequence[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
