@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,15 +11,13 @@ from matplotlib.figure import Figure
 
 from alexnet.data import PictureData
 from alexnet.figures import plain, write
-
-if TYPE_CHECKING:
-    from alexnet.inference.predict import Prediction
+from alexnet.inference.prediction import Prediction
 
 COLUMNS = 4
 RIGHT, OTHER = "tab:red", "0.8"  # in grey print the one is dark, the other light
 
 
-def draw(path: Path, title: str, predictions: Sequence["Prediction"], data: PictureData | None) -> None:
+def draw(path: Path, title: str, predictions: Sequence[Prediction], data: PictureData | None) -> None:
     """Each picture with its class, where that is known, and the likeliest classes as bars, the right one dark. With
     `data` each has a row, and the training pictures that are most alike follow.
     """
@@ -56,7 +54,7 @@ def _picture(axes: Axes, picture: Any, name: str) -> None:
     axes.set_axis_off()
 
 
-def _bars(axes: Axes, one: "Prediction") -> None:
+def _bars(axes: Axes, one: Prediction) -> None:
     places = range(len(one.top))
     colours = [RIGHT if name == one.true else OTHER for name, _ in one.top]
     axes.barh(places, [share for _, share in one.top], color=colours, height=0.9)

@@ -3,12 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet.checks import integer
@@ -18,24 +16,12 @@ from alexnet.errors import UserError, printable, short
 from alexnet.inference.files import batches, named_files
 from alexnet.inference.neighbours import hidden, nearest
 from alexnet.inference.out import check_new
+from alexnet.inference.prediction import Prediction
 from alexnet.inference.trained import Trained, open_trained
 
 FIGURES = (".png", ".svg", ".pdf")
 SHOWN = 40  # pictures in a figure
 ALIKE = 6  # training pictures of each, as in the paper
-
-
-@dataclass
-class Prediction:
-    """true: its class, where the picture lies in a folder of that name. top: classes and probabilities, the likeliest
-    first. picture: uint8 (crop, crop, C), as the network sees it, of the first SHOWN. nearest: see neighbours.nearest.
-    """
-
-    file: Path
-    true: str | None
-    top: list[tuple[str, float]]
-    picture: NDArray[Any] | None = None
-    nearest: list[dict[str, Any]] = field(default_factory=list)
 
 
 def predict(

@@ -1,0 +1,20 @@
+"""What is said of one picture."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass
+class Prediction:
+    """true: its class, where the picture lies in a folder of that name. top: classes and probabilities, the likeliest
+    first. picture: uint8 (crop, crop, C), as the network sees it, where it is drawn. nearest: see neighbours.nearest.
+    """
+
+    file: Path
+    true: str | None
+    top: list[tuple[str, float]]
+    picture: NDArray[Any] | None = None
+    nearest: list[dict[str, Any]] = field(default_factory=list)
