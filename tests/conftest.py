@@ -39,6 +39,9 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
+digits = pytest.mark.skipif("digits" not in options("data"), reason="the digits are gone")
+
+
 def program(*command: str, code: int | None = 0, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs a command line in the repository's root; `code` is the exit code that it must end with."""
     done = subprocess.run(

@@ -38,6 +38,7 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Checkpoint directory|.*does not have many workers|.*LeafSpec")
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # frozen, which has been said
+    warnings.filterwarnings("ignore", "The number of training batches .* than the logging")  # counted across epochs
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PictureData.start takes care of it
 
 
