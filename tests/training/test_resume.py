@@ -173,6 +173,20 @@ def test_a_finished_run_is_left_alone(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
+@pytest.mark.parametrize("figures", [True, False])
+def test_killed_at_the_very_end(whole: Path, figures: bool, tmp_path: Path) -> None:
+    """After metrics.json was written, or just before, when loggers knew the final figures already."""
+    shutil.copytree(whole, run := tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "running"}))
+    if not figures:
+        (run / "metrics.json").unlink()
+    expected = "this run is done" if figures else "goes on after its training"
+    assert expected in train_py(f"resume={run}", **ENV).stdout
+    assert_same(run, whole)
+
+
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
 def test_what_cannot_go_on_is_one_line(whole: Path, tmp_path: Path) -> None:
     stopped = tmp_path / "stopped"
     shutil.copytree(whole, stopped)

@@ -4,12 +4,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from alexnet.errors import UserError
 from alexnet.studies.metrics import EpochsUntil, Metric
 from alexnet.studies.results import LRN, Result
 from alexnet.studies.runs import Arm, Run
 from alexnet.studies.words import seeds_of
 
+UNEVEN = 1.5  # times as many pictures seen
 DIFFERS = 0.01  # of the factors of local response normalisation, their standard deviation over their mean
 
 
@@ -89,6 +92,13 @@ def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
     }.items():
         if len(values) > 1:
             notes.append(f"The runs are of different {what}: {', '.join(sorted(values))}")
+    seen = [float(np.mean([run.value("seconds") * run.value("images_per_second") for run in arm.runs.values()]))
+            for arm in arms if arm.runs]  # fmt: skip
+    if not isinstance(metric, EpochsUntil) and max(seen) > UNEVEN * min(seen):
+        notes.append(
+            f"Some arms were trained for longer than others: on {_about(min(seen))} to {_about(max(seen))} pictures, "
+            "each counted as often as it was seen. With less data the same epochs are fewer steps"
+        )
     if any(run["git_dirty"] for run in runs):
         notes.append("Some runs were of code that was not committed: their git.diff has it")
     if any(run["monitor"].startswith("train") for run in runs):
@@ -111,3 +121,8 @@ def idle_norms(arms: Sequence[Arm[Result]]) -> dict[str, float]:
         if 0 < (most := max(filter(math.isfinite, spreads), default=0.0)) < DIFFERS:
             found[arm.name] = most
     return found
+
+
+def _about(count: float) -> str:
+    """Three digits of a count that was made of a time and a rate."""
+    return f"{float(f'{count:.3g}'):,.0f}"

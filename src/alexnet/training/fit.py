@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from alexnet.config import build
@@ -19,6 +19,7 @@ from alexnet.errors import Refused
 from alexnet.training.callbacks import ProgressBar, RightOrWrong, Speed, StopAtNaN, Stoppable
 from alexnet.training.checkpoint import read
 from alexnet.training.checkpoint_io import WholeCheckpoints
+from alexnet.training.hyperparameters import log_hyperparameters
 from alexnet.training.module import ImageClassifier, tops
 from alexnet.training.parts import Parts, build_each, panels
 from alexnet.training.provenance import write_json
@@ -94,7 +95,7 @@ def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> 
         "seed": cfg.seed,
     }
     if trainer.is_global_zero:
-        _log_hyperparameters(trainer, config, result)
+        log_hyperparameters(trainer, config, result, again=bool(before and before["trained"]))
         write_json(folder / "metrics.json", result)
     return result
 
@@ -144,20 +145,3 @@ def _by_split(metrics: dict[str, Any], figures: list[str]) -> dict[str, dict[str
         for split in ("train", "val", "test")
         if f"{split}/loss" in metrics
     }
-
-
-def _log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[str, Any]) -> None:
-    """What a study varies, beside the final figures: TensorBoard's HPARAMS tab."""
-    groups = ("model", "data", "augment", "optimizer", "scheduler", "trainer")
-    settings = {f"{g}.{k}": v for g in groups for k, v in config[g].items() if not k.startswith("_")}
-    settings |= {g: config[g]["_target_"].rpartition(".")[2] for g in groups}
-    settings |= {key: config[key] for key in ("monitor", "early_stopping", "compile", "channels_last")}
-    plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
-    settings = {"seed": config["seed"]} | plain
-    figures = {f"final/{split}_{k}": v for split in ("train", "val", "test") for k, v in result.get(split, {}).items()}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(settings, figures)
-        else:
-            logger.log_hyperparams(settings)
-        logger.finalize("success")

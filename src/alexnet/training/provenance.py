@@ -107,6 +107,12 @@ def _noting(folder: Path) -> Iterator[None]:
     _note(folder, state="done")
 
 
+def note_done(folder: Path) -> None:
+    """Of a run whose figures are there: one that was killed just then had no time to note it."""
+    if record(folder).get("state") != "done":
+        _note(folder, state="done")
+
+
 def _note(folder: Path, **values: str) -> None:
     if known := record(folder):
         write_json(folder / "run.json", {**values, **{k: v for k, v in known.items() if k not in values}})

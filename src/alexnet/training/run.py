@@ -21,7 +21,7 @@ from alexnet.training.again import done_before, stopped_before
 from alexnet.training.fit import fit, validates
 from alexnet.training.messages import endings, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
-from alexnet.training.provenance import recorded, write_origin
+from alexnet.training.provenance import note_done, recorded, write_origin
 from alexnet.training.ranks import fit_in_ranks
 from alexnet.training.reproduce import agreement, check_same
 from alexnet.training.resume import go_on, kept
@@ -44,6 +44,7 @@ def train(cfg: DictConfig) -> float:
         if cfg.checkpoint_every is not None:
             integer("checkpoint_every", cfg.checkpoint_every, 1)
     if cfg.resume is not None and state_of(Path(cfg.resume)) == "done":
+        note_done(Path(cfg.resume))
         print(f"resume={cfg.resume}: this run is done; nothing to go on with", flush=True)
         return monitored(result_of(Path(cfg.resume)))
     asked = digest(cfg)

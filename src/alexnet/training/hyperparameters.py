@@ -1,0 +1,27 @@
+"""What a study varies, beside the final figures: TensorBoard's HPARAMS tab."""
+
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+
+def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[str, Any], again: bool = False) -> None:
+    """Tells every logger. again: the run was killed after its training, perhaps when this was told already; TensorBoard
+    gets no figure twice.
+    """
+    groups = ("model", "data", "augment", "optimizer", "scheduler", "trainer")
+    settings = {f"{g}.{k}": v for g in groups for k, v in config[g].items() if not k.startswith("_")}
+    settings |= {g: config[g]["_target_"].rpartition(".")[2] for g in groups}
+    settings |= {key: config[key] for key in ("monitor", "early_stopping", "compile", "channels_last")}
+    plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
+    settings = {"seed": config["seed"]} | plain
+    figures = {f"final/{split}_{k}": v for split in ("train", "val", "test") for k, v in result.get(split, {}).items()}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            there = EventAccumulator(logger.log_dir).Reload().Tags()["scalars"] if again else ()
+            logger.log_hyperparams(settings, {name: value for name, value in figures.items() if name not in there})
+        else:
+            logger.log_hyperparams(settings)
+        logger.finalize("success")
