@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import has, quick
+from tests.conftest import digits, has, quick
 
 
 def prepare(*arguments: str, code: int = 0) -> str:
@@ -31,6 +31,7 @@ def test_packs_a_folder_and_says_what_it_is(pictures: Path, tmp_path: Path) -> N
     assert "\x1b" not in said
 
 
+@digits
 @pytest.mark.skipif(not has("pictures"), reason="pictures is gone")
 def test_shows_a_contact_sheet(tmp_path: Path) -> None:
     said = prepare("augment=light", "data.size=32", "data.crop=28", "show=true", f"outputs={tmp_path}")

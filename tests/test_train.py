@@ -24,7 +24,7 @@ from alexnet.config import check
 from alexnet.door import door
 from alexnet.models import AlexNet
 from alexnet.training.run import train
-from tests.conftest import ROOT, SMOKE, options, train_py
+from tests.conftest import ROOT, SMOKE, digits, options, train_py
 
 Config = Callable[..., DictConfig]
 TINY = (*SMOKE, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
@@ -198,6 +198,7 @@ def test_more_mistakes(tmp_path: Path) -> None:
     assert blocked.read_text() == ""
 
 
+@digits
 def test_the_folder_of_a_run_tells_everything(smoke: Path) -> None:
     names = {path.name for path in smoke.iterdir()}
     assert names >= {

@@ -20,7 +20,7 @@ from alexnet.data import PictureData
 from alexnet.pictures.filters import grid
 from alexnet.pictures.mistakes import sheet
 from alexnet.pictures.panels import panels
-from tests.conftest import SMOKE, Once, tensorboard, train_py
+from tests.conftest import SMOKE, Once, digits, tensorboard, train_py
 
 DRAWN = {
     f"pictures/{name}"
@@ -121,6 +121,7 @@ def test_a_sheet_of_mistakes() -> None:
         assert np.abs(drawn[top + 5 : top + 90, left + 5 : left + 90] - 255 * colour[:, 0, 0].numpy()).max() <= 1
 
 
+@digits
 def test_the_projector(run: Path) -> None:
     """The 24 test pictures, with the distances that the last hidden layer has between them."""
     rows = np.loadtxt(next((run / "projector").rglob("tensors.tsv")))

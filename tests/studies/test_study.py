@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from alexnet.errors import UserError
 from alexnet.studies.study import arms_of, check_study
-from tests.conftest import ROOT, Once, train_py
+from tests.conftest import ROOT, Once, digits, train_py
 
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
 TINY = (
@@ -63,6 +63,7 @@ def test_every_study_runs(name: str, once: Once) -> None:
                 assert got == OmegaConf.create(f"x: {value}").x if "." in where else got["crop"] is False
 
 
+@digits
 def test_an_arm_of_a_study_is_repeated_alone(once: Once, tmp_path: Path) -> None:
     arm = run_study(once, "lrn_formula") / "study" / "lrn_formula-digits-alexnet" / "tower,seed=7"
     again = train_py(f"reproduce='{arm}'", f"outputs={tmp_path}/again").stdout

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from alexnet.data import PictureData
-from tests.conftest import ROOT, SMOKE, program, train_py
+from tests.conftest import ROOT, SMOKE, digits, program, train_py
 from tests.training.test_run import recomputed, scored
 
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
@@ -74,6 +74,7 @@ def test_two_ranks_learn_what_one_process_learns(one_and_two: list[Path]) -> Non
     assert two == pytest.approx(one, abs=2e-3), "what rounding makes of it in another 20 steps"
 
 
+@digits
 def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path]) -> None:
     data = PictureData("digits", channels=1)
     data.setup()

@@ -21,6 +21,7 @@ from alexnet.errors import UserError
 from alexnet.models import AlexNet
 from alexnet.training.parts import build_parts
 from alexnet.training.run import train
+from tests.conftest import digits
 
 Config = Callable[..., DictConfig]
 TINY = ("data=fake", "data.size=80", "data.crop=67", "model.width=0.0625", "trainer.max_epochs=1", "logger=none")
@@ -87,6 +88,7 @@ def test_every_choice_ends_in_figures(run: Callable, overrides: tuple[str, ...])
     assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+@digits
 @pytest.mark.parametrize("model", ["model=lenet model.activation=relu", "model=tutorial_net", "model=cifar"])
 def test_the_other_networks_learn_the_digits(model: str, config: Config, tmp_path: Path) -> None:
     small = ("trainer.max_epochs=3", "logger=none", "trainer.precision=32-true")

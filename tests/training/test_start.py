@@ -18,13 +18,14 @@ from alexnet.training import optim
 from alexnet.training.checkpoint import read
 from alexnet.training.exported import write_safetensors
 from alexnet.training.start import check_times, freeze, take_weights
-from tests.conftest import SMOKE, train_py
+from tests.conftest import SMOKE, digits, train_py
 
 
 def network_of(path: Path) -> dict[str, torch.Tensor]:
     return {k: v for k, v in read(path)["state_dict"].items() if isinstance(v, torch.Tensor)}
 
 
+@digits
 def test_on_a_small_folder(smoke: Path, pictures: Path, tmp_path: Path) -> None:
     """Ten classes of digits become two of one's own: the head starts anew, what is frozen stays, the rest learns. The
     run is repeated, as long as the weights are the same, and goes on without them.
