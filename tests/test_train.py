@@ -43,13 +43,14 @@ def test_tab_completes_keys_and_options() -> None:
     script = f"""
         PATH={Path(sys.executable).parent}:$PATH
         eval "$(python train.py -sc install=bash)"
-        for COMP_LINE in "python train.py study=lrn_" "python train.py model.overl"; do
+        for COMP_LINE in "python train.py optimizer=" "python train.py model.overl"; do
             COMP_POINT=${{#COMP_LINE}} COMP_WORDS=($COMP_LINE) COMP_CWORD=2
             hydra_bash_completion
             echo "${{COMPREPLY[@]}}"
         done"""
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.stdout == "study=lrn_alpha study=lrn_formula\nmodel.overlapping_pooling=\n", done.stderr
+    named = " ".join(f"optimizer={option}" for option in options("optimizer"))
+    assert done.stdout == f"{named}\nmodel.overlapping_pooling=\n", done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["model.lrm=1"], ["model=alexnt"], ["+sead=1"]])

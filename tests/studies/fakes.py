@@ -22,7 +22,7 @@ def fake_run(
     """Writes a run that had these of its test pictures right. changes: of the config, as model__lrn=False, or of
     run.json, as record__reason="boom".
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     config: dict[str, Any] = {
         "seed": seed, "monitor": "val/top1", "model": {"lrn": True, "dropout": 0.5},
         "trainer": {"precision": "32-true"},

@@ -339,14 +339,14 @@ def test_lrn_that_does_nothing_is_said_to(tmp_path: Path) -> None:
 
 def test_arms_that_were_trained_for_longer_are_said(tmp_path: Path) -> None:
     """As with data.fraction: 1,000 pictures in 20 s at 50 a second, and 500."""
-    for arm, seconds in (("0", 20.0), ("0.1", 10.0)):
-        for seed in range(3):
-            fake_run(tmp_path / f"{arm}-{seed}", seed, np.arange(50) < 40 + seed, arm, model__dropout=float(arm),
-                     metrics__seconds=seconds)  # fmt: skip
-    assert "Some arms were trained for longer than others: on 500 to 1,000 pictures" in report([tmp_path])[1]
-    for seed in range(3):
-        fake_run(tmp_path / f"0-{seed}", seed, np.arange(50) < 40 + seed, "0", model__dropout=0.0)
-    assert "trained for longer" not in report([tmp_path])[1]
+    for first in (20.0, 10.0):
+        for arm, seconds in (("0", first), ("0.1", 10.0)):
+            for seed in range(3):
+                fake_run(tmp_path / str(first) / f"{arm}-{seed}", seed, np.arange(50) < 40 + seed, arm,
+                         model__dropout=float(arm), metrics__seconds=seconds)  # fmt: skip
+    said = report([tmp_path / "20.0"])[1]
+    assert "Some arms were trained for longer than others: on 500 to 1,000 pictures" in said
+    assert "trained for longer" not in report([tmp_path / "10.0"])[1]
 
 
 def test_table() -> None:

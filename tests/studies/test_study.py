@@ -8,9 +8,9 @@ from omegaconf import OmegaConf
 
 from alexnet.errors import UserError
 from alexnet.studies.study import arms_of, check_study
-from tests.conftest import ROOT, Once, digits, train_py
+from tests.conftest import ROOT, Once, digits, options, train_py
 
-STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
+STUDIES = options("study")
 TINY = (
     *("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"),
     *("trainer.limit_test_batches=1", "data.batch_size=8", "data.size=80", "data.crop=67", "logger=none"),

@@ -21,6 +21,7 @@ from alexnet.bench.measure import Row, compare
 from alexnet.data import Augment, PictureData
 from alexnet.data.decode import decode
 from alexnet.data.folder import folder
+from alexnet.data.normalize import Normalize
 from alexnet.data.packed import pack_on_disk
 from alexnet.data.sources import fake
 from alexnet.data.stream import write_stream
@@ -46,9 +47,7 @@ def measure(
         data.setup()
 
         def peer(folder: Path) -> Callable[[], int]:
-            pictures = ImageFolder(
-                folder, _transform(size, crop, data.normalize.mean.tolist(), data.normalize.std.tolist())
-            )
+            pictures = ImageFolder(folder, _transform(size, crop, data.normalize))
             return partial(_through, DataLoader(pictures, 128, True, num_workers=CORES, persistent_workers=True))
 
         through_peer = peer(root)
@@ -100,7 +99,7 @@ def _cifar(at_least: int) -> Sides:
     many = np.tile(np.arange(len(train)), max(1, at_least // 5000))
     data.splits["train"] = train.take(many)
     arrays = train.images[train.rows[many]]
-    peer = _Arrays(arrays, _transform(32, 24, data.normalize.mean.tolist(), data.normalize.std.tolist()))
+    peer = _Arrays(arrays, _transform(32, 24, data.normalize))
     loader = DataLoader(peer, 512, shuffle=True, num_workers=CORES, persistent_workers=True)
     return partial(_ready, data, at_least), partial(_through, loader)
 
@@ -136,10 +135,12 @@ def _packing(root: Path, cache: Path, size: int) -> Sides:
     return ours, peer
 
 
-def _transform(size: int, crop: int, mean: list[float], std: list[float]) -> transforms.Compose:
+def _transform(size: int, crop: int, normalize: Normalize) -> transforms.Compose:
     """Resize leaves alone what has that size already."""
     steps = [transforms.Resize(size), transforms.RandomCrop(crop), transforms.RandomHorizontalFlip()]
-    return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
+    return transforms.Compose(
+        [*steps, transforms.ToTensor(), transforms.Normalize(normalize.mean.tolist(), normalize.std.tolist())]
+    )
 
 
 def _laid_out(photos: Path | None, root: Path, count: int, size: int | None = None) -> None:

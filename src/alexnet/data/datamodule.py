@@ -105,7 +105,7 @@ class PictureData(LightningDataModule):
         self.workers = (0 if self.keep else share) if workers is None else integer("workers", workers, 0, 8 * cores)
         self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
         self.cache_dir = folder_path("cache_dir", cache_dir)
-        self.mean_image = one_of("normalize", normalize, ("channels", "mean_image")) == "mean_image"
+        self.less_mean_image = one_of("normalize", normalize, ("channels", "mean_image")) == "mean_image"
         self.seed = integer("seed", seed, 0, 2**32 - 1)
         self.augment = augment or Augment()
         self.crops = check_crops(crops)
@@ -158,7 +158,7 @@ class PictureData(LightningDataModule):
         values, vectors = torch.linalg.eigh(covariance)
         self.principal = values.clamp(min=0), vectors  # rounding may have made a value less than none
         image: Tensor | None = None
-        if self.mean_image:  # its centre, wherever a picture's window lies: as convdata.py has it
+        if self.less_mean_image:  # its centre, wherever a picture's window lies: as convdata.py has it
             top = (self.size - self.crop) // 2
             centre = self.packed.mean_image[top : top + self.crop, top : top + self.crop]
             image = torch.from_numpy(centre).permute(2, 0, 1)

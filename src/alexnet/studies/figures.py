@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator
 from alexnet.figures import save
 from alexnet.studies.compare import Comparison
 from alexnet.studies.gradients import Norms
-from alexnet.studies.metrics import EpochsUntil, Loss, Metric
+from alexnet.studies.metrics import EpochsUntil, Metric, figure_of
 from alexnet.studies.results import Result
 from alexnet.studies.runs import Arm
 
@@ -113,7 +113,7 @@ def _pairs(found: Comparison) -> Figure | None:
 
 def _curves(arms: Sequence[Arm[Result]], metric: Metric) -> Figure | None:
     name_of = metric.curve
-    drawn = (Loss if name_of.endswith("loss") else Metric)(name_of)
+    drawn = figure_of(name_of)
     curves = {arm.name: [np.array(c) for run in arm.runs.values() if (c := run.curve(name_of))] for arm in arms}
     curves = {name: found for name, found in curves.items() if found}
     if not curves or max(len(c) for found in curves.values() for c in found) < 2:

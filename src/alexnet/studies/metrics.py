@@ -144,4 +144,9 @@ def metric_of(name: object) -> Metric:
     if isinstance(name, str) and re.fullmatch(UNTIL, name):
         return EpochsUntil(name)
     name = one_of("metric", name, (*NAMES, "the epochs until a figure is reached, such as train/top1>=0.75"))
-    return Loss(name) if name == "test/loss" else Metric(name)
+    return figure_of(name)
+
+
+def figure_of(name: str) -> Metric:
+    """Of any split."""
+    return Loss(name) if name.endswith("loss") else Metric(name)

@@ -1,4 +1,4 @@
-"""How figures are written."""
+"""How seeds, times and tables are written."""
 
 from collections.abc import Sequence
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 
 def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[str, Any], again: bool = False) -> None:
@@ -20,8 +19,15 @@ def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[s
     figures = {f"final/{split}_{k}": v for split in ("train", "val", "test") for k, v in result.get(split, {}).items()}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            there = EventAccumulator(logger.log_dir).Reload().Tags()["scalars"] if again else ()
+            there = _scalars(logger.log_dir) if again else ()
             logger.log_hyperparams(settings, {name: value for name, value in figures.items() if name not in there})
         else:
             logger.log_hyperparams(settings)
         logger.finalize("success")
+
+
+def _scalars(folder: str) -> list[str]:
+    """The names that its event files have."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    return EventAccumulator(folder).Reload().Tags()["scalars"]
