@@ -337,6 +337,18 @@ def test_lrn_that_does_nothing_is_said_to(tmp_path: Path) -> None:
     assert "local response" not in report([tmp_path])[1]
 
 
+def test_a_share_of_the_test_pictures(tmp_path: Path) -> None:
+    """With trainer.limit_test_batches fewer were looked at than the data have: the difference is that of the arms."""
+    for arm, more in (("0", 0), ("0.1", 2)):
+        for seed in range(3):
+            fake_run(tmp_path / f"{arm}-{seed}", seed, np.arange(16) < 8 + seed % 2 + more, arm,
+                     model__dropout=float(arm),
+                     record__data={"source": "digits", "fingerprint": "f", "pictures": {"test": 269}})  # fmt: skip
+    (row,) = of(tmp_path).rows
+    assert row.change == pytest.approx(2 / 16)
+    assert row_of(report([tmp_path])[1], "0.1")[4] == "+12.50"
+
+
 def test_arms_that_were_trained_for_longer_are_said(tmp_path: Path) -> None:
     """As with data.fraction: 1,000 pictures in 20 s at 50 a second, and 500."""
     for first in (20.0, 10.0):

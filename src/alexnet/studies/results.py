@@ -84,6 +84,7 @@ def rows_of(arms: Sequence[Arm[Run]], metric: Metric) -> list[dict[str, str]]:
         if (own := bits[number]) is not None:
             same = [0 if b is None or b.shape != own.shape else int((own & b).sum()) for b in bits[: number + 1]]
             row[metric.name + BOTH_RIGHT] = " ".join(map(str, same))
+            row["test_pictures"] = str(len(own))  # trainer.limit_test_batches leaves some out
         rows.append(row)
     return rows
 
