@@ -3,10 +3,15 @@
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_sharer
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
+from alexnet.errors import UserError
+from alexnet.training.messages import endings
 from tests.conftest import ROOT, SMOKE, quick, train_py
 from tests.training.test_resume import checkpoint
 
@@ -111,7 +116,7 @@ class Starved(Callback):
 
 @pytest.mark.parametrize(
     ("starve", "what", "then"),
-    [("worker", "DataLoader worker .* is killed by signal: Killed", ["data.workers=0"]),
+    [("worker", r"a process that loads pictures has died \(.*\). It is what happens where memory", ["data.workers=0"]),
      ("memory", "out of memory: .*allocate.* A smaller data.batch_size or data.workers needs less", [])],
 )  # fmt: skip
 def test_no_memory(starve: str, what: str, then: list[str], tmp_path: Path) -> None:
@@ -122,3 +127,17 @@ def test_no_memory(starve: str, what: str, then: list[str], tmp_path: Path) -> N
     said = refused(*line, f"folder={tmp_path}/run", STARVE=starve, **env)
     assert re.search(what, said), said
     assert "goes on after epoch 1" in train_py(f"resume={tmp_path}/run", *then, **env).stdout
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_worker_that_dies_as_it_hands_over_a_batch(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detach(self: object) -> int:
+        raise error
+
+    monkeypatch.setattr(resource_sharer.DupFd, "detach", detach)
+    with pytest.raises(UserError, match=r"has died \(.+\)\. .*data.workers=0"), endings(tmp_path):
+        next(iter(DataLoader(torch.rand(4, 3), num_workers=1)))
+    with pytest.raises(type(error)), endings(tmp_path):  # any other keeps its trace
+        raise type(error)

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,6 +70,13 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
             keep.close()
 
 
+def worker_died(error: BaseException) -> bool:
+    """Whether a DataLoader's worker is gone: PyTorch says so, or taking a batch over from it broke off."""
+    if isinstance(error, ConnectionError | EOFError):
+        return any(frame.f_code.co_name == "_try_get_data" for frame, _ in traceback.walk_tb(error.__traceback__))
+    return bool(re.match(r"DataLoader worker .*(exited unexpectedly|is killed)", str(error)))
+
+
 @contextmanager
 def endings(folder: Path) -> Iterator[None]:
     """What ends a run in any phase and is no fault of the program, in a line that says how to go on, or in a sweep
@@ -92,10 +100,10 @@ def endings(folder: Path) -> Iterator[None]:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or re.search(NO_MEMORY, str(error)):
             text = " ".join(str(error).split())[:200]
             raise UserError(f"out of memory: {text}. A smaller data.batch_size or data.workers needs less") from error
-        if re.match(r"DataLoader worker .*(exited unexpectedly|is killed)", str(error)):
-            text = " ".join(str(error).split())[:200]
+        if worker_died(error):
+            text = " ".join(str(error).split())[:200].rstrip(". ") or type(error).__name__
             less = f"It is what happens where memory runs out; fewer data.workers need less: {go_on} data.workers=0"
-            raise UserError(f"{text} {less}") from error
+            raise UserError(f"a process that loads pictures has died ({text}). {less}") from error
         raise
     finally:
         threading.excepthook = hook
