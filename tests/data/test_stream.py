@@ -165,7 +165,7 @@ def test_a_full_disk_keeps_the_chunks_that_are_read(tmp_path: Path, monkeypatch:
     data = opened(f"local:{tmp_path}/s", workers=2, cache_dir=str(tmp_path / "cache"))
     for epoch in range(3):
         assert equal(batches(data, epoch), batches(plain, epoch))
-        assert len(list((tmp_path / "cache").rglob("*.bin"))) <= stream.KEEP_CHUNKS + 1
+        assert len(list((tmp_path / "cache").rglob("*.bin"))) <= stream.KEEP_CHUNKS + 2  # one more for each worker
 
 
 def test_what_has_been_written_anew_is_fetched_anew(tmp_path: Path) -> None:
