@@ -46,7 +46,10 @@ class Kill(Callback):
                 subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)  # not from its parent
             os.kill(os.getpid(), number)
         elif rank == "0":
-            os.kill(os.getppid(), number)
+            program = multiprocessing.parent_process()
+            assert program is not None
+            assert program.pid is not None
+            os.kill(program.pid, number)
 
 
 def _counted(hook: str) -> Any:

@@ -183,10 +183,17 @@ def test_a_rank_that_fails_when_all_is_written_fails_nothing(bad: tuple, tmp_pat
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 @pytest.mark.parametrize(
-    ("number", "code", "more"),
-    [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, ["-m", "seed=1,2"]), (signal.SIGKILL, -9, [])],
+    ("number", "to", "code", "more"),
+    [
+        (signal.SIGINT, os.killpg, 130, []),  # as a terminal does
+        (signal.SIGTERM, os.killpg, 143, []),  # as SLURM does
+        (signal.SIGTERM, os.kill, 143, ["-m", "seed=1,2"]),
+        (signal.SIGKILL, os.kill, -9, []),
+    ],
 )
-def test_signals_leave_no_rank_behind(number: int, code: int, more: list[str], tmp_path: Path) -> None:
+def test_signals_leave_no_rank_behind(
+    number: int, to: Callable[[int, int], None], code: int, more: list[str], tmp_path: Path
+) -> None:
     arguments = [*more, *SMOKE, *DDP, "trainer.max_epochs=500", "logger=none", f"outputs={tmp_path}/o"]
     env = os.environ | {"MARK": str(tmp_path)}
     process = subprocess.Popen(
@@ -198,10 +205,7 @@ def test_signals_leave_no_rank_behind(number: int, code: int, more: list[str], t
         if line.startswith("epoch 2/"):
             break
     assert set(listening(str(tmp_path))) == {"0100007F"}, "127.0.0.1, and no address that others can reach"
-    if number == signal.SIGINT:  # from a terminal, to all of them
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
+    to(process.pid, number)
     _, said = process.communicate(timeout=300)
     end = time.monotonic() + 10
     while marked(str(tmp_path)) and time.monotonic() < end:

@@ -1,5 +1,6 @@
 """From a split to batches: which samples, in which order, cut out of the stored pictures."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -186,6 +187,8 @@ def outlive_signals(worker: int) -> None:
 
 
 def _wait_for_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    run = multiprocessing.parent_process()
+    assert run is not None
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != run.pid:
         pass
     os._exit(0)

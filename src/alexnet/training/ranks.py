@@ -4,6 +4,7 @@ import faulthandler
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 import uuid
 import warnings
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,6 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousParameters, rendezvous_handler_registry
 from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
 from alexnet.errors import Refused, Terminated, UserError
 from alexnet.memory import keep_freed_memory
@@ -34,6 +35,8 @@ from alexnet.training.resume import kept
 
 log = logging.getLogger("alexnet")
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # by the launcher
+BLOCKED = (*HANDLED, signal.SIGUSR1)
+LAUNCHERS = re.compile(r"(\w+_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC")  # what it sets for each rank
 NOISY = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api",
          "torch.multiprocessing.spawn")  # fmt: skip
 
@@ -66,7 +69,7 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
     done = Path(cfg.folder) / "metrics.json"
     handlers = {number: signal.getsignal(number) for number in HANDLED}
     method = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("spawn", force=True)  # joblib's workers have one that ranks could not find
+    multiprocessing.set_start_method("forkserver", force=True)  # joblib's workers have one that ranks could not find
     for name in NOISY:  # what failed is said here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     threads = max(1, torch.get_num_threads() // ranks)
@@ -80,9 +83,11 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
             local_addr="localhost",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(logs),
+            start_method="forkserver",
         )
+        _start_server()
         try:
-            elastic_launch(config, _rank)(OmegaConf.to_container(cfg, resolve=True), threads)
+            elastic_launch(config, _rank)(OmegaConf.to_container(cfg, resolve=True), threads, dict(os.environ))
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
@@ -101,15 +106,27 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
                 signal.signal(number, handler)
 
 
-def _rank(config: dict[str, Any], threads: int) -> None:
-    """One of the processes: what they need to find each other is in the environment, as under torchrun."""
-    _prctl_pr_set_pdeathsig(signal.SIGKILL)  # with the process that started it
+def _start_server() -> None:
+    """Ranks are forks of a process that has imported everything, once for all of them and for all jobs of a sweep.
+    It outlives the signals that end the ranks, which it has blocked.
+    """
+    multiprocessing.set_forkserver_preload([__name__])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _rank(config: dict[str, Any], threads: int, environment: dict[str, str]) -> None:
+    """One of the processes: what they need to find each other is in its own environment, as under torchrun."""
+    os.environ.update({key: value for key, value in environment.items() if not LAUNCHERS.match(key)})
+    threading.Thread(target=_end_with_the_program, daemon=True).start()
     multiprocessing.set_start_method(None, force=True)
     for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
         signal.signal(number, _once(kind))
     if "lo" in (name for _, name in socket.if_nameindex()):  # else gloo's listens where the machine's name leads
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's, which is for the program that started it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
     torch.set_num_threads(threads)
     first = os.environ["RANK"] == "0"
     if not first:
@@ -136,6 +153,13 @@ def _rank(config: dict[str, Any], threads: int) -> None:
             raise
         finally:
             faulthandler.disable()
+
+
+def _end_with_the_program() -> None:
+    program = multiprocessing.parent_process()
+    assert program is not None
+    program.join()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _once(kind: type[BaseException]) -> Any:
