@@ -1,16 +1,18 @@
 """docs/make-it-yours.md, done: in a copy of the repository, with another name, less, and more."""
 
 import ast
+import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests import forked
 from tests.conftest import ROOT, has, program
 
 PAGE = (ROOT / "docs" / "make-it-yours.md").read_text()
@@ -21,6 +23,8 @@ TINY = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_
 TINY += ("trainer.limit_test_batches=1", "data.batch_size=8", "trainer.accelerator=cpu")
 NOT_COPIED = (".git", ".venv", "outputs", "__pycache__", ".*_cache", "*.egg-info", "build", "*.png")
 
+Python = Callable[..., str]
+
 pytestmark = pytest.mark.skipif(not all(map(has, WINGS)), reason="it is yours already")
 
 
@@ -30,18 +34,27 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def python(copy: Path, *arguments: str) -> str:
-    """In the copy, with its own package."""
-    return program(sys.executable, *arguments, cwd=copy, PYTHONPATH=str(copy / "src")).stdout
+@pytest.fixture(scope="module")
+def python() -> Iterator[Python]:
+    """`python(copy, ARGUMENTS...)` runs in the copy, with its own package, and gives what was said."""
+    with forked.for_copies() as run:
+
+        def said(copy: Path, *arguments: str) -> str:
+            env = {**os.environ, "PYTHONPATH": str(copy / "src")}
+            done = run(*arguments, timeout=300, env=env, cwd=copy)
+            assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+            return done.stdout
+
+        yield said
 
 
-def trains(copy: Path) -> None:
+def trains(python: Python, copy: Path) -> None:
     said = python(copy, "train.py", "experiment=smoke", "model.width=0.125", f"outputs={copy}/out")
     assert "test top-1 accuracy" in said
     assert "tests" in python(copy, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider").splitlines()[-1]
 
 
-def test_another_name(copy: Path) -> None:
+def test_another_name(python: Python, copy: Path) -> None:
     """make rename, in a repository as a clone is one."""
     (rename,) = (line for line in LINES if line.startswith("make rename"))
     for command in ("git init -q", "git add -A", rename):
@@ -54,7 +67,7 @@ def test_another_name(copy: Path) -> None:
         text=True,
     )
     assert left.stdout == ""
-    trains(copy)
+    trains(python, copy)
     python(copy, "-m", "pytest", "-p", "no:cacheprovider", "tests/models/test_lenet.py", "tests/test_rng.py")
 
 
@@ -78,21 +91,21 @@ def test_nothing_else_imports_a_wing(wing: str) -> None:
                 assert not any(re.match(rf"(alexnet|tests)\.{wing}\b", name) for name in names), path
 
 
-def test_all_wings_come_off(copy: Path) -> None:
+def test_all_wings_come_off(python: Python, copy: Path) -> None:
     for path in [copy / path for paths in WINGS.values() for path in paths]:
         if path.exists():  # of two wings
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    trains(copy)
+    trains(python, copy)
 
 
-def test_the_default_data_go(copy: Path) -> None:
+def test_the_default_data_go(python: Python, copy: Path) -> None:
     for line in LINES[(first := LINES.index("rm conf/data/digits.yaml")) : first + 2]:
         program(*shlex.split(line), cwd=copy)
     assert "source: fake\n" in python(copy, "train.py", "--cfg", "job", "--package", "data")
-    trains(copy)
+    trains(python, copy)
 
 
-def test_more(copy: Path) -> None:
+def test_more(python: Python, copy: Path) -> None:
     """A network, a question, and one of each group. Every line of the page trains."""
     assert len(FILES) > 8
     for path, text in FILES:
