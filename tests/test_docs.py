@@ -86,7 +86,7 @@ def test_each_command_of_docs_is_one(config: Callable[..., DictConfig]) -> None:
 
                 assert {word for word in words[2:] if word.isalpha() and word.islower()} <= {*PARTS, *NAMED}, said
             elif door == "train.py" and (has("studies") or "study=" not in command):
-                typed = [word for word in words[2:] if not re.search(r"RUN|\$", word)]
+                typed = [word for word in words[2:] if not re.search(r"^-m$|RUN|\$", word)]
                 config(*(re.sub(r"^([\w.]+=[^\[,]+),.*", r"\1", word) for word in typed))
             seen[door] = seen.get(door, 0) + 1
     assert all(seen.values()), seen
