@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 JOBS ?= 2
+SLOW ?=
 OUTPUTS ?= outputs
 BIN := $(VENV)/bin
 
@@ -31,8 +32,8 @@ train: $(DONE) ## train AlexNet on the embedded digits, a few minutes on two cor
 smoke: $(DONE) ## the same path in seconds
 	$(BIN)/python train.py experiment=smoke $(ARGS)
 
-test: $(DONE) ## every test, JOBS at a time
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+test: $(DONE) ## the tests, JOBS at a time, without those that take longest; SLOW=1 runs these too
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(if $(SLOW),,-m 'not slow') $(ARGS)
 
 coverage: $(DONE) ## every test, and which lines of src/ none of them runs
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term-missing:skip-covered $(ARGS)

@@ -39,6 +39,7 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
+slow = pytest.mark.slow  # `make test` leaves it out, and SLOW=1 does not
 digits = pytest.mark.skipif("digits" not in options("data"), reason="the digits are gone")
 
 

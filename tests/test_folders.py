@@ -11,7 +11,7 @@ import pytest
 
 from alexnet.errors import UserError
 from alexnet.folders import LOCK, held, make_folder, state_of
-from tests.conftest import ROOT, SMOKE, train_py
+from tests.conftest import ROOT, SMOKE, slow, train_py
 
 SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none", "after=none")
 
@@ -52,6 +52,7 @@ def contents(sweep: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in sweep.glob("*/metrics.json")}
 
 
+@slow
 def test_a_sweep_goes_on(tmp_path: Path) -> None:
     """What is done is read, what is new is run, what was killed or failed is run again; other settings beside it."""
     train_py(*SWEEP, f"outputs={tmp_path}")
@@ -84,6 +85,7 @@ def test_a_sweep_that_is_not_there(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@slow
 def test_two_processes_do_not_run_the_same_job(tmp_path: Path) -> None:
     """The second says that it goes on elsewhere."""
     (tmp_path / "multirun.yaml").touch()

@@ -17,7 +17,7 @@ from PIL import Image
 from alexnet.data import PictureData
 from alexnet.data.downloads import downloaded
 from alexnet.errors import UserError
-from tests.conftest import SMOKE, has, quick, train_py
+from tests.conftest import SMOKE, has, quick, slow, train_py
 
 TINY = (*SMOKE, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
 
@@ -74,6 +74,7 @@ RUN_FILES: dict[str, Callable[[Path], bytes]] = {
 }
 
 
+@slow
 @pytest.mark.parametrize("name", RUN_FILES)
 def test_the_files_of_a_run(name: str, smoke: Path, mark: Path, tmp_path: Path) -> None:
     """By every door that reads a run's folder."""
@@ -179,6 +180,7 @@ def test_an_archive_does_not_leave_its_folder(tmp_path: Path, monkeypatch: pytes
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\rok\u202e"  # the title of the window, an empty screen, another line, right to left
 
 
+@slow
 def test_names_do_not_speak_to_the_terminal(tmp_path: Path) -> None:
     for split, count in (("train", 4), ("val", 2), ("test", 2)):
         for name in ("a", f"b{ESCAPE}"):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests import forked
-from tests.conftest import ROOT, has, program
+from tests.conftest import ROOT, has, program, slow
 
 PAGE = (ROOT / "docs" / "make-it-yours.md").read_text()
 LINES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
@@ -54,6 +54,7 @@ def trains(python: Python, copy: Path) -> None:
     assert "tests" in python(copy, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider").splitlines()[-1]
 
 
+@slow
 def test_another_name(python: Python, copy: Path) -> None:
     """make rename, in a repository as a clone is one."""
     (rename,) = (line for line in LINES if line.startswith("make rename"))
@@ -91,6 +92,7 @@ def test_nothing_else_imports_a_wing(wing: str) -> None:
                 assert not any(re.match(rf"(alexnet|tests)\.{wing}\b", name) for name in names), path
 
 
+@slow
 def test_all_wings_come_off(python: Python, copy: Path) -> None:
     for path in [copy / path for paths in WINGS.values() for path in paths]:
         if path.exists():  # of two wings
@@ -98,6 +100,7 @@ def test_all_wings_come_off(python: Python, copy: Path) -> None:
     trains(python, copy)
 
 
+@slow
 def test_the_default_data_go(python: Python, copy: Path) -> None:
     for line in LINES[(first := LINES.index("rm conf/data/digits.yaml")) : first + 2]:
         program(*shlex.split(line), cwd=copy)
@@ -105,6 +108,7 @@ def test_the_default_data_go(python: Python, copy: Path) -> None:
     trains(python, copy)
 
 
+@slow
 def test_more(python: Python, copy: Path) -> None:
     """A network, a question, and one of each group. Every line of the page trains."""
     assert len(FILES) > 8

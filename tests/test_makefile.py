@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tests.conftest import program
+from tests.conftest import program, slow
 
 
 def test_help_lists_every_target() -> None:
@@ -12,6 +12,7 @@ def test_help_lists_every_target() -> None:
         assert target in text
 
 
+@slow
 def test_a_failed_install_is_begun_again(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     for _ in range(2):
@@ -29,6 +30,7 @@ def test_an_old_python_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
+@slow
 def test_train_does_not_install_twice_and_says_what_is_next(tmp_path: Path) -> None:
     """With an environment of the test's own, which only passes on to this Python: nothing may be installed into it."""
     python = tmp_path / "venv" / "bin" / "python"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import slow
+
 CODE = """
 import resource, torch
 from alexnet.memory import keep_freed_memory
@@ -20,6 +22,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's alone")
 def test_freed_memory_is_not_faulted_in_anew() -> None:
     faults = []

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from alexnet.errors import UserError
 from alexnet.training.messages import endings
-from tests.conftest import ROOT, SMOKE, quick, train_py
+from tests.conftest import ROOT, SMOKE, quick, slow, train_py
 from tests.training.test_resume import checkpoint
 
 LINE = (*SMOKE, "trainer.limit_train_batches=2", "trainer.accelerator=cpu")
@@ -57,6 +57,7 @@ def test_a_run_on_a_full_disk(size: str, what: str, disk: Callable[..., Path]) -
         assert checkpoint(run, "last.ckpt")["epoch"] == 2
 
 
+@slow
 @pytest.mark.parametrize("logger", ["tensorboard", "csv"])
 def test_curves_on_a_full_disk(logger: str, disk: Callable[..., Path], tmp_path: Path) -> None:
     line = (*LINE, f"logger={logger}", f"logger.{logger}.save_dir={disk('size=8k')}/curves", f"folder={tmp_path}/run")

@@ -24,7 +24,7 @@ from alexnet.config import check
 from alexnet.door import door
 from alexnet.models import AlexNet
 from alexnet.training.run import train
-from tests.conftest import ROOT, SMOKE, digits, options, train_py
+from tests.conftest import ROOT, SMOKE, digits, options, slow, train_py
 
 Config = Callable[..., DictConfig]
 TINY = (*SMOKE, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
@@ -340,6 +340,7 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
+@slow
 @pytest.mark.parametrize(
     ("phase", "number", "code"),
     [("setup", signal.SIGINT, 130), ("training", signal.SIGTERM, 143), ("validation", signal.SIGTERM, 143),
@@ -368,6 +369,7 @@ def test_two_sweeps_at_once_keep_apart(tmp_path: Path) -> None:
     assert len({path.parent.parent for path in found}) == 2
 
 
+@slow
 def test_ctrl_c_says_what_is_left_and_ends_as_shells_expect(tmp_path: Path) -> None:
     ended, said = interrupted(
         "train.py", *SMOKE, "trainer.max_epochs=500", f"outputs={tmp_path}", at="epoch 2/", number=signal.SIGINT

@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 from alexnet.bench.data import measure
+from tests.conftest import slow
 
 
+@slow
 @pytest.mark.parametrize("given", [True, False])
 def test_every_part_is_measured(given: bool, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)

@@ -3,8 +3,10 @@
 import torch
 
 from alexnet.bench import gpu
+from tests.conftest import slow
 
 
+@slow
 def test_every_figure_is_measured() -> None:
     cpu = torch.device("cpu")
     rows = list(gpu.measure(cpu, batches=(2, 4), images=8, width=1 / 16, matrix=64, rounds=1, compiled=False))

@@ -4,9 +4,10 @@ import re
 
 from alexnet.bench.panels import run, table
 from alexnet.pictures.panels import panels
-from tests.conftest import SMOKE
+from tests.conftest import SMOKE, slow
 
 
+@slow
 def test_every_panel_is_measured() -> None:
     """And none takes no time at all, which would be a hook that the profiler does not see."""
     found = run(*SMOKE, "panels=all")

@@ -4,8 +4,10 @@ from torch import nn
 from alexnet.bench.script import transcription
 from alexnet.bench.step import flops, measure
 from alexnet.models import AlexNet
+from tests.conftest import slow
 
 
+@slow
 def test_each_peer_is_measured() -> None:
     rows = list(measure(batch=1, rounds=1, width=1 / 16))
     *rates, memory = rows

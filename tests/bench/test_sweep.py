@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from alexnet.bench.sweep import run
+from tests.conftest import slow
 
 
+@slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_twenty_jobs_leave_nothing_behind(tmp_path: Path) -> None:
     """The last ten take no more than the ten before, in memory to a tenth, and in open files at all."""

@@ -18,6 +18,7 @@ from alexnet.data import PictureData, packed
 from alexnet.data.folder import folder
 from alexnet.data.packed import Packed, pack_in_memory, pack_on_disk
 from alexnet.errors import UserError
+from tests.conftest import slow
 
 
 def pack(pictures: Path, cache: Path, on_broken: str = "error") -> Packed:
@@ -131,6 +132,7 @@ def _pack_and_say(pictures: Path, cache: Path, queue: Any) -> None:
     queue.put(pack(pictures, cache).about.fingerprint)
 
 
+@slow
 def test_many_processes_at_once(pictures: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()

@@ -16,7 +16,7 @@ from alexnet.data.loader import EpochSampler, RankBatches
 from alexnet.data.packed import FORMAT
 from alexnet.data.stream import write_stream
 from alexnet.errors import UserError
-from tests.conftest import digits, quick, train_py
+from tests.conftest import digits, quick, slow, train_py
 from tests.training.test_resume import ENV, RUN, assert_same
 
 litdata = pytest.importorskip("litdata")
@@ -231,6 +231,7 @@ def test_samples_that_would_be_unpickled_are_refused(damaged: Path, tmp_path: Pa
         opened(str(damaged))
 
 
+@slow
 @digits
 def test_written_by_prepare_and_read_by_a_run_of_two_ranks_that_is_killed(tmp_path: Path) -> None:
     where = ("data.size=80", "data.crop=67")

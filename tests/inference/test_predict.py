@@ -15,7 +15,7 @@ from alexnet import load
 from alexnet.data import PictureData
 from alexnet.inference.files import FEW
 from alexnet.inference.predict import predict
-from tests.conftest import Once, quick
+from tests.conftest import Once, quick, slow
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,7 @@ def test_many_keep_their_order(run: Path, tree: Path, tmp_path: Path) -> None:
             assert top["probability"] == pytest.approx(one["probability"], abs=1e-5)
 
 
+@slow
 def test_the_training_pictures_most_alike(run: Path, tree: Path, digits: PictureData, tmp_path: Path) -> None:
     """By the Euclidean distance of fc7; a training picture is most alike itself."""
     train = digits.splits["train"]

@@ -11,12 +11,13 @@ from pathlib import Path
 import yaml
 
 from alexnet.studies.words import duration
-from tests.conftest import ROOT, digits, train_py
+from tests.conftest import ROOT, digits, slow, train_py
 from tests.studies.test_study import TINY
 
 LINE = ("study=lrn", "model.width=0.125", "scheduler=constant", *TINY)
 
 
+@slow
 @digits
 def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
     """Finished jobs are read, interrupted ones and new seeds run, each with its line; other settings are others."""
@@ -83,6 +84,7 @@ def test_duration() -> None:
     assert [duration(s) for s in (0.4, 99, 600, 12_600)] == ["0 s", "99 s", "10 min", "3.5 h"]
 
 
+@slow
 @digits
 def test_a_study_that_is_interrupted_is_reported(tmp_path: Path) -> None:
     """Ctrl-C in its second job: what is done is told, and typed again it goes on."""

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import digits, train_py
+from tests.conftest import digits, slow, train_py
 from tests.studies.test_study import TINY
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
 LINE = ("-m", "hydra/sweeper=search", "optimizer.lr=tag(log,interval(0.001,0.1))", "model.width=0.125", *TINY)
 
 
+@slow
 @digits
 def test_a_search_is_reported_and_goes_on(tmp_path: Path) -> None:
     """The report says what validation chose, and no verdict; with its folder the search goes on."""

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from alexnet.errors import UserError
 from alexnet.studies.study import arms_of, check_study
-from tests.conftest import ROOT, Once, digits, options, train_py
+from tests.conftest import ROOT, Once, digits, options, slow, train_py
 
 STUDIES = options("study")
 TINY = (
@@ -35,6 +35,7 @@ def run_study(once: Once, name: str) -> Path:
     return once(f"study_{name}", run)
 
 
+@slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_runs(name: str, once: Once) -> None:
     outputs = run_study(once, name)

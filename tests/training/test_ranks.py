@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from alexnet.data import PictureData
-from tests.conftest import ROOT, SMOKE, digits, program, train_py
+from tests.conftest import ROOT, SMOKE, digits, program, slow, train_py
 from tests.training.test_run import recomputed, scored
 
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
@@ -146,6 +146,7 @@ def listening(mark: str) -> list[str]:
     return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
 
 
+@slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 def test_a_rank_that_fails_ends_its_job_and_no_other(bad: tuple, tmp_path: Path) -> None:
     overrides, env = bad
@@ -173,6 +174,7 @@ def test_a_rank_that_fails_ends_its_job_and_no_other(bad: tuple, tmp_path: Path)
     assert not marked(str(tmp_path))
 
 
+@slow
 def test_a_rank_that_fails_when_all_is_written_fails_nothing(bad: tuple, tmp_path: Path) -> None:
     overrides, env = bad
     done = program(sys.executable, "train.py", *overrides, "+callbacks.bad.how=late", f"outputs={tmp_path}/o", **env)
@@ -181,6 +183,7 @@ def test_a_rank_that_fails_when_all_is_written_fails_nothing(bad: tuple, tmp_pat
     assert not done.stderr
 
 
+@slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 @pytest.mark.parametrize(
     ("number", "to", "code", "more"),
@@ -219,6 +222,7 @@ def test_signals_leave_no_rank_behind(
         assert said == f"interrupted; {f'what is done is in {folders[0]}' if more else go_on}\n"
 
 
+@slow
 def test_a_node_that_does_not_come_is_not_waited_for_without_end(tmp_path: Path) -> None:
     arguments = [*SMOKE, "trainer.num_nodes=2", "trainer.accelerator=cpu", f"outputs={tmp_path}/o"]
     code = (
@@ -259,6 +263,7 @@ def together(commands: list[list[str]], environments: list[dict[str, str]]) -> l
 ONCE = (*SMOKE, "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
 
 
+@slow
 def test_torchrun_gives_one_folder(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     (said,) = together([[*torchrun, "train.py", *ONCE, "trainer.devices=2", f"outputs={tmp_path}"]], [{}])
@@ -267,6 +272,7 @@ def test_torchrun_gives_one_folder(tmp_path: Path) -> None:
     assert said.count("test top-1 accuracy") == 1
 
 
+@slow
 def test_two_nodes_give_one_folder(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -287,6 +293,7 @@ def test_two_nodes_give_one_folder(tmp_path: Path) -> None:
 SLURM = {"SLURM_JOB_NAME": "study", "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"}
 
 
+@slow
 def test_two_slurm_tasks_give_one_folder(tmp_path: Path) -> None:
     tasks = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": str(os.getpid())}
     environments = [SLURM | tasks | {"SLURM_PROCID": i, "SLURM_LOCALID": i} for i in ("0", "1")]
@@ -322,6 +329,7 @@ def test_what_does_not_fit_is_one_line(
     assert not (tmp_path / "o").exists()
 
 
+@slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_launchers_run_jobs(launcher: str, tmp_path: Path) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")

@@ -17,7 +17,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import ROOT, SMOKE, Once, train_py
+from tests.conftest import ROOT, SMOKE, Once, slow, train_py
 
 RUN = (
     *("trainer=exact", *SMOKE, "trainer.max_epochs=3", "trainer.limit_train_batches=9", "data.batch_size=8"),
@@ -114,7 +114,7 @@ def assert_same(run: Path, whole: Path) -> None:
         ("watched", "on_test_start:1", "its training", []),
         ("counted", "on_train_batch_end:7", "epoch 0 and 4 batches", []),
         ("counted", "on_train_batch_end:11", "epoch 1", []),
-        ("two ranks", "on_train_batch_end:15", "epoch 1 and 3 batches", []),
+        pytest.param("two ranks", "on_train_batch_end:15", "epoch 1 and 3 batches", [], marks=slow),
     ],
     indirect=["whole"],
 )
@@ -236,7 +236,7 @@ def test_how_it_went_on_is_recorded(whole: Path, tmp_path: Path) -> None:
         ("plain", "on_train_end:1", signal.SIGINT, "its training"),
         ("watched", "on_train_batch_end:5", signal.SIGINT, "epoch 0 and 6 batches"),
         ("counted", "on_validation_batch_end:1", signal.SIGTERM, "epoch 0 and 4 batches"),
-        ("two ranks", "on_train_batch_end:4", signal.SIGTERM, "epoch [01]( and . batches)?"),
+        pytest.param("two ranks", "on_train_batch_end:4", signal.SIGTERM, "epoch [01]( and . batches)?", marks=slow),
     ],
     indirect=["whole"],
 )

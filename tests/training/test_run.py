@@ -21,7 +21,7 @@ from alexnet.errors import UserError
 from alexnet.models import AlexNet
 from alexnet.training.parts import build_parts
 from alexnet.training.run import train
-from tests.conftest import digits
+from tests.conftest import digits, slow
 
 Config = Callable[..., DictConfig]
 TINY = ("data=fake", "data.size=80", "data.crop=67", "model.width=0.0625", "trainer.max_epochs=1", "logger=none")
@@ -252,6 +252,7 @@ def test_exact_and_fast(run: Callable) -> None:
     assert torch.backends.cudnn.allow_tf32
 
 
+@slow
 def test_compiled_checkpoints_have_the_same_keys(run: Callable) -> None:
     plain, _ = run("trainer.limit_train_batches=1")
     compiled, _ = run("trainer.limit_train_batches=1", "compile=true")
@@ -268,6 +269,7 @@ def test_compile_without_a_compiler_goes_on(
     assert "finds neither: going on without" in capsys.readouterr().out
 
 
+@slow
 def test_the_default_network_leaves_the_plateau(config: Config, tmp_path: Path) -> None:
     """Full width, LRN, dropout 0.5: within 36 steps of 32 digits the loss is far below ln(10) = 2.303."""
     cfg = config(f"outputs={tmp_path}", "trainer.max_epochs=1", "trainer.limit_train_batches=36", "logger=none",
