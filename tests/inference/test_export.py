@@ -18,7 +18,7 @@ from alexnet.errors import UserError
 from alexnet.inference.export import WithInput, export
 from alexnet.models import AlexNet, CifarNet, LeNet, TorchvisionAlexNet, TutorialNet
 from alexnet.training.exported import read_safetensors, write_safetensors
-from tests.conftest import Once, program, quick
+from tests.conftest import Once, program, quick, slow
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,7 @@ NETWORKS = {
 }
 
 
+@slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_leaves_the_same(name: str, tmp_path: Path) -> None:
     network = NETWORKS[name].eval()

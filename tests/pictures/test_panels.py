@@ -20,7 +20,7 @@ from alexnet.data import PictureData
 from alexnet.pictures.filters import grid
 from alexnet.pictures.mistakes import sheet
 from alexnet.pictures.panels import panels
-from tests.conftest import SMOKE, Once, digits, tensorboard, train_py
+from tests.conftest import SMOKE, Once, digits, slow, tensorboard, train_py
 
 DRAWN = {
     f"pictures/{name}"
@@ -43,6 +43,7 @@ def image(board: Any, tag: str, at: int = -1) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(board.Images(tag)[at].encoded_image_string)))
 
 
+@slow
 def test_every_panel_is_there(board: Any, run: Path) -> None:
     tags = board.Tags()
     assert set(tags["images"]) == DRAWN

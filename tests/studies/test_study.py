@@ -64,6 +64,7 @@ def test_every_study_runs(name: str, once: Once) -> None:
                 assert got == OmegaConf.create(f"x: {value}").x if "." in where else got["crop"] is False
 
 
+@slow
 @digits
 def test_an_arm_of_a_study_is_repeated_alone(once: Once, tmp_path: Path) -> None:
     arm = run_study(once, "lrn_formula") / "study" / "lrn_formula-digits-alexnet" / "tower,seed=7"

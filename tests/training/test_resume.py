@@ -251,6 +251,7 @@ def test_a_signal_keeps_what_is_done(whole: Path, at: str, number: int, reached:
     assert_same(run, whole)
 
 
+@slow
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
 def test_killed_in_the_middle_of_writing_a_checkpoint(whole: Path, tmp_path: Path) -> None:
     """The third: after those of 4 and 8 batches comes the best one of the first epoch."""
