@@ -15,7 +15,7 @@ from torchvision.transforms import TenCrop
 
 from alexnet import load
 from alexnet.data import PictureData
-from tests.conftest import Once, quick, slow, train_py
+from tests.conftest import Once, digits, quick, slow, train_py
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,7 @@ def test_it_is_the_runs_own_test(run: Path, evaluation: dict[str, Any]) -> None:
     }  # fmt: skip
 
 
+@digits
 @slow
 @pytest.mark.parametrize("crops", [1, 10])
 def test_in_lower_precision_too(crops: int, tmp_path: Path) -> None:

@@ -60,9 +60,9 @@ def test_the_filters_at_the_start_and_of_the_best_epoch(board: Any, run: Path) -
     weights: Any = load(run).get_submodule("features.conv1").weight.detach()
     shown = image(board, "pictures/filters of the first layer")
     side, times = weights.shape[-1], 3
-    for i, filter in enumerate(weights[:16, 0]):
+    for i, filter in enumerate(weights[:16]):
         left = 3 + i * (side * times + 3)
-        found = shown[3 : 3 + side * times : times, left : left + side * times : times, 0]
+        found = shown[3 : 3 + side * times : times, left : left + side * times : times].transpose(2, 0, 1)
         expected = 127.5 + 127.5 * filter / filter.abs().max()
         assert np.abs(found - expected.numpy()).max() <= 1
 

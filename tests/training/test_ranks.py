@@ -45,6 +45,7 @@ def one_and_two(once: Callable[[str, Callable[[Path], object]], Path]) -> list[P
     return [path / "one", path / "two"]
 
 
+@digits
 def test_a_run_of_two_ranks_leaves_one_folder_like_any_other(one_and_two: list[Path]) -> None:
     def names(folder: Path) -> set[str]:
         files = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -63,6 +64,7 @@ def test_a_run_of_two_ranks_leaves_one_folder_like_any_other(one_and_two: list[P
     assert json.loads((two / "run.json").read_text())["data"]["pictures"]["train"] == 77
 
 
+@digits
 def test_two_ranks_learn_what_one_process_learns(one_and_two: list[Path]) -> None:
     one, two = (
         [float(row["train/loss_step"]) for row in csv.DictReader(path.open()) if row["train/loss_step"]]
