@@ -126,7 +126,6 @@ def _rank(config: dict[str, Any], threads: int, environment: dict[str, str]) -> 
     if "lo" in (name for _, name in socket.if_nameindex()):  # else gloo's listens where the machine's name leads
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's, which is for the program that started it
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
     torch.set_num_threads(threads)
     first = os.environ["RANK"] == "0"
     if not first:
@@ -138,6 +137,7 @@ def _rank(config: dict[str, Any], threads: int, environment: dict[str, str]) -> 
     with (folder / "train.log").open("a") as aborted:
         faulthandler.enable(aborted)
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
             cfg = OmegaConf.create(config)
             parts = build_parts(cfg)
             parts.data.setup()
