@@ -13,8 +13,9 @@ from PIL import Image
 from scipy import stats
 
 from alexnet.errors import UserError
-from alexnet.studies.compare import compare
-from alexnet.studies.metrics import metric_of
+from alexnet.studies.compare import Comparison, Row, compare
+from alexnet.studies.figures import _differences
+from alexnet.studies.metrics import figure_of, metric_of
 from alexnet.studies.report import report
 from alexnet.studies.results import arms_of_rows, rows_of
 from alexnet.studies.runs import arms_of_runs, find_runs
@@ -370,3 +371,19 @@ def test_table() -> None:
     ]
     assert metric_of("test/top1").signed(0.0123) == "+1.23"
     assert metric_of("test/loss").signed(-0.5) == "-0.500"
+
+
+def test_seeds_that_are_equal_to_rounding_stand_beside_each_other() -> None:
+    """Runs note their figures as float32 has them: two of 269 pictures more are not always the same number."""
+    seeds = {seed: float(np.float32(a / 269)) - float(np.float32((a - 2) / 269)) for seed, a in enumerate((20, 263))}
+    row = Row("other", {}, {**seeds, 3: 0.0})
+    assert len(set(row.differences.values())) == 3
+    shown = (
+        _differences(Comparison(figure_of("test/top1"), Row("whole", {}), [row], "", []), {})
+        .axes[0]
+        .lines[0]
+        .get_xydata()
+    )
+    assert shown[0, 0] == pytest.approx(shown[1, 0], abs=1e-3)
+    assert shown[0, 1] != shown[1, 1]
+    assert shown[2, 1] == shown[0, 1]

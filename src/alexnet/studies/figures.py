@@ -72,7 +72,8 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
     figure, axes = _axes(7, 1.2 + 0.6 * len(rows))
     for place, row in enumerate(rows):
         seeds = [scale * d for d in row.differences.values()]
-        equal = [sum(abs(d - other) < 1e-9 for other in seeds[:i]) for i, d in enumerate(seeds)]
+        # as far as can be seen: runs note figures of float32
+        equal = [sum(abs(d - other) < 1e-4 for other in seeds[:i]) for i, d in enumerate(seeds)]
         axes.plot(seeds, [place - 0.12 - 0.07 * above for above in equal], "o", color="0.6", markersize=5, zorder=2)
         half = 0 if math.isnan(row.half) else scale * row.half
         axes.errorbar(scale * row.change, place + 0.12, xerr=half or None, fmt="s", color="black", capsize=3, zorder=3)
