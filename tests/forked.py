@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,7 @@ def _main(command: tuple[str, ...], env: dict[str, str], cwd: Path, out: str, er
 
 
 def run(*command: str, timeout: float, env: dict[str, str], cwd: Path = ROOT) -> Done:
-    """`python COMMAND...` in the repository's root. Raises subprocess.TimeoutExpired."""
+    """`python COMMAND...` in `cwd`, the repository's root. Raises subprocess.TimeoutExpired."""
     with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
         process = _context.Process(target=_main, args=(command, env, cwd, out.name, err.name))
         process.start()
@@ -60,29 +60,12 @@ def run(*command: str, timeout: float, env: dict[str, str], cwd: Path = ROOT) ->
 
 @contextmanager
 def for_copies() -> Iterator[Callable[..., Done]]:
-    """`run` for other folders than the repository, whose packages may have other names."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,))
-    process.start()
-    theirs.close()
-
-    def run_there(*command: str, **given: object) -> Done:
-        ours.send((command, given))
-        done: Done = ours.recv()
-        return done
-
-    try:
-        yield run_there
-    finally:
-        ours.close()
-        process.join()
+    """`run` for other folders than the repository, whose packages may have other names: out of a process that starts a
+    server of its own.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _preload_from_elsewhere) as process:
+        yield lambda *command, **given: process.submit(run, *command, **given).result()
 
 
-def _serve(pipe: Connection) -> None:
+def _preload_from_elsewhere() -> None:
     _context.set_forkserver_preload(FROM_ELSEWHERE)
-    while True:
-        try:
-            command, given = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(run(*command, **given))

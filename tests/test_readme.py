@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import ROOT, digits, has, options, program, quick, slow, tensorboard, train_py
+from tests.conftest import ROOT, digits, has, program, quick, slow, tensorboard, train_py
 
 README = (ROOT / "README.md").read_text()
 LINES = [
@@ -36,13 +36,12 @@ def test_the_commands_were_found() -> None:
 ALONE = [line for line in LINES if line.startswith("python train.py") and not re.search("devices=|launcher=", line)]
 ELSEWHERE = ("study=parts", "seed=1,2,3,4,5,6")  # studies/test_study.py and test_progress.py
 ALONE = [line for line in ALONE if not any(argument in line for argument in ELSEWHERE)]
-SWEEPS = [pytest.param(line, marks=slow) if " -m " in line else line for line in ALONE]
+MARKS = {" -m ": slow, "weights=outputs/digits": digits}
+ALONE = [pytest.param(line, marks=[mark for part, mark in MARKS.items() if part in line]) for line in ALONE]
 
 
-@pytest.mark.parametrize("line", SWEEPS)
+@pytest.mark.parametrize("line", ALONE)
 def test_train_lines(line: str, smoke: Path, pictures: Path, tmp_path: Path) -> None:
-    if "weights=outputs/digits" in line and "digits" not in options("data"):
-        pytest.skip("the digits are gone")
     line = re.sub(r"weights=\S+", f"weights={smoke}", line)
     arguments = [argument.replace("data.root=monkeys", f"data.root={pictures}") for argument in shlex.split(line)[2:]]
     if "data=stream" in arguments:

@@ -70,7 +70,7 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
             keep.close()
 
 
-def worker_died(error: BaseException) -> bool:
+def _worker_died(error: BaseException) -> bool:
     """Whether a DataLoader's worker is gone: PyTorch says so, or taking a batch over from it broke off."""
     if isinstance(error, ConnectionError | EOFError):
         return any(frame.f_code.co_name == "_try_get_data" for frame, _ in traceback.walk_tb(error.__traceback__))
@@ -97,11 +97,11 @@ def endings(folder: Path) -> Iterator[None]:
         if full := unwritable(error):
             make_room = f"make room, and {go_on}" if record(folder) else "make room"
             raise UserError(f"{full}; {f'{LAST} is whole; ' if (folder / LAST).exists() else ''}{make_room}") from error
+        text = " ".join(str(error).split())[:200]
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or re.search(NO_MEMORY, str(error)):
-            text = " ".join(str(error).split())[:200]
             raise UserError(f"out of memory: {text}. A smaller data.batch_size or data.workers needs less") from error
-        if worker_died(error):
-            text = " ".join(str(error).split())[:200].rstrip(". ") or type(error).__name__
+        if _worker_died(error):
+            text = text.rstrip(". ") or type(error).__name__
             less = f"It is what happens where memory runs out; fewer data.workers need less: {go_on} data.workers=0"
             raise UserError(f"a process that loads pictures has died ({text}). {less}") from error
         raise

@@ -85,8 +85,8 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
             logs_specs=DefaultLogsSpecs(logs),
             start_method="forkserver",
         )
-        _start_server()
         try:
+            _start_server()
             elastic_launch(config, _rank)(OmegaConf.to_container(cfg, resolve=True), threads, dict(os.environ))
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
