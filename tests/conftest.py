@@ -6,8 +6,8 @@ import re
 import subprocess
 import sys
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; before torch is imported
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Workers share the cores, and a fork of a process that has used OpenMP's threads hangs. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

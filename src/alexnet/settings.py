@@ -31,13 +31,18 @@ WITHOUT = (
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.use_distributed_sampler"),
 )
+# Keys of later versions, with the value that does what versions before them did where no image is affected: a run
+# without the key has the same settings as one with this value.
+ADDED = {"data.background": "white", "data.value_range": None}
 
 
 def settings(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Every key that decides the result, as `model.lrn`, with its value. Numbers are floats."""
     if isinstance(config, DictConfig):
         config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    return {key: value for key, value in _flat(config, "") if decides(key)}
+    return {
+        key: value for key, value in _flat(config, "") if decides(key) and not (key in ADDED and ADDED[key] == value)
+    }
 
 
 def digest(config: DictConfig | Mapping[str, Any]) -> str:

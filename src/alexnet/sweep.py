@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.config import check_paths, explain, processes_started
+from alexnet.cores import available_cores
 from alexnet.errors import UserError, printable, printable_lines
 from alexnet.folders import dated_folder, discard, make_folder
 
@@ -64,7 +65,7 @@ class SweepFolder(Callback):
                 f"[{','.join(map(quoted, [*unnamed, 'outputs', 'folder']))}]",
             ]
         if config.hydra.runtime.choices["hydra/launcher"] == "submitit_local":  # which starts all jobs at once
-            share = (os.cpu_count() or 1) // len(jobs_of(config))
+            share = available_cores() // len(jobs_of(config))
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:

@@ -1,4 +1,3 @@
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from PIL import Image
 from pytorch_lightning import Trainer
 
+from alexnet.cores import available_cores
 from alexnet.data import Augment, PictureData
 from alexnet.errors import UserError
 
@@ -141,7 +141,7 @@ def test_unpacked_pictures_are_the_packed_ones(pictures: Path, tmp_path: Path) -
     (train, val, mean), (other_train, other_val, other_mean) = batches
     for a, b in zip((*train, *val, mean), (*other_train, *other_val, other_mean), strict=True):
         assert torch.equal(a, b)
-    assert PictureData("folder", str(pictures), packed=False).workers == os.cpu_count()
+    assert PictureData("folder", str(pictures), packed=False).workers == available_cores()
     (pictures / "training" / "n0" / "broken.jpg").write_text("")
     for workers in (0, 2):  # whose trace is nothing to the user
         data = PictureData("folder", str(pictures), size=40, crop=32, packed=False, workers=workers)

@@ -99,7 +99,7 @@ def break_two(pictures: Path) -> None:
 
 def test_broken_pictures_are_all_named_or_left_out(pictures: Path, tmp_path: Path) -> None:
     break_two(pictures)
-    with pytest.raises(UserError, match="2 of 23 pictures cannot be read") as error:
+    with pytest.raises(UserError, match="2 of 23 images cannot be read") as error:
         pack(pictures, tmp_path)
     assert "n0/text.jpg" in str(error.value)
     assert "n1/0.jpg" in str(error.value)
@@ -150,7 +150,7 @@ def test_killed_in_the_middle_it_starts_again(pictures: Path, tmp_path: Path) ->
         "import sys, time; from pathlib import Path; from functools import partial\n"
         "from alexnet.data import folder, packed\n"
         "slow = folder.decode\n"
-        "def wait(path): time.sleep(0.3); return slow(path)\n"
+        "def wait(path, **how): time.sleep(0.3); return slow(path, **how)\n"
         "folder.decode = wait\n"
         "packed.pack_on_disk(partial(folder.folder, Path(sys.argv[1])), Path(sys.argv[2]) / 'set', 24, 3, 'error')\n"
     )

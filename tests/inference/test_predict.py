@@ -75,7 +75,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_go_on(run: Path, tree: Path, t
     done = quick("predict.py", str(run), *map(str, bad), str(whole), "--top=2", f"--out={out}", code=1)
     problems = done.stderr.splitlines()
     assert len(problems) == 4
-    for name, why in (("text.jpg", "cannot be read"), ("half.png", "cannot be read"), ("empty", "no pictures in this")):
+    for name, why in (("text.jpg", "cannot be read"), ("half.png", "cannot be read"), ("empty", "no images in this")):
         assert any(line.startswith(f"error: {tmp_path}/{name}: {why}") for line in problems)
     assert f"error: {tmp_path}/none\\x1b[31m.jpg: no such file" in problems
     lines = done.stdout.splitlines()
@@ -145,7 +145,7 @@ def test_mistakes(run: Path, tree: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, message in (
         ([f"{tmp_path}/none", str(tree)], "none: no such run or checkpoint"),
-        ([str(run), f"{tmp_path}/empty"], "empty: no pictures in this folder"),
+        ([str(run), f"{tmp_path}/empty"], "empty: no images in this folder"),
         ([str(run), "data.root=x"], "no pictures: name files, folders"),
         ([str(run), str(tree), "--top=0"], "top=0: must be a whole number of at least 1"),
         ([str(run), str(tree), f"--out={tmp_path}/there.png"], "there.png: exists already; --force replaces it"),

@@ -1,6 +1,5 @@
 """The loader against torchvision's: ImageFolder, PIL and a DataLoader with one worker per core."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from alexnet.bench.limits import copy_rate
 from alexnet.bench.measure import Row, compare
+from alexnet.cores import available_cores
 from alexnet.data import Augment, PictureData
 from alexnet.data.decode import decode
 from alexnet.data.folder import folder
@@ -26,7 +26,7 @@ from alexnet.data.packed import pack_on_disk
 from alexnet.data.sources import fake
 from alexnet.data.stream import write_stream
 
-CORES = os.cpu_count() or 1
+CORES = available_cores()
 Sides = tuple[Callable[[], int], Callable[[], int]]  # ours and the peer's
 PAPER = Augment(crop=True, flip=0.5, pca=0.1)
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from alexnet.checks import flag, folder_path, integer, number, one_of
+from alexnet.cores import available_cores
 from alexnet.data.augment import Augment
 from alexnet.data.crops import check_crops, windows
+from alexnet.data.decode import check_background, check_value_range
 from alexnet.data.downloads import DOWNLOADS
-from alexnet.data.folder import find_classes, find_folders
+from alexnet.data.folder import Reading, open_test_folder, training_classes
 from alexnet.data.loader import Batch, Crops, EpochSampler, Places, Prefetched, RankBatches
 from alexnet.data.normalize import Normalize
 from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
@@ -50,6 +53,11 @@ class PictureData(LightningDataModule):
         prefetch: the next batch is copied to a GPU of CUDA while this one is trained on.
         packed: decode every picture once, into one array on disk; otherwise each time it is used.
         on_broken: error names every picture that cannot be read; skip leaves them out and lists them.
+        background: the colour behind the transparent pixels of image files. None ignores transparency.
+        value_range: of image files with more than 8 bits a channel, the values that become black and white, (low, high)
+            or high alone. None takes what the files say, and where they say nothing the largest training value.
+        test_classes: the classes of a network that is tested on these images, all of which are then test images, and
+            may lack some of the classes (source=folder).
         cache_dir: where packed pictures are kept. digits and fake are small, and packed in memory.
         normalize: channels: each less the training set's mean, and over its standard deviation. mean_image: the values
             from 0 to 255, less the mean of all training pictures at that place (paper, section 2).
@@ -84,6 +92,9 @@ class PictureData(LightningDataModule):
         seed: int = 0,
         augment: Augment | None = None,
         crops: int = 1,
+        background: str | None = "white",
+        value_range: float | Sequence[float] | None = None,
+        test_classes: list[str] | None = None,
     ) -> None:
         super().__init__()
         self.source = one_of("source", source, SOURCES)
@@ -100,10 +111,14 @@ class PictureData(LightningDataModule):
         if on_device and not self.keep:
             raise ValueError("on_device=true: needs packed=true, and is not for streams")
         self.prefetch = flag("prefetch", prefetch)
-        cores = os.cpu_count() or 1
+        cores = available_cores()
         share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # of this rank
         self.workers = (0 if self.keep else share) if workers is None else integer("workers", workers, 0, 8 * cores)
         self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
+        self.reading = Reading(
+            check_background("background", background), check_value_range("value_range", value_range)
+        )
+        self.test_classes = test_classes
         self.cache_dir = folder_path("cache_dir", cache_dir)
         self.less_mean_image = one_of("normalize", normalize, ("channels", "mean_image")) == "mean_image"
         self.seed = integer("seed", seed, 0, 2**32 - 1)
@@ -118,7 +133,7 @@ class PictureData(LightningDataModule):
         self.root = self.cache_dir / "downloads" / source if root is None else folder_path("root", root)
         known = {"digits": 10, "fake": num_classes, **DOWNLOADS}.get(source)
         if source == "folder":
-            known = len(find_classes(find_folders(self.root)["train"]))
+            known = len(test_classes or training_classes(self.root))
         elif source == "stream":
             self.stream = find_stream(str(root), self.cache_dir)
             if (size, size, channels) != self.stream.shape:
@@ -137,7 +152,9 @@ class PictureData(LightningDataModule):
         """Opens the pictures, once, packing them first where that has not been done."""
         if self.packed:
             return
-        opened = partial(open_source, self.source, self.root, self.size, self.channels, self.num_classes)
+        opened = partial(open_source, self.source, self.root, self.size, self.channels, self.num_classes, self.reading)
+        if self.test_classes is not None:
+            opened = partial(open_test_folder, self.root, self.test_classes, self.reading)
         if self.source in ("digits", "fake"):
             self.packed = _embedded(self.source, self.size, self.channels, self.num_classes)
         elif self.source == "stream":
@@ -145,15 +162,16 @@ class PictureData(LightningDataModule):
         elif not self.keep:
             self.packed = unpacked(opened(), self.size, self.channels)
         else:
-            root = hashlib.sha256(str(self.root.resolve()).encode(errors="surrogateescape")).hexdigest()[:12]
+            origin = str(self.root.resolve()) + ("" if self.test_classes is None else f"\0{self.test_classes}")
+            root = hashlib.sha256(origin.encode(errors="surrogateescape")).hexdigest()[:12]
             self.where = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{root}"
             self.packed = pack_on_disk(opened, self.where, self.size, self.channels, self.on_broken)
         if len(self.about.classes) != self.num_classes:
             found = f"{self.source} has {self.num_classes} classes, and here are {len(self.about.classes)}"
             raise UserError(f"data.root={self.root}: {found}")
         self.splits = dict(self.packed.splits)
-        train = self.splits["train"]
-        self.splits["train"] = train.take(subset(train.labels, self.fraction))
+        if train := self.splits.get("train"):
+            self.splits["train"] = train.take(subset(train.labels, self.fraction))
         covariance = torch.tensor(self.about.covariance)
         values, vectors = torch.linalg.eigh(covariance)
         self.principal = values.clamp(min=0), vectors  # rounding may have made a value less than none
@@ -170,6 +188,12 @@ class PictureData(LightningDataModule):
         assert self.packed, "setup() comes first"
         return self.packed.about
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of the images: what was left out, and what looks wrong."""
+        assert self.packed, "setup() comes first"
+        return [*self.packed.notes, *self.about.notes]
+
     def has(self, split: str) -> bool:
         return split in self.splits and len(self.splits[split]) > 0
 
@@ -184,6 +208,8 @@ class PictureData(LightningDataModule):
             "mean": self.normalize.mean.tolist(),
             "std": self.normalize.std.tolist(),
             "fingerprint": self.about.fingerprint,
+            "background": self.reading.background,
+            "value_range": self.reading.value_range or self.about.value_range,
         } | ({} if self.normalize.mean_image is None else {"mean_image": self.normalize.mean_image})
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -219,7 +245,7 @@ class PictureData(LightningDataModule):
     def _live_on_device(self) -> bool:
         """Whether the packed pictures live on the run's device, where they are put the first time."""
         assert self.packed
-        stored, device = self.packed.splits["train"].images, self._device()
+        stored, device = next(iter(self.packed.splits.values())).images, self._device()
         if self.trainer is None or not self.keep or self.on_device is False:
             return False
         if self.there is None:

@@ -1,39 +1,213 @@
-"""From a picture file to a square of the size that is stored."""
+"""From an image file to a square of the size that is stored."""
 
+from functools import cache
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 import torchvision.transforms.functional as tv
 from numpy.typing import NDArray
+from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_image
 
-THIN = 8  # times longer than wide: what is cut off before such a picture is resized is far from the centre
+THIN = 8  # times longer than wide: what is cut off before such an image is resized is far from the centre
+FEW_LEVELS = 32  # an image with fewer values is shown nearly black, or has lost its detail
+LEVEL_SAMPLE = 20_000  # values of an image that are looked at first for how many there are
+
+# PIL recognises these and cannot decode them: data files, video, and drawings for another program to render.
+NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+# Formats with a signature that no text or data file begins with by chance.
+SIGNED = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
+# TIFF 6.0: tags 258, 281. A file may say how many bits, or which largest value, its 16 bits hold.
+TIFF_BITS, TIFF_MAX = 258, 281
+SIXTEEN_BITS = 65535
+Range = tuple[float, float]  # the smallest and the largest value
 
 
-def decode(path: Path) -> Tensor:
-    """A picture file as RGB, uint8 (3, H, W), turned as its camera says. Raises OSError if it cannot be read.
+@cache
+def image_extensions() -> frozenset[str]:
+    """The file extensions of all formats that PIL decodes, such as .jpg, in lower case."""
+    extensions = Image.registered_extensions()
+    return frozenset(ext for ext, kind in extensions.items() if kind in Image.OPEN and kind not in NOT_DECODED)
 
-    torchvision reads plain JPEGs, which it does fastest; PIL reads every other kind.
+
+def is_image(path: str | Path) -> bool:
+    """Whether a file is an image, by its extension, or where that says nothing by its content."""
+    if Path(path).suffix.lower() in image_extensions():
+        return True
+    try:
+        with Image.open(path, formats=SIGNED):
+            return True
+    except Exception:  # for files of another kind PIL raises nearly every kind of error
+        return False
+
+
+def decode(path: Path, *, background: str | None = "white", value_range: Range | None = None) -> Tensor:
+    """Reads an image file, upright as its EXIF orientation says.
+
+    torchvision decodes plain JPEGs, which is fastest, and 16-bit PNGs; PIL decodes every other format.
+
+    Args:
+        path: the file.
+        background: the colour behind transparent pixels, a name or #rrggbb. None ignores transparency, as versions
+            before background existed did.
+        value_range: of images with more than 8 bits a channel, the values that become black and white.
+
+    Returns:
+        uint8 (3, H, W). Of an image with more than 8 bits, where neither value_range nor the file says which range its
+        values have, the values themselves: float32 (C, H, W), for `bounds` and `to_uint8`.
+
+    Raises:
+        OSError: if the file cannot be read.
     """
-    from PIL import Image, ImageOps
-
     try:
         with Image.open(path) as image:
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 data = torch.from_numpy(np.fromfile(path, np.uint8))
                 return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
-            if image.mode in ("I", "F"):
-                raise ValueError(f"its pixels of 32 bits (mode {image.mode}) have no known range")
+            if deep := _decode_deep(image, path):
+                values, known = deep
+                found = value_range or known
+                return values if found is None else to_uint8(values, found, background)
             upright = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # PIL's own conversion cuts off everything above 255
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            if background is not None and upright.has_transparency_data:
+                upright = _on_background(upright, background)
             array = np.array(upright.convert("RGB"))
             return torch.from_numpy(array).permute(2, 0, 1)
     except Exception as error:  # for damaged files PIL raises nearly every kind
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def to_uint8(values: Tensor, value_range: Range, background: str | None = "white") -> Tensor:
+    """Scales values so that the range becomes 0 to 255; what lies outside it becomes black or white.
+
+    Args:
+        values: float32 (C, H, W): grey, grey and alpha, RGB, or RGB and alpha, which has 16 bits.
+        background: as of `decode`.
+
+    Returns:
+        uint8 (3, H, W).
+    """
+    low, high = value_range
+    colours, alpha = _split_alpha(values)
+    scaled = ((colours - low) * (255 / (high - low))).nan_to_num(0).clamp(0, 255)
+    if alpha is not None and background is not None:
+        behind = torch.tensor(ImageColor.getrgb(background)[:3]).view(3, 1, 1)
+        opacity = alpha / SIXTEEN_BITS
+        scaled = scaled * opacity + behind * (1 - opacity)
+    return scaled.round().to(torch.uint8).expand(3, -1, -1)
+
+
+def bounds(values: Tensor) -> Range:
+    """The smallest and the largest finite value of an image, float32 (C, H, W), without its alpha channel."""
+    colours, _ = _split_alpha(values)
+    finite = colours[colours.isfinite()]
+    return (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+
+
+def _split_alpha(values: Tensor) -> tuple[Tensor, Tensor | None]:
+    return (values[:-1], values[-1:]) if len(values) in (2, 4) else (values, None)
+
+
+def few_levels(image: Tensor) -> int | None:
+    """How many different values a uint8 image has, if these are fewer than FEW_LEVELS; else None."""
+    values = image.reshape(-1)
+    step = max(1, len(values) // LEVEL_SAMPLE)
+    for some in (values[::step], values):
+        levels = int(torch.bincount(some, minlength=256).count_nonzero())
+        if levels >= FEW_LEVELS:
+            return None
+    return levels
+
+
+def check_background(name: str, value: Any) -> str | None:
+    """Raises ValueError unless `value` is a colour, or None."""
+    try:
+        if value is not None:
+            ImageColor.getrgb(value)
+        return value
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(f"{name}={value}: must be a colour, such as white, black or #808080") from None
+
+
+def check_value_range(name: str, value: Any) -> Range | None:
+    """Gives (low, high) of `high` or [low, high]. Raises ValueError for anything else but None."""
+    if value is None:
+        return None
+    pair = [0, value] if isinstance(value, int | float) else value
+    numbers = isinstance(pair, list | tuple) and len(pair) == 2
+    numbers = numbers and all(isinstance(v, int | float) and not isinstance(v, bool) for v in pair)
+    if not numbers or not -np.inf < pair[0] < pair[1] < np.inf:
+        raise ValueError(f"{name}={value}: must be the largest value, such as 4095, or two numbers, [LOW,HIGH]")
+    return float(pair[0]), float(pair[1])
+
+
+def _decode_deep(image: Image.Image, path: Path) -> tuple[Tensor, Range | None] | None:
+    """Of an image with more than 8 bits a channel: float32 (C, H, W), and the range of its values if the file says it.
+    None for any other image, and for the kinds that PIL cuts to 8 bits.
+    """
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            deep, bits = _png_depth(file)
+        if deep:  # PIL would keep only the upper 8 bits of colours
+            data = torch.from_numpy(np.fromfile(path, np.uint8))
+            values = decode_image(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True).float()
+            return values, None if bits is None else _png_range(values, bits)
+    if not image.mode.startswith(("I", "F")):
+        return None
+    known: Range | None = (
+        (0, SIXTEEN_BITS) if image.format in ("PPM", "JPEG2000") else None
+    )  # PIL has scaled these to 16 bits
+    if image.format == "TIFF":
+        known = _tiff_range(image)
+    array = np.asarray(ImageOps.exif_transpose(image)).astype(np.float32)
+    return torch.from_numpy(array)[None], known
+
+
+def _png_depth(file: BinaryIO) -> tuple[bool, int | None]:
+    """Whether a PNG has 16 bits a channel, and how many of them its sBIT chunk calls significant, if it has one.
+
+    PNG specification, 11.2.1 (IHDR) and 11.3.2.5 (sBIT). PIL keeps neither.
+    """
+    header = file.read(33)  # signature 8, length 4, IHDR 4, width 4, height 4, depth 1, ...
+    if header[24] != 16:
+        return False, None
+    while len(start := file.read(8)) == 8:
+        length, kind = int.from_bytes(start[:4], "big"), start[4:]
+        if kind == b"sBIT":
+            bits = max(file.read(length))
+            return True, bits if 1 <= bits <= 16 else None
+        if kind in (b"PLTE", b"IDAT"):  # which it must come before
+            break
+        file.seek(length + 4, 1)
+    return True, None
+
+
+def _png_range(values: Tensor, bits: int) -> Range:
+    """The specification wants values that are scaled to 16 bits whatever sBIT says; some writers leave them as small as
+    they are.
+    """
+    largest = 2**bits - 1
+    return (0, largest if bounds(values)[1] <= largest else SIXTEEN_BITS)
+
+
+def _tiff_range(image: Image.Image) -> Range | None:
+    tags = getattr(image, "tag_v2", {})
+    largest = tags.get(TIFF_MAX)
+    if largest is not None:
+        largest = max(largest) if isinstance(largest, tuple) else largest
+        return (0, float(largest)) if largest > 0 else None
+    bits = max(tags.get(TIFF_BITS, (16,)))
+    return (0, 2**bits - 1) if 8 < bits < 16 else None
+
+
+def _on_background(image: Image.Image, background: str) -> Image.Image:
+    coloured = image.convert("RGBA")
+    behind = Image.new("RGBA", coloured.size, ImageColor.getrgb(background))
+    return Image.alpha_composite(behind, coloured)
 
 
 def fit(picture: Tensor, size: int, channels: int) -> NDArray[np.uint8]:

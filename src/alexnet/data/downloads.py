@@ -4,6 +4,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from torchvision import datasets
 from torchvision.datasets import imagenet
 from torchvision.datasets.utils import download_and_extract_archive
 
-from alexnet.data.folder import FOLDERS, find_classes, list_files
+from alexnet.data.folder import Reading, list_files
+from alexnet.data.layout import find_classes, find_split
 from alexnet.data.splits import Source, array_split, split_off
 from alexnet.errors import UserError
 from alexnet.files import wait_for
@@ -31,18 +33,17 @@ WANTED = {
 }
 
 
-def downloaded(source: str, root: Path) -> Source:
+def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:  # noqa: B008
     """torchvision's data sets, of each also a tree of class folders. A tenth of the training pictures is for validation
     (a fiftieth of ImageNet's); the official test or validation pictures are the test set.
     """
     share = {"train": 0.98, "val": 0.02} if source == "imagenet" else {"train": 0.9, "val": 0.1}
     held_out = "val" if source in ("imagenette", "imagenet") else "test"
-    if held_out == "val" or any((root / name).is_dir() for name in FOLDERS["train"]):
+    if held_out == "val" or find_split(root, "train"):
         train, test = (_official_folder(source, root, split) for split in ("train", held_out))
         classes = find_classes(train)
-        listed = list_files({"train": train, "test": test}, classes)
-        splits = split_off(listed.splits["train"], share) | {"test": listed.splits["test"]}
-        return Source(classes, listed.state, splits)
+        listed = list_files({"train": train, "test": test}, classes, reading)
+        return replace(listed, splits=split_off(listed.splits["train"], share) | {"test": listed.splits["test"]})
     make = {
         "mnist": datasets.MNIST,
         "fashion_mnist": datasets.FashionMNIST,
@@ -65,7 +66,7 @@ def _official_folder(source: str, root: Path, split: str) -> Path:
 
     def found() -> Path | None:
         above = (root, root / "imagenette2") if source == "imagenette" else (root,)
-        return next((path / name for path in above for name in FOLDERS[split] if (path / name).is_dir()), None)
+        return next(filter(None, (find_split(path, split) for path in above)), None)
 
     if folder := found():
         return folder

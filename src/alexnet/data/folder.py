@@ -3,66 +3,103 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from alexnet.data.decode import decode
+from alexnet.data.decode import Range, decode
+from alexnet.data.layout import find_classes, find_splits
 from alexnet.data.splits import Source, Split, split_off
-from alexnet.errors import UserError
-
-FOLDERS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
-NO_CLASSES = {"__MACOSX", "__pycache__"}
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+from alexnet.data.walk import LeftOut, is_ignored, walk
+from alexnet.errors import UserError, printable
 
 
-def find_folders(root: Path) -> dict[str, Path]:
-    """The folder of each split under `root`: train/ or training/ and so on, or `root` itself as the only one."""
-    if not root.is_dir():
-        raise ValueError(
-            f"root={root}: no such folder. Name one with train/CLASS/*.jpg, and the same for val and test if there are"
-        )
-    found = {s: root / name for s, names in FOLDERS.items() for name in names if (root / name).is_dir()}
-    found = found or {"train": root}
-    if "train" not in found:
-        raise ValueError(f"root={root}: has {', '.join(p.name for p in found.values())}, but no train or training")
-    if not find_classes(found["train"]):
-        raise ValueError(f"root={root}: {found['train']} holds no class folders; expected CLASS/*.jpg in it")
-    return found
+@dataclass(frozen=True)
+class Reading:
+    """How image files are decoded: see `decode`."""
+
+    background: str | None = "white"
+    value_range: Range | None = None
 
 
-def find_classes(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in NO_CLASSES)
+def training_classes(root: Path) -> list[str]:
+    """The class names of a tree. Raises ValueError for a tree without classes to train on."""
+    try:
+        layout = find_splits(root)
+        if "train" in layout.splits:
+            return find_classes(layout.splits["train"])
+    except OSError as error:
+        raise ValueError(f"root={root}: cannot read {printable(str(error.filename))}: {error.strerror}") from error
+    raise ValueError(f"root={root}: has {', '.join(layout.splits)}, but no train or training with class folders")
 
 
-def folder(root: Path) -> Source:
-    """A tree of class folders. A split without a folder of its own gets 15% of the training pictures, stratified."""
-    folders = find_folders(root)
-    listed = list_files(folders, find_classes(folders["train"]))
+def folder(root: Path, reading: Reading = Reading()) -> Source:  # frozen
+    """Opens a tree of class folders. A split without a folder gets 15% of the training images of every class.
+
+    Raises:
+        UserError: for a tree without training images, or one that can be read in two ways.
+    """
+    with _readable(root):
+        classes, layout = training_classes(root), find_splits(root)
+        listed = list_files(layout.splits, classes, reading)
     train = listed.splits["train"]
+    left_out = listed.notes[0] if listed.notes else "no files"
     if not len(train.labels):
-        raise UserError(f"data.root={root}: no pictures in {folders['train']} ({', '.join(sorted(EXTENSIONS))})")
-    if empty := sorted({*range(len(listed.classes))} - set(train.labels.tolist())):
-        names = ", ".join(listed.classes[label] for label in empty)
-        raise UserError(f"data.root={root}: no pictures to train on in the class folders {names}; remove them")
-    missing = {name: 0.15 for name in ("val", "test") if name not in folders}
-    return Source(listed.classes, listed.state, listed.splits | split_off(train, {"train": 1.0, **missing}))
+        raise UserError(f"data.root={root}: no images in {layout.splits['train']}; {left_out}")
+    if empty := sorted({*range(len(classes))} - set(train.labels.tolist())):
+        names = ", ".join(classes[label] for label in empty)
+        raise UserError(
+            f"data.root={root}: no images to train on in the class folders {names} ({left_out}). "
+            "Convert their images to a format such as PNG, or remove the folders"
+        )
+    missing = {name: 0.15 for name in ("val", "test") if name not in layout.splits}
+    splits = listed.splits | split_off(train, {"train": 1.0, **missing})
+    return Source(classes, listed.state, splits, [*layout.notes, *listed.notes], reading.background, files=True)
 
 
-def list_files(folders: dict[str, Path], classes: list[str]) -> Source:
-    """Every picture file below the class folders. The state is made of names, sizes and times, not of contents: what
-    a copy of the folder shares, and after a colon what tells that a file was replaced under the same size and time.
+def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading()) -> Source:
+    """Opens a tree of class folders whose images are all for testing: those of its test folder if it has one.
+
+    Args:
+        classes: the network's. The tree may lack some of them.
+
+    Raises:
+        UserError: for a tree without labelled test images, or with other classes.
+    """
+    with _readable(root):
+        layout = find_splits(root, classes)
+        place = layout.splits.get("test", root if not layout.named else None)
+        if place is None:
+            names = ", ".join(layout.splits)
+            raise UserError(f"data.root={root}: has {names}, but no test. Name the folder to test on, such as "
+                            f"data.root={next(iter(layout.splits.values()))}")  # fmt: skip
+        listed = list_files({"test": place}, classes, reading)
+    if not len(listed.splits["test"].labels):
+        raise UserError(f"data.root={root}: no labelled images in {place}; expected CLASS/*.jpg in it")
+    return Source(classes, listed.state, listed.splits, [*layout.notes, *listed.notes], reading.background, files=True)
+
+
+def list_files(folders: dict[str, Path], classes: list[str], reading: Reading = Reading()) -> Source:
+    """Lists every image file below the class folders. The state is made of names, sizes and times, not of contents:
+    what a copy of the folder shares, and after a colon what tells that a file was replaced under the same size and
+    time.
     """
     changed = hashlib.sha256()
-    state, splits = hashlib.sha256(f"{sorted(folders)} {classes}".encode(errors="surrogateescape")), {}
+    identity = f"{sorted(folders)} {classes} {reading}"
+    state, splits = hashlib.sha256(identity.encode(errors="surrogateescape")), {}
+    left_out, notes = LeftOut(), list[str]()
     for split, folder in folders.items():
-        if unknown := sorted(set(find_classes(folder)) - set(classes)):
-            raise UserError(f"data.root: {folder} has classes that training pictures lack: {', '.join(unknown)}")
+        found = find_classes(folder)
+        if unknown := sorted(set(found) - set(classes)):
+            raise UserError(f"data.root: {folder} has classes that training images lack: {', '.join(unknown)}")
+        _count_loose(folder, left_out)
         files: list[tuple[str, int]] = []
         for label, name in enumerate(classes):
-            for entry in sorted(walk(folder / name, (os.path.realpath(folder),)), key=lambda entry: entry.path):
+            for entry in sorted(walk(folder / name, left_out, (os.path.realpath(folder),)), key=lambda e: e.path):
                 info = entry.stat()
                 path = os.path.relpath(entry.path, folder)
                 files.append((path, label))
@@ -70,24 +107,33 @@ def list_files(folders: dict[str, Path], classes: list[str]) -> Source:
                 state.update(f"{split}/{path}\0{info.st_size}\0{info.st_mtime_ns}\0".encode(errors="surrogateescape"))
         names = [path for path, _ in files]
         labels = np.array([label for _, label in files], np.int64)
-        splits[split] = Split(labels, names, partial(_read, folder, names))
-    return Source(classes, f"{state.hexdigest()}:{changed.hexdigest()}", splits)
+        splits[split] = Split(labels, names, partial(_read, folder, names, reading))
+        absent = [name for label, name in enumerate(classes) if label not in set(labels.tolist())]
+        if split != "train" and len(labels) and absent:
+            notes.append(f"{split}: has no images of {len(absent)} classes: {', '.join(map(printable, absent[:10]))}")
+    if left_out.counts:
+        notes.insert(0, f"files that are no images were left out: {left_out}")
+    return Source(classes, f"{state.hexdigest()}:{changed.hexdigest()}", splits, notes, reading.background, files=True)
 
 
-def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator["os.DirEntry[str]"]:
-    """Picture files below `folder`, through links, but not through one that leads back to a folder above it."""
-    here = os.path.realpath(folder)
-    if here in above or not folder.is_dir():
-        return
+def _count_loose(folder: Path, left_out: LeftOut) -> None:
+    """Counts the files that lie beside the class folders, and so have no label."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):  # .ipynb_checkpoints, and the ._0.jpg that macOS leaves
-                continue
-            if entry.is_dir():
-                yield from walk(Path(entry.path), (*above, here))
-            elif Path(entry.name).suffix.lower() in EXTENSIONS and entry.is_file():
-                yield entry
+            if not is_ignored(entry.name) and not entry.is_dir():
+                left_out.add(entry)
 
 
-def _read(folder: Path, names: list[str], i: int) -> Tensor:
-    return decode(folder / names[i])
+@contextmanager
+def _readable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"data.{error}") from error
+    except OSError as error:
+        where = printable(str(error.filename or root))
+        raise UserError(f"data.root={root}: cannot read {where}: {error.strerror}") from error
+
+
+def _read(folder: Path, names: list[str], reading: Reading, i: int) -> Tensor:
+    return decode(folder / names[i], background=reading.background, value_range=reading.value_range)

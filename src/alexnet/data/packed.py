@@ -5,10 +5,10 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 from zipfile import BadZipFile
@@ -19,12 +19,14 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from alexnet.data.decode import fit
+from alexnet.cores import available_cores
+from alexnet.data.decode import FEW_LEVELS, Range, bounds, few_levels, fit, to_uint8
 from alexnet.data.splits import Source, Split
 from alexnet.errors import UserError, printable
 from alexnet.files import wait_for
 
 FORMAT = 4  # raised whenever the files below change their meaning: an older cache is then built anew
+QUEUED = 4096  # images that are handed to the packing threads at a time
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class About:
     """What is known of a data set beside its pictures, as plain values.
 
     mean (C) and covariance (C, C) are of the training pictures' channels in [0, 1]; fingerprint is the SHA-256 of all
-    pictures and labels in order; state is the source's at the time of packing; broken lists what could not be read.
+    pictures and labels in order; state is the source's at the time of packing; broken lists what could not be read;
+    value_range is what images with more than 8 bits were scaled from; notes are for the user.
     """
 
     classes: list[str]
@@ -79,16 +82,19 @@ class About:
     state: str
     broken: list[str]
     format: int = FORMAT
+    value_range: Range | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Packed:
-    """mean_image: of the training pictures, float32 (size, size, C), 0 to 255."""
+    """mean_image: of the training images, float32 (size, size, C), 0 to 255. notes: of files that are not used."""
 
     splits: dict[str, Pictures]
     about: About
     names: dict[str, list[str]]
     mean_image: NDArray[np.float32]
+    notes: list[str] = field(default_factory=list)
 
     def names_of(self, split: str, rows: NDArray[np.int64]) -> list[str]:
         """Of pictures of a split, in any order."""
@@ -110,13 +116,13 @@ def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, cha
         folder.parent.mkdir(parents=True, exist_ok=True)
         wait_for(lock, f"packs {folder}")
     except OSError as error:  # a cache that others may only read
-        if complete := _open(folder, open_source().state, on_broken):
+        if complete := _open(folder, open_source(), on_broken):
             return complete
         raise UserError(problem.format(error.strerror)) from error
     try:
         source = open_source()
         try:
-            return _open(folder, source.state, on_broken) or _build(source, folder, size, channels, on_broken)
+            return _open(folder, source, on_broken) or _build(source, folder, size, channels, on_broken)
         except OSError as error:
             raise UserError(problem.format(error.strerror)) from error
     finally:
@@ -126,34 +132,41 @@ def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, cha
 class Unpacked:
     """Looks like an array of packed pictures, and decodes a picture each time that a window of it is asked for."""
 
-    def __init__(self, source: Source, size: int, channels: int) -> None:
+    def __init__(self, source: Source, size: int, channels: int, value_range: Range | None) -> None:
         self.jobs = _jobs(source)
         self.shape = (len(self.jobs), size, size, channels)
+        self.background, self.value_range = source.background, value_range
 
     def __getitem__(self, place: Any) -> NDArray[np.uint8]:
         row, *window = place if isinstance(place, tuple) else (place,)
         split, i = self.jobs[row]
         try:
-            return fit(split.read(i), self.shape[1], self.shape[3])[tuple(window)]
+            image = split.read(i)
+            if image.dtype != torch.uint8:
+                image = to_uint8(image, self.value_range or bounds(image), self.background)
+            return fit(image, self.shape[1], self.shape[3])[tuple(window)]
         except (OSError, RuntimeError) as error:
             which = f"data: cannot read {printable(split.names[i])}: {error}"
             raise UserError(f"{which}. data.packed=true finds every such picture beforehand") from None
 
 
 def unpacked(source: Source, size: int, channels: int) -> Packed:
-    """The pictures as they lie in their files. The statistics are those of at most 1,000 training pictures, and the
+    """The images as they lie in their files. The statistics are those of at most 1,000 training images, and the
     fingerprint is of names, sizes and times.
     """
-    train = source.splits["train"]
+    measured = "train" if "train" in source.splits else next(iter(source.splits))
+    train = source.splits[measured]
     some = train.take(np.unique(np.linspace(0, len(train.labels) - 1, 1000).astype(np.int64)))
-    sample = pack_in_memory(Source(source.classes, source.state, {"train": some}), size, channels, "skip")
-    images, splits, start = cast(NDArray[np.uint8], Unpacked(source, size, channels)), {}, 0
+    sample = pack_in_memory(replace(source, splits={measured: some}), size, channels, "skip")
+    images = cast(NDArray[np.uint8], Unpacked(source, size, channels, sample.about.value_range))
+    splits, start = {}, 0
     for name, split in source.splits.items():
         splits[name] = Pictures(images, np.arange(start, start + len(split.labels)), split.labels)
         start += len(split.labels)
     fingerprint = hashlib.sha256(source.state.partition(":")[0].encode()).hexdigest()  # the same on another disk
     names = {name: list(split.names) for name, split in source.splits.items()}
-    return Packed(splits, replace(sample.about, fingerprint=fingerprint, broken=[]), names, sample.mean_image)
+    about = replace(sample.about, fingerprint=fingerprint, broken=[])
+    return Packed(splits, about, names, sample.mean_image, source.notes)
 
 
 def _build(source: Source, folder: Path, size: int, channels: int, on_broken: str) -> Packed:
@@ -172,7 +185,7 @@ def _build(source: Source, folder: Path, size: int, channels: int, on_broken: st
 
     with appears_whole(folder) as part:
         save(_pack(source, size, channels, on_broken, allocate), part)
-    opened = _open(folder, source.state, on_broken)
+    opened = _open(folder, source, on_broken)
     assert opened is not None
     return opened
 
@@ -224,13 +237,13 @@ def load(folder: Path, images: NDArray[np.uint8], file: Path | None = None) -> P
     return Packed(splits, read_about(folder), names, np.load(folder / "mean.npy"))
 
 
-def _open(folder: Path, state: str, on_broken: str) -> Packed | None:
+def _open(folder: Path, source: Source, on_broken: str) -> Packed | None:
     """What lies in `folder`, if it is of this format and of the source as it is now."""
     try:
         about = read_about(folder)
-        if about.format != FORMAT or about.state != state or (about.broken and on_broken == "error"):
+        if about.format != FORMAT or about.state != source.state or (about.broken and on_broken == "error"):
             return None
-        return load(folder, _map(folder / "images.npy"), folder / "images.npy")
+        return replace(load(folder, _map(folder / "images.npy"), folder / "images.npy"), notes=source.notes)
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
         return None
 
@@ -242,66 +255,138 @@ def _pack(
     on_broken: str,
     allocate: Callable[[tuple[int, ...]], NDArray[np.uint8]],
 ) -> Packed:
-    """Decodes every picture with all cores, and measures it while it is in the cache."""
-    jobs = _jobs(source)
-    n = len(jobs)
-    images = allocate((n, size, size, channels))
-    products = np.zeros((n, channels, channels))
-    digests = np.zeros((n, 32), np.uint8)
-    training, sums = source.splits["train"], threading.local()
-    images_sums: list[NDArray[np.uint32]] = []  # one of each thread: whole numbers, which add up in any order
-    broken: dict[int, str] = {}
-
-    def work(row: int) -> None:
-        split, i = jobs[row]
-        try:
-            images[row] = fit(split.read(i), size, channels)
-        except (OSError, RuntimeError) as error:
-            broken[row] = printable(f"{split.names[i]}: {error}")
-            return
-        if split is training:
-            products[row] = _products(torch.from_numpy(images[row]))
-            if not hasattr(sums, "image"):
-                sums.image = np.zeros((size, size, channels), np.uint32)  # holds 16 million pictures
-                images_sums.append(sums.image)
-            np.add(sums.image, images[row], out=sums.image)
-        digests[row] = np.frombuffer(hashlib.sha256(images[row].data).digest(), np.uint8)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # pictures are worked on side by side, each by one thread
-    shown = *Progress.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
-    try:
-        with Progress(*shown, disable=n < 2000) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-            task = bar.add_task("packing", total=n, rate="")
-            for done, _ in enumerate(pool.map(work, range(n)), 1):
-                if done % 64 == 0 or done == n:
-                    bar.update(task, completed=done, rate=f"{bar.tasks[task].speed or 0:,.0f} pictures/s")
-    finally:
-        torch.set_num_threads(threads)
-
-    missing = [broken[row] for row in sorted(broken)]
+    """Decodes every image with all cores, and measures it while it is in the processor's cache."""
+    packer = _Packer(source, allocate((len(_jobs(source)), size, size, channels)))
+    packer.pack()
+    missing = [packer.broken[row] for row in sorted(packer.broken)]
     if missing and on_broken == "error":
         raise UserError(
-            f"data: {len(missing)} of {n} pictures cannot be read (data.on_broken=skip leaves them out):\n"
+            f"data: {len(missing)} of {len(packer.jobs)} images cannot be read (data.on_broken=skip leaves them out):\n"
             + "\n".join(missing)
         )
     splits, names, start = {}, {}, 0
-    digest = hashlib.sha256()
+    images, digest = packer.images, hashlib.sha256()
     for name, split in source.splits.items():
-        rows = np.array([r for r in range(start, start + len(split.labels)) if r not in broken], np.int64)
+        rows = np.array([r for r in range(start, start + len(split.labels)) if r not in packer.broken], np.int64)
         splits[name] = Pictures(images, rows, split.labels[rows - start])
         names[name] = [split.names[r - start] for r in rows]
-        digest.update(f"{name} {images.shape[1:]}".encode() + digests[rows].tobytes() + splits[name].labels.tobytes())
+        header = f"{name} {images.shape[1:]}".encode()
+        digest.update(header + packer.digests[rows].tobytes() + splits[name].labels.tobytes())
         start += len(split.labels)
-    rows = splits["train"].rows
+    rows = splits[packer.measured].rows
     if not len(rows):
-        raise UserError(f"data: none of the {n} pictures can be read")
+        raise UserError(f"data: none of the {len(packer.jobs)} images can be read")
     pixels = len(rows) * size * size
-    images_sum: NDArray[np.int64] = np.sum(np.stack(images_sums), 0, dtype=np.int64)
+    images_sum: NDArray[np.int64] = np.sum(np.stack(packer.sums), 0, dtype=np.int64)
     mean = images_sum.sum((0, 1)) / pixels / 255
-    covariance = products[rows].sum(0) / pixels / 255**2 - np.outer(mean, mean)
-    about = About(source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing)
-    return Packed(splits, about, names, (images_sum / len(rows)).astype(np.float32))
+    covariance = packer.products[rows].sum(0) / pixels / 255**2 - np.outer(mean, mean)
+    about = About(
+        source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing,
+        value_range=packer.value_range, notes=packer.notes(),
+    )  # fmt: skip
+    return Packed(splits, about, names, (images_sum / len(rows)).astype(np.float32), source.notes)
+
+
+class _Packer:
+    """Fills `images` from a source, on all cores.
+
+    Attributes:
+        images: uint8 (N, size, size, C); row r is image i of a split, (split, i) = jobs[r].
+        measured: the split whose statistics are taken: train, or the only one.
+        products: of each measured image, the sum over its pixels of x x^T, (N, C, C).
+        sums: of each thread, the sum of its measured images: whole numbers, which add up in any order.
+        digests: SHA-256 of each image, (N, 32).
+        broken: what is wrong with the images that cannot be read, by row.
+        value_range: of images with more than 8 bits whose files do not say it; of the measured ones.
+    """
+
+    def __init__(self, source: Source, images: NDArray[np.uint8]) -> None:
+        self.source, self.images, self.jobs = source, images, _jobs(source)
+        n, self.size, _, self.channels = images.shape
+        self.measured = "train" if "train" in source.splits else next(iter(source.splits))
+        self.products = np.zeros((n, self.channels, self.channels))
+        self.digests = np.zeros((n, 32), np.uint8)
+        self.sums: list[NDArray[np.uint32]] = []
+        self.of_thread = threading.local()
+        self.broken: dict[int, str] = {}
+        self.deep: dict[int, Range] = {}
+        self.few: dict[int, int] = {}
+        self.value_range: Range | None = None
+
+    def pack(self) -> None:
+        rows = range(len(self.jobs))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # images are worked on side by side, each by one thread
+        columns = *Progress.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+        try:
+            with Progress(*columns, disable=len(rows) < 2000) as bar, ThreadPoolExecutor(available_cores()) as pool:
+                self._pack_rows(rows, "packing", bar, pool)
+                if self.deep:
+                    self.value_range = self._range_of_deep()
+                    self._pack_rows(sorted(self.deep), "scaling", bar, pool)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _pack_rows(self, rows: Sequence[int], label: str, bar: Progress, pool: ThreadPoolExecutor) -> None:
+        task = bar.add_task(label, total=len(rows), rate="")
+        for start in range(0, len(rows), QUEUED):  # the pool keeps what is not yet begun in memory
+            for _ in pool.map(self._pack_row, rows[start : start + QUEUED]):
+                bar.advance(task)
+            bar.update(task, rate=f"{bar.tasks[task].speed or 0:,.0f} images/s")
+
+    def _pack_row(self, row: int) -> None:
+        split, i = self.jobs[row]
+        try:
+            image = split.read(i)
+            if image.dtype != torch.uint8:
+                if self.value_range is None:
+                    self.deep[row] = bounds(image)
+                    return
+                image = to_uint8(image, self.value_range, self.source.background)
+            self.images[row] = fit(image, self.size, self.channels)
+        except (OSError, RuntimeError) as error:
+            self.broken[row] = printable(f"{split.names[i]}: {error}")
+            return
+        if self.source.files and (levels := few_levels(image)) is not None:
+            self.few[row] = levels
+        self._measure(row, split)
+
+    def _measure(self, row: int, split: Split) -> None:
+        image = self.images[row]
+        self.digests[row] = np.frombuffer(hashlib.sha256(image.data).digest(), np.uint8)
+        if split is not self.source.splits[self.measured]:
+            return
+        self.products[row] = _products(torch.from_numpy(image))
+        if not hasattr(self.of_thread, "sum"):
+            self.of_thread.sum = np.zeros(image.shape, np.uint32)  # holds 16 million images
+            self.sums.append(self.of_thread.sum)
+        np.add(self.of_thread.sum, image, out=self.of_thread.sum)
+
+    def _range_of_deep(self) -> Range:
+        """From 0, or the smallest value if less, to the largest; of the measured split if it has such images."""
+        split = self.source.splits[self.measured]
+        measured = [found for row, found in self.deep.items() if self.jobs[row][0] is split]
+        found = np.array(measured or list(self.deep.values()))
+        low, high = min(0.0, float(found[:, 0].min())), float(found[:, 1].max())
+        return low, high if high > low else low + 1
+
+    def notes(self) -> list[str]:
+        """What the user should know of the images."""
+        notes = []
+        if self.value_range:
+            low, high = self.value_range
+            notes.append(
+                f"{len(self.deep):,} images have more than 8 bits a channel: values from {low:g} to {high:g}, the "
+                "largest of the data set, become 0 to 255 (data.value_range=[LOW,HIGH] sets it)"
+            )
+        if self.few:
+            row = min(self.few, key=lambda row: self.few[row])
+            split, i = self.jobs[row]
+            notes.append(
+                f"{len(self.few):,} of {len(self.jobs):,} images have fewer than {FEW_LEVELS} levels, such as "
+                f"{printable(split.names[i])} ({self.few[row]}): they may look black, or have lost their detail"
+            )
+        return notes
 
 
 def _jobs(source: Source) -> list[tuple[Split, int]]:

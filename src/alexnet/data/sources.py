@@ -6,22 +6,35 @@ import torch
 from torch.nn.functional import interpolate
 
 from alexnet.data.downloads import DOWNLOADS, downloaded
-from alexnet.data.folder import folder
+from alexnet.data.folder import Reading, folder
 from alexnet.data.splits import Source, array_split, split_off
 from alexnet.rng import stream
 
 SOURCES = ("digits", *DOWNLOADS, "folder", "fake", "stream")
 
 
-def open_source(source: str, root: Path, size: int, channels: int, num_classes: int) -> Source:
-    """The pictures of one of SOURCES. root: the folder of pictures, or where downloads go."""
+def open_source(
+    source: str,
+    root: Path,
+    size: int,
+    channels: int,
+    num_classes: int,
+    reading: Reading = Reading(),  # noqa: B008
+) -> Source:
+    """Opens one of SOURCES.
+
+    Args:
+        root: the folder of images, or where downloads go.
+        size, channels, num_classes: of the images that `fake` makes.
+        reading: how image files are decoded.
+    """
     if source == "digits":
         return digits()
     if source == "fake":
         return fake(size, channels, num_classes)
     if source == "folder":
-        return folder(root)
-    return downloaded(source, root)
+        return folder(root, reading)
+    return downloaded(source, root, reading)
 
 
 def digits() -> Source:

@@ -1,7 +1,7 @@
 """What a source is: pictures by split, decoded when asked, and how they are shared out among splits."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,9 @@ from alexnet.rng import stream
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures of one split: `read(i)` gives picture i as uint8 (C, H, W), C being 1 or 3, of any size."""
+    """Images of one split: `read(i)` gives image i as uint8 (C, H, W), C being 1 or 3, of any size; or as values whose
+    range is not known, as `decode` does.
+    """
 
     labels: NDArray[np.int64]
     names: Sequence[str]
@@ -26,11 +28,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """classes: their names. state: changes whenever the pictures do. splits: train, and perhaps val and test."""
+    """A data set before it is packed.
+
+    Attributes:
+        classes: their names.
+        state: changes whenever the images do.
+        splits: train, and perhaps val and test; or test alone.
+        notes: what the user should know of files that are not used.
+        background: the colour behind transparent pixels; see `decode`.
+        files: whether the images come from files of somebody's own, which may hold anything.
+    """
 
     classes: list[str]
     state: str
     splits: dict[str, Split]
+    notes: list[str] = field(default_factory=list)
+    background: str | None = "white"
+    files: bool = False
 
 
 def stratified(labels: NDArray[np.int64], shares: dict[str, float]) -> dict[str, NDArray[np.int64]]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress
 from torchvision.io import decode_image, encode_jpeg
 
+from alexnet.cores import available_cores
 from alexnet.data.packed import FORMAT, About, Packed, Pictures, appears_whole, load, read_about, save
 from alexnet.data.splits import shuffled
 from alexnet.errors import UserError, printable
@@ -80,7 +81,7 @@ def write_stream(packed: Packed, splits: Mapping[str, Pictures], folder: Path, j
     lock = FileLock(f"{folder}.lock")
     bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), disable=len(jobs) < 2000)
     try:
-        with lock, appears_whole(folder) as part, ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+        with lock, appears_whole(folder) as part, ThreadPoolExecutor(available_cores()) as pool, bar:
             task, writer = bar.add_task("writing", total=len(jobs)), Cache(str(part), chunk_bytes=CHUNK_BYTES)
             digest = hashlib.sha256(str({name: pictures.labels.tolist() for name, pictures in splits.items()}).encode())
             for done in range(0, len(jobs), 256):  # so many at a time, lest the disk be slower than the processor

@@ -155,7 +155,8 @@ def _text(trained: Trained, data: PictureData, crops: int, found: Mapping[str, A
     lines = [
         trained.variant,
         f"{trained.file}, epoch {trained.epoch}",
-        f"{n:,} test pictures of {data.source}, {crops} crop{'s' * (crops > 1)}",
+        f"{n:,} test images of {data.source}, {crops} crop{'s' * (crops > 1)}",
+        *(f"data: {note}" for note in data.notes),
         "",
         f"top-1 accuracy  {figures_of_all['top1']:.4f}, from {low:.4f} to {high:.4f} with other such pictures (95%)",
     ]

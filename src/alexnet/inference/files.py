@@ -1,6 +1,5 @@
 """Picture files that somebody names, in batches: decoded by all cores while the network is at work."""
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,9 +10,11 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from alexnet.data.decode import decode, fit
-from alexnet.data.folder import walk
+from alexnet.cores import available_cores
+from alexnet.data.decode import SIXTEEN_BITS, bounds, decode, fit, to_uint8
+from alexnet.data.folder import Reading
 from alexnet.data.loader import outlive_signals
+from alexnet.data.walk import LeftOut, walk
 
 BATCH = 64
 FEW = 2 * BATCH  # are decoded sooner than worker processes start
@@ -22,26 +23,30 @@ Decoded = tuple[int, Tensor | str]  # a picture's number, and the picture, or wh
 
 
 def named_files(asked: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The files that are asked for, in their order, and what is wrong with the rest: a folder stands for the pictures
-    below it, and - for what standard input names, a line each.
+    """The files that are asked for, in their order, and what is wrong with the rest: a folder stands for the images
+    below it, whose other files are counted, and - for what standard input names, a line each.
     """
     files, problems = [], []
     for name in asked:
         for path in map(Path, sys.stdin.read().splitlines() if name == "-" else [name]):
             if not path.is_dir():
                 files.append(path)
-            elif found := sorted(Path(entry.path) for entry in walk(path)):
-                files += found
-            else:
-                problems.append(f"{path}: no pictures in this folder")
+                continue
+            left_out = LeftOut()
+            found = sorted(Path(entry.path) for entry in walk(path, left_out))
+            files += found
+            if left_out.counts:
+                problems.append(f"{path}: files that are no images were left out: {left_out}")
+            elif not found:
+                problems.append(f"{path}: no images in this folder")
     return files, problems
 
 
 class Files(Dataset[Decoded]):
     """uint8 (channels, size, size) of each file."""
 
-    def __init__(self, files: Sequence[Path], size: int, channels: int) -> None:
-        self.files, self.size, self.channels = files, size, channels
+    def __init__(self, files: Sequence[Path], size: int, channels: int, reading: Reading) -> None:
+        self.files, self.size, self.channels, self.reading = files, size, channels, reading
 
     def __len__(self) -> int:
         return len(self.files)
@@ -50,21 +55,32 @@ class Files(Dataset[Decoded]):
         if not self.files[i].is_file():
             return i, f"{self.files[i]}: no such file"
         try:
-            picture = fit(decode(self.files[i]), self.size, self.channels)
+            picture = fit(self._decode(self.files[i]), self.size, self.channels)
         except (OSError, RuntimeError) as error:
             return i, f"{self.files[i]}: cannot be read: {error}"
         return i, torch.from_numpy(picture).permute(2, 0, 1)
 
+    def _decode(self, file: Path) -> Tensor:
+        image = decode(file, background=self.reading.background, value_range=self.reading.value_range)
+        if image.dtype == torch.uint8:
+            return image
+        low, high = bounds(image)
+        if not 0 <= low <= high <= SIXTEEN_BITS or high <= SIXTEEN_BITS / 2:  # else its highest bit is in use
+            raise OSError(f"its values are from {low:g} to {high:g}; say which range they have: data.value_range=HIGH")
+        return to_uint8(image, (0, SIXTEEN_BITS), self.reading.background)
 
-def batches(files: Sequence[Path], size: int, channels: int) -> Iterable[tuple[list[int], Tensor, list[str]]]:
+
+def batches(
+    files: Sequence[Path], size: int, channels: int, reading: Reading
+) -> Iterable[tuple[list[int], Tensor, list[str]]]:
     """Of each batch: the numbers of the pictures that can be read, these as uint8 (N, channels, size, size), and what
     is wrong with the others.
     """
     loader = DataLoader(
-        Files(files, size, channels),
+        Files(files, size, channels, reading),
         BATCH,
         collate_fn=_collated,
-        num_workers=(os.cpu_count() or 1) if len(files) > FEW else 0,
+        num_workers=available_cores() if len(files) > FEW else 0,
         worker_init_fn=outlive_signals,
     )
     return track(loader, "predicting", console=Console(stderr=True), disable=len(files) <= FEW, transient=True)

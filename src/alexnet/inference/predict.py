@@ -12,6 +12,8 @@ from torch import Tensor
 from alexnet.checks import integer
 from alexnet.config import named
 from alexnet.data.crops import windows
+from alexnet.data.decode import check_background, check_value_range
+from alexnet.data.folder import Reading
 from alexnet.errors import UserError, printable, short
 from alexnet.inference.files import batches, named_files
 from alexnet.inference.neighbours import hidden, nearest
@@ -55,10 +57,13 @@ def predict(
     if not files:
         raise UserError("; ".join(problems) or "no pictures: name files, folders, or - for a list on standard input")
     trained = open_trained(run)
+    reading = _reading(trained, asked or {})
     data = trained.pictures(asked or {}) if neighbours else None
+    if data and not data.has("train"):
+        raise UserError("data.root: not the images of the run's training, among which --neighbours looks")
     collecting: AbstractContextManager[list[Tensor]] = hidden(trained.network) if data else nullcontext([])
     with collecting as activations:
-        found = _predictions(trained, files, top, problems)
+        found = _predictions(trained, files, top, problems, reading)
     if not found:
         raise UserError("\n".join(problems))
     if data:
@@ -76,10 +81,22 @@ def predict(
     return f"{text}\n\nwritten {out}{shown}" if out else text, problems
 
 
-def _predictions(trained: Trained, files: Sequence[Path], top: int, problems: list[str]) -> list[Prediction]:
+def _reading(trained: Trained, asked: Mapping[str, Any]) -> Reading:
+    """How the images are decoded: as those of the training were, but for what is `asked`."""
+    about = trained.about
+    with named("data"):
+        return Reading(
+            check_background("background", asked.get("data.background", about.get("background"))),
+            check_value_range("value_range", asked.get("data.value_range", about.get("value_range"))),
+        )
+
+
+def _predictions(
+    trained: Trained, files: Sequence[Path], top: int, problems: list[str], reading: Reading
+) -> list[Prediction]:
     about, found = trained.about, list[Prediction]()
     classes = about["classes"]
-    for numbers, stored, broken in batches(files, about["size"], about["channels"]):
+    for numbers, stored, broken in batches(files, about["size"], about["channels"], reading):
         problems += broken
         if not numbers:
             continue

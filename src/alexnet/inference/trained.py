@@ -19,7 +19,7 @@ from alexnet.settings import spelled
 from alexnet.training.checkpoint import read, rebuild
 
 # What may be said anew of the pictures: where they are, and how they are read.
-FREE = ("root", "cache_dir", "workers", "batch_size", "packed", "on_broken")
+FREE = ("root", "cache_dir", "workers", "batch_size", "packed", "on_broken", "background", "value_range")
 PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -66,13 +66,17 @@ class Trained:
         return f"{model['_target_'].rpartition('.')[2]}: {', '.join(parts)}".removesuffix(": ")
 
     def pictures(self, asked: Mapping[str, Any], crops: int = 1) -> PictureData:
-        """The run's pictures, set up, with `crops` windows of each test picture. asked: `data`, another source, and
-        `data.root` and so on of FREE.
+        """The run's images, set up, with `crops` windows of each test image.
+
+        Args:
+            asked: `data`, another source, and `data.root` and so on of FREE. Of a folder with other images than the
+                run's, all are test images, or those of its test folder.
 
         Raises:
-            UserError: for a key that the run says itself, and for pictures of other classes.
+            UserError: for a key that the run says itself, and for images of other classes.
         """
         values = {k: v for k, v in self.config["data"].items() if k != "_target_"}
+        values.setdefault("background", None)  # versions before background ignored transparency
         for key, value in asked.items():
             name = "source" if key == "data" else key.removeprefix("data.")
             if name not in (*FREE, "source"):
@@ -83,9 +87,7 @@ class Trained:
             values[name] = value
         if "data" in asked:
             values |= {"num_classes": None} | ({} if "data.root" in asked else {"root": None})
-        with named("data"):
-            data = PictureData(**values, crops=crops)
-        data.setup()
+        data = self._opened(values, asked, crops)
         if data.about.classes != self.about["classes"]:
             ours, theirs = (
                 ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
@@ -98,6 +100,28 @@ class Trained:
                 f"{data.about.fingerprint:.12}); data.root=FOLDER names pictures to use in their place"
             )
         return data
+
+    def _opened(self, values: dict[str, Any], asked: Mapping[str, Any], crops: int) -> PictureData:
+        """The images that `values` describe. A folder that is not the run's own, perhaps moved, is all for testing."""
+        if values["source"] == "folder" and asked.keys() & {"data", "data.root"}:
+            if "data" not in asked and (own := self._own_images(values, crops)):
+                return own
+            values = values | {"num_classes": None, "test_classes": list(self.about["classes"])}
+            if values.get("value_range") is None:
+                values["value_range"] = self.about.get("value_range")
+        with named("data"):
+            data = PictureData(**values, crops=crops)
+        data.setup()
+        return data
+
+    def _own_images(self, values: dict[str, Any], crops: int) -> PictureData | None:
+        """The images that `values` describe, split as in training, if they are the run's."""
+        try:
+            data = PictureData(**values, crops=crops)
+            data.setup()
+        except (ValueError, UserError):  # not such a folder
+            return None
+        return data if data.about.fingerprint == self.about["fingerprint"] else None
 
     def logits(self, images: Tensor) -> Tensor:
         """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test."""

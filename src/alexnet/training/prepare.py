@@ -36,6 +36,8 @@ def prepare(cfg: DictConfig) -> None:
     print(f"mean    {', '.join(f'{m:.4f}' for m in data.normalize.mean.tolist())} of 1")
     print(f"std     {', '.join(f'{s:.4f}' for s in data.normalize.std.tolist())}")
     print(f"SHA-256 {about.fingerprint}")
+    for note in data.notes:
+        print(printable(f"note    {note}"))
     if about.broken:
         print(f"left out, since they cannot be read: {len(about.broken)}")
         print("\n".join(f"  {text}" for text in about.broken))

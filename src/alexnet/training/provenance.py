@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet.config import explain
+from alexnet.cores import available_cores
 from alexnet.errors import UserError
 from alexnet.files import write, write_json
 from alexnet.folders import held, record, swept
@@ -37,7 +38,7 @@ def origin(keeps_memory: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": {
             "platform": platform.platform(),
-            "cores": os.cpu_count(),
+            "cores": available_cores(),
             "threads": torch.get_num_threads(),
             "keeps_freed_memory": keeps_memory,
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],

@@ -66,6 +66,7 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
     for name in (*today, *(o.key_or_group for o in typed if not decides(o.key_or_group))):
         OmegaConf.update(recorded, name, OmegaConf.select(cfg, name), force_add=True)
     recorded.study = None
+    recorded.data.setdefault("background", None)  # versions before it ignored transparency
     for name in map(str, composed):
         if name not in (*recorded, "hydra"):  # of a later version, whose default is what was
             recorded[name] = composed[name]

@@ -85,6 +85,8 @@ def train(cfg: DictConfig) -> float:
                 log.info("%s: had left nothing to go on with, and begins again", folder)
             write_origin(folder, cfg, parts, asked, keeps)
         log.info("%s", table(parts.layers))
+        for note in parts.data.notes:
+            log.warning("data: %s", note)
         for note in parts.notes:
             log.info("%s", note)
         log.info("precision %s on %s", cfg.trainer.precision, trainer.strategy.root_device.type)
