@@ -73,7 +73,17 @@ def test_a_config_lists_every_argument_of_its_class(group: str, option: str, con
         pytest.skip("another project's class, with more arguments than are of use here")
     parameters = inspect.signature(get_object(node._target_)).parameters
     arguments = {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-    given_by_the_program = {"augment", "crops", "network", "optimizer", "epoch", "steps", "monitor", "mode"}
+    given_by_the_program = {
+        "augment",
+        "crops",
+        "test_classes",
+        "network",
+        "optimizer",
+        "epoch",
+        "steps",
+        "monitor",
+        "mode",
+    }
     listed = {key for key in node if key != "_target_"}
     if len(arguments) == len(parameters):
         assert listed == arguments - given_by_the_program

@@ -24,7 +24,7 @@ def test_packs_a_folder_and_says_what_it_is(pictures: Path, tmp_path: Path) -> N
     assert images.stat().st_mtime_ns == before, "packed once"
     (pictures / "training" / "n0" / "bad\x1b[31m.jpg").write_text("")
     refused = prepare(*arguments, code=1)
-    assert "1 of 23 pictures cannot be read" in refused
+    assert "1 of 23 images cannot be read" in refused
     assert "\x1b" not in refused
     said = prepare(*arguments, "data.on_broken=skip")
     assert "left out, since they cannot be read: 1" in said

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from alexnet.errors import short
+from alexnet.errors import printable, short
 from alexnet.files import replacing
+from alexnet.fonts import choose_fonts
 
 NAMED = 30  # classes; more have no room for their names
 
@@ -24,13 +25,14 @@ def write(figure: Figure, path: Path) -> None:
     """In the format that the name says. The same figures make the same files."""
     kind = path.suffix[1:].lower()
     meta = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    choose_fonts(figure)
     with matplotlib.rc_context({"svg.hashsalt": "alexnet"}), replacing(path) as beside:
         figure.savefig(beside, format=kind, dpi=150, bbox_inches="tight", metadata=meta)
 
 
 def plain(name: str, length: int = 20) -> str:
-    """Short, and nothing that matplotlib takes for mathematics."""
-    return short(name, length).replace("$", r"\$")
+    """Short, printable, and nothing that matplotlib takes for mathematics."""
+    return printable(short(name, length)).replace("$", r"\$")
 
 
 def confusion(title: str, classes: Sequence[str], counts: NDArray[np.int64]) -> Figure:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torchvision.transforms import TenCrop
 
 from alexnet import load
 from alexnet.data import PictureData
-from tests.conftest import Once, digits, quick, slow, train_py
+from tests.conftest import ROOT, Once, digits, program, quick, slow, train_py
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +153,54 @@ def test_mistakes(run: Path, evaluation: dict[str, Any], tmp_path: Path) -> None
         assert "Traceback" not in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not list(run.glob("evaluation*"))
+
+
+def image_tree(root: Path, counts: dict[str, int]) -> Path:
+    """So many images of each of ten classes in each of the folders; "" is the root itself."""
+    draw = np.random.default_rng(0)
+    for split, n in counts.items():
+        for name in "0123456789":
+            place = root / split / name
+            place.mkdir(parents=True, exist_ok=True)
+            for i in range(n):
+                Image.fromarray(draw.integers(0, 256, (30, 30), np.uint8)).save(place / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize(("counts", "tested"), [({"": 4}, 40), ({"test": 2}, 20), ({"train": 3, "Testing": 1}, 10)])
+def test_all_new_images_are_tested(run: Path, counts: dict[str, int], tested: int, tmp_path: Path) -> None:
+    root = image_tree(tmp_path / "new", counts)
+    for line in (("data=folder",), ("data=folder", "data.value_range=255")):
+        quick("evaluate.py", str(run), *line, f"data.root={root}", f"--out={tmp_path}/out", "--force")
+        found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+        assert found["data"]["pictures"] == tested
+
+
+@pytest.fixture(scope="module")
+def folder_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a folder with train/ alone, whose name is given from another working directory."""
+    base = tmp_path_factory.mktemp("folder")
+    image_tree(base / "images", {"train": 20})
+    root = os.path.relpath(base / "images", ROOT)
+    line = ("experiment=smoke", "model=lenet", "data=folder", "panels=none", "data.size=32", "data.crop=32")
+    train_py(*line, "data.channels=1", f"data.root={root}", f"folder={base}/run", "trainer.limit_test_batches=1.0")
+    return base / "run"
+
+
+def test_a_run_is_evaluated_from_another_directory(folder_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere"
+    path.mkdir()
+    done = program(sys.executable, str(ROOT / "evaluate.py"), str(folder_run), f"--out={path}/out", cwd=path)
+    assert json.loads((path / "out" / "evaluation.json").read_text())["as_in_training"] is True, done.stdout
+
+
+def test_images_that_have_moved_are_split_as_in_training(folder_run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(folder_run.parent / "images", moved)
+    for root, pictures in ((moved, 30), (image_tree(tmp_path / "new", {"": 4}), 40)):
+        quick("evaluate.py", str(folder_run), f"data.root={root}", f"--out={tmp_path}/out", "--force")
+        assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["data"]["pictures"] == pictures
+    image = next(moved.rglob("*.png"))
+    line = ("predict.py", str(folder_run), str(image), "--neighbours")
+    quick(*line, f"data.root={moved}")
+    assert "data.root" in quick(*line, f"data.root={tmp_path}/new", code=1).stderr

@@ -157,3 +157,32 @@ def test_mistakes(run: Path, tree: Path, tmp_path: Path) -> None:
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1, done.stderr
     assert (tmp_path / "there.png").read_text() == "mine"
+
+
+def test_a_folder_has_all_that_is_read_when_named_alone(run: Path, tree: Path, tmp_path: Path) -> None:
+    image = Image.open(next((tree / "7").iterdir()))
+    names = ["a.gif", "b.jfif", "c.ppm", "d.webp", "plain"]
+    for name in names:
+        kind = {"b.jfif": "JPEG", "plain": "PNG"}.get(name)
+        (tmp_path / "new").mkdir(exist_ok=True)
+        image.save(tmp_path / "new" / name, kind)
+    found = json.loads(quick("predict.py", str(run), str(tmp_path / "new"), "--json").stdout)
+    assert [Path(row["picture"]).name for row in found["pictures"]] == names
+    (tmp_path / "new" / "x.heic").write_text("x")
+    done = quick("predict.py", str(run), str(tmp_path / "new"), "--json", code=1)
+    assert len(json.loads(done.stdout)["pictures"]) == len(names)
+    assert "1 .heic" in done.stderr
+
+
+def test_deep_images_need_a_range(run: Path, tmp_path: Path) -> None:
+    deep = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(deep).save(tmp_path / "x.png")
+    Image.fromarray(deep * 16).save(tmp_path / "full.png")
+    line = ("predict.py", str(run), "--json")
+    assert "data.value_range" in quick(*line, str(tmp_path / "x.png"), code=1).stderr
+    found = [
+        json.loads(quick(*line, *arguments).stdout)["pictures"][0]["top"]
+        for arguments in ((f"{tmp_path}/full.png",), (f"{tmp_path}/x.png", "data.value_range=4095"))
+    ]
+    assert found[0][0]["class"] == found[1][0]["class"]
+    assert found[0][0]["probability"] == pytest.approx(found[1][0]["probability"], abs=0.02)

@@ -8,6 +8,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from alexnet.figures import bars, confusion
+from alexnet.fonts import choose_fonts
 from alexnet.pictures.board import AtBest
 
 
@@ -32,5 +33,7 @@ class Confusion(AtBest):
     def draw(self, board: Any, data: Any, kept: tuple[NDArray[np.int64], int], step: int) -> None:
         (counts, epoch), classes = kept, data.about.classes
         title, shares = f"validation pictures, epoch {epoch}", counts.diagonal() / np.maximum(counts.sum(1), 1)
-        board.add_figure("pictures/confusion", confusion(title, classes, counts), step)
-        board.add_figure("pictures/right by class", bars(title, classes, shares, "share of right answers"), step)
+        matrix, by_class = confusion(title, classes, counts), bars(title, classes, shares, "share of right answers")
+        for name, figure in (("confusion", matrix), ("right by class", by_class)):
+            choose_fonts(figure)
+            board.add_figure(f"pictures/{name}", figure, step)

@@ -9,6 +9,8 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from alexnet.errors import printable
+from alexnet.fonts import image_font
 from alexnet.pictures.board import AtBest
 from alexnet.pictures.sheet import CELL, GAP, cell
 
@@ -50,7 +52,8 @@ class Mistakes(AtBest):
         pictures = [
             data.normalize.shown(picture.to(data.normalize.mean.device)[None])[0].cpu() for _, picture, *_ in kept
         ]
-        names = [(data.about.classes[a], f"{data.about.classes[b]} {sure:.0%}") for _, _, a, b, sure in kept]
+        classes = [printable(name) for name in data.about.classes]
+        names = [(classes[a], f"{classes[b]} {sure:.0%}") for _, _, a, b, sure in kept]
         board.add_image("pictures/most wrong about", sheet(pictures, names), step, dataformats="HWC")
 
 
@@ -60,8 +63,9 @@ def sheet(pictures: list[Tensor], names: list[tuple[str, str]]) -> NDArray[np.ui
     size = (COLUMNS * (CELL + GAP) + GAP, rows * (CELL + TEXT + GAP) + GAP)
     drawn = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(drawn)
+    font = image_font(text for pair in names for text in pair)
     for i, (picture, (true, said)) in enumerate(zip(pictures, names, strict=True)):
         left, top = GAP + i % COLUMNS * (CELL + GAP), GAP + i // COLUMNS * (CELL + TEXT + GAP)
         drawn.paste(cell(picture.permute(1, 2, 0)), (left, top))
-        draw.text((left, top + CELL), f"{true[:16]}\nsaid {said[-16:]}", "black")
+        draw.text((left, top + CELL), f"{true[:16]}\nsaid {said[-16:]}", "black", font)
     return np.asarray(drawn)

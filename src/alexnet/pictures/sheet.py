@@ -7,6 +7,8 @@ from PIL import Image, ImageDraw
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from alexnet.data import PictureData
+from alexnet.errors import printable
+from alexnet.fonts import image_font
 from alexnet.pictures.board import writer
 
 CELL, GAP, NAME = 96, 4, 110  # pixels
@@ -24,10 +26,12 @@ def contact_sheet(data: PictureData, classes: int = 10, variants: int = 6) -> ND
     draw = ImageDraw.Draw(sheet)
     draw.text((NAME, 4), "stored", "black")
     draw.text((NAME + CELL + 3 * GAP, 4), "augmented, each in another epoch", "black")
+    names = [printable(data.about.classes[pictures.labels[index]])[:17] for index in first]
+    font = image_font(names)
     cutter = data.loader("train", training=True).dataset
     for row, index in enumerate(first):
         top = 20 + row * (CELL + GAP)
-        draw.text((GAP, top + CELL // 2 - 6), data.about.classes[pictures.labels[index]][:17], "black")
+        draw.text((GAP, top + CELL // 2 - 6), names[row], "black", font)
         shown = [cell(torch.from_numpy(pictures.images[pictures.rows[index]] / 255.0))]
         for epoch in range(variants):
             images, _, draws = cutter.__getitems__([(epoch, index)])  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
@@ -19,6 +19,7 @@ from alexnet.checks import flag, integer, number, one_of
 from alexnet.config import build, named, processes_started
 from alexnet.data import PictureData
 from alexnet.data.crops import check_crops
+from alexnet.data.stream import is_remote
 from alexnet.errors import UserError
 from alexnet.models.init import paired
 from alexnet.models.summary import Summary, summarize
@@ -68,7 +69,7 @@ class Parts:
 
 
 def build_parts(cfg: DictConfig) -> Parts:
-    """Builds and tries everything, and settles in `cfg` what it leaves open: num_classes, precision.
+    """Builds and tries everything, and settles in `cfg` what it leaves open: num_classes, precision, absolute paths.
 
     Raises:
         UserError: for a value that does not suit, by its key.
@@ -76,6 +77,7 @@ def build_parts(cfg: DictConfig) -> Parts:
     with named(""):
         check_crops(cfg.crops)
         seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
+    _make_paths_absolute(cfg)
     data: PictureData = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.crops)
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
     network = paired(lambda: build(cfg, "model"), cfg.seed)
@@ -128,6 +130,14 @@ def build_parts(cfg: DictConfig) -> Parts:
     build_each(cfg, "callbacks", Callback, folder=cfg.outputs)
     panels(cfg)
     return Parts(data, network, layers, optimizer, scheduler, metrics, figures, trainer, notes, taken)
+
+
+def _make_paths_absolute(cfg: DictConfig) -> None:
+    """So that what is recorded holds in another working directory."""
+    for key in ("data.root", "data.cache_dir", "weights"):
+        path = OmegaConf.select(cfg, key)
+        if isinstance(path, str) and path and not is_remote(path):
+            OmegaConf.update(cfg, key, os.path.abspath(os.path.expanduser(path)))
 
 
 def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None) -> dict[str, Any]:
