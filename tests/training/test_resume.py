@@ -37,6 +37,7 @@ KINDS = {
     # Validated within epochs, and ended within one.
     "counted": ("+trainer.max_steps=22", "+trainer.val_check_interval=0.5"),
     "two ranks": ("trainer.devices=2",),
+    "averaged": ("callbacks=swa", "callbacks.swa.start=0.4"),
 }
 TIMES = ("seconds", "images_per_second")
 ENV = {"PYTHONPATH": str(ROOT)}
@@ -114,6 +115,7 @@ def assert_same(run: Path, whole: Path) -> None:
         ("watched", "on_test_start:1", "its training", []),
         ("counted", "on_train_batch_end:7", "epoch 0 and 4 batches", []),
         ("counted", "on_train_batch_end:11", "epoch 1", []),
+        ("averaged", "on_train_batch_end:15", "epoch 1 and 3 batches", []),
         pytest.param("two ranks", "on_train_batch_end:15", "epoch 1 and 3 batches", [], marks=slow),
     ],
     indirect=["whole"],
@@ -238,6 +240,7 @@ def test_how_it_went_on_is_recorded(whole: Path, tmp_path: Path) -> None:
         ("plain", "on_train_end:1", signal.SIGINT, "its training"),
         ("watched", "on_train_batch_end:5", signal.SIGINT, "epoch 0 and 6 batches"),
         ("counted", "on_validation_batch_end:1", signal.SIGTERM, "epoch 0 and 4 batches"),
+        ("averaged", "on_validation_batch_end:3", signal.SIGTERM, "epoch 1 and 9 batches"),
         pytest.param("two ranks", "on_train_batch_end:4", signal.SIGTERM, "epoch [01]( and . batches)?", marks=slow),
     ],
     indirect=["whole"],

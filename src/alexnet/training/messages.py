@@ -40,6 +40,10 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory|.*does not have many workers|.*LeafSpec")
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # frozen, which has been said
     warnings.filterwarnings("ignore", "The number of training batches .* than the logging")  # counted across epochs
+    warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but loading")  # to test it
+    warnings.filterwarnings(
+        "ignore", "The checkpoint was not created with WeightAveraging"
+    )  # best.ckpt has the average
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PictureData.start takes care of it
 
 

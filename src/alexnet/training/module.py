@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from alexnet.data.crops import averaged
 from alexnet.rng import stream
+from alexnet.training.averaging import put_average
 from alexnet.training.callbacks import logged
 from alexnet.training.optim import make_schedule
 
@@ -148,6 +149,8 @@ class ImageClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Plain values only: torch.load(weights_only=True) then reads the file without running anything from it."""
         checkpoint |= self.record
+        if "callbacks" not in checkpoint:
+            put_average(self.trainer, self, checkpoint)
         if checkpoint.get("batches"):  # within an epoch
             mine = {name: metric.metric_state for name, metric in self._counting()}
             ranks: list[Any] = [mine] * self.trainer.world_size

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from torch import nn
@@ -127,7 +128,12 @@ def build_parts(cfg: DictConfig) -> Parts:
     figures = ["loss", *accuracies(data.num_classes), *metrics]
     _check_root(cfg, figures)
     build_each(cfg, "logger", Logger, folder=cfg.outputs)
-    build_each(cfg, "callbacks", Callback, folder=cfg.outputs)
+    for name, callback in build_each(cfg, "callbacks", Callback, folder=cfg.outputs).items():
+        if isinstance(callback, StochasticWeightAveraging):
+            raise UserError(
+                f"callbacks.{name}: StochasticWeightAveraging never validates its average, so best.ckpt and the test "
+                "would be without it. Use callbacks=swa"
+            )
     panels(cfg)
     return Parts(data, network, layers, optimizer, scheduler, metrics, figures, trainer, notes, taken)
 

@@ -12,6 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from alexnet.errors import UserError
 from alexnet.files import part_of
 from alexnet.folders import record, state_of
+from alexnet.training.averaging import end_validation
 from alexnet.training.checkpoint import read
 from alexnet.training.provenance import code_now, code_of, write_resumed
 from alexnet.training.reproduce import named_folder, recorded_config
@@ -130,6 +131,7 @@ class LastState(Callback):
         for count in (loop.val_loop.batch_progress.total, loop.val_loop.batch_progress.current):
             count.ready, count.started, count.processed, count.completed = 1, 1, 0, 0  # Lightning's sign for it
         self.batches = loop.batch_progress.current.completed
+        end_validation(trainer, pl_module)
         trainer.save_checkpoint(self.path)
         self._end()
 
