@@ -19,6 +19,7 @@ from yaml import YAMLError
 
 from alexnet.config import GROUPS, PRESETS, explain
 from alexnet.errors import Terminated, UserError, printable_lines, unwritable
+from alexnet.output import tolerant_output
 from alexnet.sweep import SweepFolder, quoted
 
 
@@ -43,8 +44,9 @@ def door() -> Iterator[None]:
         # ~ is no character of Hydra's grammar, and shells leave it as it is in data.root=~/pictures
         sys.argv[1:] = [re.sub(r"^([\w.+]+=)(~(?:/.*)?)$", _at_home, argument) for argument in sys.argv[1:]]
         _check_groups(sys.argv[1:])
-        yield
-        SweepFolder.end()
+        with tolerant_output():
+            yield
+            SweepFolder.end()
         _end_rank()
     except KeyboardInterrupt as interrupt:
         SweepFolder.end(interrupted=True)

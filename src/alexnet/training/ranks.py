@@ -28,6 +28,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from alexnet.errors import Refused, Terminated, UserError
 from alexnet.memory import keep_freed_memory
+from alexnet.output import tolerant_output
 from alexnet.training.fit import fit
 from alexnet.training.messages import endings, messages, quiet
 from alexnet.training.parts import build_parts
@@ -141,7 +142,7 @@ def _rank(config: dict[str, Any], threads: int, environment: dict[str, str]) -> 
             cfg = OmegaConf.create(config)
             parts = build_parts(cfg)
             parts.data.setup()
-            with messages(folder, first, cfg.study is not None), endings(folder):
+            with tolerant_output(), messages(folder, first, cfg.study is not None), endings(folder):
                 fit(cfg, parts, kept(folder) if cfg.resume is not None else None)
         except KeyboardInterrupt:  # the launcher takes the end of a rank by this, or by sys.exit(0), for success
             sys.exit(130)

@@ -16,6 +16,7 @@ from alexnet.errors import Refused, UserError
 from alexnet.folders import discard, in_sweep, new_folder, result_of, state_of
 from alexnet.memory import keep_freed_memory
 from alexnet.models.summary import table
+from alexnet.output import tolerant_output
 from alexnet.settings import digest
 from alexnet.training.again import done_before, stopped_before
 from alexnet.training.fit import fit, validates
@@ -71,6 +72,7 @@ def train(cfg: DictConfig) -> float:
     state = kept(Path(cfg.folder)) if cfg.resume is not None else None
     folder, brief = Path(cfg.folder), cfg.study is not None  # which says a line of each of its jobs
     with (
+        tolerant_output(),
         requeued(first),
         recorded(folder, keep=state is not None) if first else nullcontext(),
         messages(folder, first, brief),
