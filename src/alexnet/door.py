@@ -17,10 +17,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from alexnet.command_line import take_paths
 from alexnet.config import GROUPS, PRESETS, explain
 from alexnet.errors import Terminated, UserError, printable_lines, unwritable
 from alexnet.output import tolerant_output
-from alexnet.sweep import SweepFolder, quoted
+from alexnet.sweep import SweepFolder
 
 
 @contextmanager
@@ -41,8 +42,7 @@ def door() -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if in_main else None
     try:
-        # ~ is no character of Hydra's grammar, and shells leave it as it is in data.root=~/pictures
-        sys.argv[1:] = [re.sub(r"^([\w.+]+=)(~(?:/.*)?)$", _at_home, argument) for argument in sys.argv[1:]]
+        sys.argv[1:] = take_paths(sys.argv[1:])
         _check_groups(sys.argv[1:])
         with tolerant_output():
             yield
@@ -109,7 +109,3 @@ def _check_groups(arguments: list[str]) -> None:
             for one in asked.list if isinstance(asked, ChoiceSweep) else [asked]:
                 if not all(isinstance(name, str | QuotedString) for name in (one if isinstance(one, list) else [one])):
                     raise UserError(f"{argument}: must be the name of an option, or several, {group}=[NAME,NAME]")
-
-
-def _at_home(path: re.Match[str]) -> str:
-    return path[1] + quoted(os.path.expanduser(path[2]))

@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from alexnet.command_line import quoted
 from alexnet.config import check_paths, explain, processes_started
 from alexnet.cores import available_cores
 from alexnet.errors import UserError, printable, printable_lines
@@ -157,8 +158,3 @@ def _check_launcher(config: DictConfig) -> None:
     direction = str(getattr(found := config.hydra.sweeper.get("direction"), "name", found))
     if found is not None and direction != (better := f"{config.mode}imize"):
         raise UserError(f"hydra.sweeper.direction={direction}: mode={config.mode}, so hydra.sweeper.direction={better}")
-
-
-def quoted(text: str) -> str:
-    """As a string of Hydra's override grammar."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

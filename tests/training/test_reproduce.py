@@ -1,12 +1,13 @@
 """python train.py reproduce=RUN."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 import yaml
 
-from tests.conftest import train_py
+from tests.conftest import SMOKE, train_py
 
 
 def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
@@ -26,6 +27,17 @@ def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
         for key in ("workers", "cache_dir"):
             each["data"].pop(key, None)
     assert config == before
+
+
+def test_the_lines_that_are_proposed_after_it_can_be_typed(smoke: Path, tmp_path: Path) -> None:
+    run = tmp_path / "my runs" / "model.lrn=true,seed=1"
+    shutil.copytree(smoke, run)
+    said = train_py(f"reproduce={run}", f"outputs={tmp_path / 'new, 1'}").stdout
+    one, many = (shlex.split(line) for line in said.splitlines() if " train.py " in line)
+    assert one[2:] == [*SMOKE, f"outputs='{tmp_path / 'new, 1'}'", "model.lrn=false"]
+    train_py(*one[2:], "--cfg", "job")
+    done = train_py(*many[2:-1], "seed=1", "trainer.max_epochs=1", "trainer.limit_train_batches=1")
+    assert done.stdout.count("epoch 1/1") == 2
 
 
 def test_what_cannot_be_repeated(smoke: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def endings(folder: Path) -> Iterator[None]:
     except UserError:
         raise
     except BaseException as error:
-        go_on = f"go on with python train.py resume={folder}"
+        go_on = f"go on with python train.py {shlex.quote(f'resume={folder}')}"
         go_on = f"what is done is in {folder}" if in_sweep() else go_on
         if began := cause(error, KeyboardInterrupt):  # Lightning makes a SystemExit of it
             signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
@@ -119,17 +119,17 @@ def report(result: dict[str, Any], cfg: DictConfig) -> None:
     if "test" in result:
         best = f", of epoch {result['best_epoch']} (best {result['monitor']})" if result["best_epoch"] else ""
         log.info("test top-1 accuracy %.4f%s", result["test"]["top1"], best)
-    log.info("run    %s", cfg.folder)
+    log.info("run    %s", shlex.quote(cfg.folder))
     if not in_sweep():
         python = Path(sys.executable)
         python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-        log.info("next   %s --logdir %s", python.with_name("tensorboard"), cfg.outputs)
+        log.info("next   %s", shlex.join([str(python.with_name("tensorboard")), "--logdir", cfg.outputs]))
         toggles = (key for key, value in cfg.model.items() if isinstance(value, bool))
         toggle = None if cfg.weights is not None else next(toggles, None)  # other variants' weights are refused
         left_out = ("seed", "folder", f"model.{toggle}")
         same = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]
         if toggle:
             other = [*same, f"model.{toggle}={str(not cfg.model[toggle]).lower()}"]
-            log.info("       %s train.py %s", python, shlex.join(other))
+            log.info("       %s", shlex.join([str(python), "train.py", *other]))
             same.append(f"model.{toggle}=true,false")
-        log.info("       %s train.py -m %s", python, shlex.join([*same, "seed=1,2,3"]))
+        log.info("       %s", shlex.join([str(python), "train.py", "-m", *same, "seed=1,2,3"]))

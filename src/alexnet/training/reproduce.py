@@ -6,6 +6,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +16,8 @@ from alexnet.errors import UserError
 from alexnet.files import read_yaml
 from alexnet.folders import in_sweep, record, result_of
 from alexnet.settings import decides
+
+NOT_OF_THE_RUN = ("study", "reproduce", "resume")  # what brought it about
 
 
 def take_record(cfg: DictConfig) -> None:
@@ -58,7 +61,7 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         commit = record(folder).get("git_commit")
         raise UserError(f"{key}={folder}: of another version of the code ({commit}): {explain(error)}") from None
-    choices = composed.hydra.runtime.choices
+    choices, study = composed.hydra.runtime.choices, composed.study
     with read_write(choices):
         choices.study = None
     recorded.logger = composed.logger  # which writes into ${folder}; what is recorded names the folder of then
@@ -71,10 +74,20 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
         if name not in (*recorded, "hydra"):  # of a later version, whose default is what was
             recorded[name] = composed[name]
     become(cfg, recorded, choices)
-    if key == "resume":  # as if they had been typed
-        hydra_config: Any = HydraConfig.get()
-        with read_write(hydra_config), open_dict(hydra_config):
-            hydra_config.overrides.task = overrides
+    hydra_config: Any = HydraConfig.get()
+    arm = list(study.arms[study.arm]) if study is not None and study.arms else []
+    with read_write(hydra_config), open_dict(hydra_config):
+        hydra_config.overrides.task = _joined([*overrides, *arm], [o for o in typed if o.key_or_group != key])
+
+
+def _joined(recorded: list[str], typed: list[Override]) -> list[str]:
+    """Returns the overrides that compose the run without its study, `reproduce` or `resume`: what is typed now takes
+    the place of what was recorded.
+    """
+    later = {override.key_or_group for override in typed}
+    parsed = OverridesParser.create().parse_overrides(recorded)
+    kept = [o for o in parsed if o.key_or_group not in later and o.key_or_group.split(".")[0] not in NOT_OF_THE_RUN]
+    return [str(override.input_line) for override in (*kept, *typed)]
 
 
 def check_same(key: str, folder: Path, fingerprint: str, taken: str | None) -> None:
