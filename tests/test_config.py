@@ -120,6 +120,36 @@ def test_mistakes_in_a_preset_are_refused(text: str, message: str, tmp_path: Pat
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("train.py", ["hydra.run.dir={path}"]),
+        ("train.py", ["hydra.output_subdir=.hydra"]),
+        ("train.py", ["hydra.job.chdir=true"]),
+        ("train.py", ["-m", "seed=1,2", "hydra.sweep.dir={path}"]),
+        ("train.py", ["-m", "seed=1,2", "hydra.sweep.subdir=one"]),
+        ("prepare.py", ["hydra.run.dir={path}"]),
+    ],
+)
+def test_keys_of_hydra_without_effect_are_refused(program: str, arguments: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    typed = [argument.format(path=path) for argument in arguments]
+    done = quick(program, *typed, f"outputs={tmp_path}/outputs", code=1)
+    assert done.stderr.startswith(f"error: {typed[-1].partition('=')[0]}=")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_over_presets_that_define_sweeps_is_refused(tmp_path: Path) -> None:
+    preset = "# @package _global_\nhydra:\n  sweeper:\n    params:\n      model.lrn: true,false\n"
+    (tmp_path / "experiment").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(preset)
+    found = ("--config-dir", str(tmp_path))
+    done = train_py("-m", *found, "experiment=a,b", f"outputs={tmp_path}/o", code=1)
+    assert "experiment=a defines a sweep itself, over model.lrn" in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_preset_may_set_what_only_lightnings_class_knows(config: Config) -> None:
     check(config("+trainer.max_steps=7"))
     with pytest.raises(UserError, match=r"trainer.max_stepps: Trainer has no such argument. Did you mean max_steps?"):

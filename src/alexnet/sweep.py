@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.command_line import quoted
-from alexnet.config import check_paths, explain, processes_started
+from alexnet.config import PRESETS, check_paths, explain, processes_started
 from alexnet.cores import available_cores
 from alexnet.errors import UserError, printable, printable_lines
 from alexnet.folders import dated_folder, discard, make_folder
@@ -37,6 +38,34 @@ def refusing() -> Iterator[None]:
         raise SystemExit(1) from None
 
 
+class HydrasOwnFolders(Callback):
+    """Refuses the keys of Hydra that have no effect here, or half of one, since this project has its own for them."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        with refusing():
+            check_folders(config)
+
+    on_multirun_start = on_run_start
+
+
+def check_folders(config: DictConfig) -> None:
+    """Raises UserError for a key of Hydra's folders whose value is not that of conf/train.yaml."""
+    unused = {
+        "hydra.run.dir": (".", "folder=FOLDER names a run's folder, outputs=FOLDER the folder of all runs"),
+        "hydra.sweep.dir": (
+            config.outputs,
+            "outputs=FOLDER names the folder of all sweeps, folder=FOLDER a sweep to go on with",
+        ),
+        "hydra.sweep.subdir": (".", "a job's folder is named after what the sweep varies"),
+        "hydra.output_subdir": (None, "config.yaml and overrides.yaml lie in the run's folder"),
+        "hydra.job.chdir": (None, "the working directory stays; the config's `folder` is the run's"),
+    }
+    for key, (value, instead) in unused.items():
+        found = OmegaConf.select(config, key)
+        if found != value and found is not False:
+            raise UserError(f"{key}={found}: not used here; {instead}")
+
+
 class SweepFolder(Callback):
     """Gives a sweep its folder: a new one, that of the study, or the one that `folder` names, to go on with. Takes it
     away if no run came to be.
@@ -50,6 +79,7 @@ class SweepFolder(Callback):
         with refusing():
             check_paths(config)
             _check_launcher(config)
+            _check_presets(config)
             SweepFolder.path, SweepFolder.made = _sweep_folder(config)
         path = SweepFolder.path
         (path / "failed.txt").unlink(missing_ok=True)
@@ -158,3 +188,21 @@ def _check_launcher(config: DictConfig) -> None:
     direction = str(getattr(found := config.hydra.sweeper.get("direction"), "name", found))
     if found is not None and direction != (better := f"{config.mode}imize"):
         raise UserError(f"hydra.sweeper.direction={direction}: mode={config.mode}, so hydra.sweeper.direction={better}")
+
+
+def _check_presets(config: DictConfig) -> None:
+    """Refuses a sweep over presets that each define a sweep: Hydra takes a sweep's keys from one config alone."""
+    typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    fixed = [str(override.input_line) for override in typed if not override.is_sweep_override()]
+    for override in typed:
+        if override.key_or_group not in PRESETS or not override.is_discrete_sweep():
+            continue
+        options = [f"{override.key_or_group}={option}" for option in override.sweep_string_iterator()]
+        for option in options:
+            composed = hydra.compose(config.hydra.job.config_name, [*fixed, option], return_hydra_config=True)
+            if params := composed.hydra.sweeper.get("params"):
+                each = " && ".join(f"python train.py -m {one}" for one in options)
+                raise UserError(
+                    f"{override.input_line}: {option} defines a sweep itself, over {', '.join(map(str, params))}; a "
+                    f"sweep cannot run another. Run one after the other: {each}"
+                )

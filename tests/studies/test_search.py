@@ -16,7 +16,9 @@ LINE = ("-m", "hydra/sweeper=search", "optimizer.lr=tag(log,interval(0.001,0.1))
 @digits
 def test_a_search_is_reported_and_goes_on(tmp_path: Path) -> None:
     """The report says what validation chose, and no verdict; with its folder the search goes on."""
-    said = train_py(*LINE, "hydra.sweeper.n_trials=3", f"outputs={tmp_path}").stdout
+    store = (f"hydra.sweeper.storage=sqlite:///{tmp_path}/trials.db", "hydra.sweeper.study_name=rates")
+    said = train_py(*LINE, *store, "hydra.sweeper.n_trials=3", f"outputs={tmp_path}").stdout
+    assert (tmp_path / "trials.db").is_file()
     (sweep,) = (tmp_path / "digits-alexnet").iterdir()
     runs = {path.parent.name: json.loads(path.read_text()) for path in sweep.glob("optimizer.lr=*/metrics.json")}
     assert len(runs) == 3

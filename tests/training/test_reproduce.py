@@ -47,7 +47,8 @@ def test_what_cannot_be_repeated(smoke: Path, tmp_path: Path) -> None:
         in train_py(f"reproduce={tmp_path}/nowhere", outputs, code=1).stderr
     )
     seeded = train_py(f"reproduce='{smoke}'", "seed=2", outputs, code=1).stderr
-    assert "error: seed=2: the run says this itself; leave it out to repeat it\n" in seeded
+    assert "error: seed=2: the run says this itself; leave it out to repeat it. A new run: python train.py " in seeded
+    train_py(*shlex.split(seeded.partition("python train.py ")[2]), "--cfg", "job")
     other = tmp_path / "other"
     shutil.copytree(smoke, other)
     about = json.loads((other / "run.json").read_text())

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -171,6 +172,11 @@ def test_a_finished_run_is_left_alone(whole: Path) -> None:
 
     before = states()
     assert train_py(f"resume={whole}").stdout == f"resume={whole}: this run is done; nothing to go on with\n"
+    longer = train_py(f"resume={whole}", "trainer.max_epochs=8", code=1).stderr
+    assert "error: trainer.max_epochs=8: " in longer
+    new = shlex.split(longer.partition("python train.py ")[2])
+    assert {"trainer.max_epochs=8", f"weights={whole}"} <= set(new)
+    train_py(*new, "--cfg", "job")
     assert states() == before
 
 

@@ -1,5 +1,6 @@
 """A run again, from its own record, and whether its figures come out the same."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from alexnet.files import read_yaml
 from alexnet.folders import in_sweep, record, result_of
 from alexnet.settings import decides
 
+LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 NOT_OF_THE_RUN = ("study", "reproduce", "resume")  # what brought it about
 
 
@@ -52,16 +54,14 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
     recorded = OmegaConf.create(read_yaml(folder / "config.yaml", dict))
     overrides = read_yaml(folder / "overrides.yaml", list)
     typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    for override in typed:
-        if override.key_or_group != key and decides(override.key_or_group) and override.input_line not in overrides:
-            again = "to repeat it" if key == "reproduce" else "to go on with it"
-            raise UserError(f"{override.input_line}: the run says this itself; leave it out {again}")
     try:
         composed = hydra.compose(HydraConfig.get().job.config_name, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         commit = record(folder).get("git_commit")
         raise UserError(f"{key}={folder}: of another version of the code ({commit}): {explain(error)}") from None
     choices, study = composed.hydra.runtime.choices, composed.study
+    arm = list(study.arms[study.arm]) if study is not None and study.arms else []
+    _check_typed(key, folder, [*overrides, *arm], typed)
     with read_write(choices):
         choices.study = None
     recorded.logger = composed.logger  # which writes into ${folder}; what is recorded names the folder of then
@@ -75,9 +75,25 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
             recorded[name] = composed[name]
     become(cfg, recorded, choices)
     hydra_config: Any = HydraConfig.get()
-    arm = list(study.arms[study.arm]) if study is not None and study.arms else []
     with read_write(hydra_config), open_dict(hydra_config):
         hydra_config.overrides.task = _joined([*overrides, *arm], [o for o in typed if o.key_or_group != key])
+
+
+def _check_typed(key: str, folder: Path, recorded: list[str], typed: list[Override]) -> None:
+    """Refuses an override that would make it another run, and says what to type for that one."""
+    for override in typed:
+        if override.key_or_group == key or not decides(override.key_or_group) or override.input_line in recorded:
+            continue
+        aim = "to repeat it" if key == "reproduce" else "to go on with it"
+        new = ["train.py", *_joined(recorded, [override])]
+        text = f"{override.input_line}: the run says this itself; leave it out {aim}. A new run: "
+        if override.key_or_group in LENGTH:
+            new.append(f"weights={folder}")
+            text = (
+                f"{override.input_line}: the length of a run is decided when it begins, since learning rates depend on "
+                f"it; leave it out {aim}. A new run that starts from its weights: "
+            )
+        raise UserError(f"{text}python {shlex.join(new)}")
 
 
 def _joined(recorded: list[str], typed: list[Override]) -> list[str]:
