@@ -37,3 +37,23 @@ def test_the_patch_makes_another_clone_the_same(tmp_path: Path, monkeypatch: pyt
     git("apply", str(tmp_path / "git.diff"), cwd=clone)
     for name in ("src/code/old.py", "conf/my own.yaml"):
         assert (clone / name).read_bytes() == (repository / name).read_bytes()
+
+
+def test_a_refusal_of_gits_is_said_once_with_its_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture
+) -> None:
+    code = tmp_path / "src"
+    code.mkdir()
+    monkeypatch.setattr(provenance, "HERE", code)
+    assert provenance.git_refusal() is None, "no repository"
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert provenance.git_refusal() is None, "a repository without a commit"
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    provenance._warn_of_git.cache_clear()
+    provenance._warn_of_git()
+    provenance._warn_of_git()
+    (record,) = logged.records
+    assert record.levelname == "WARNING"
+    assert "safe.directory" in record.getMessage()
+    monkeypatch.setenv("PATH", "")
+    assert "git" in str(provenance.git_refusal()), "git is not installed"

@@ -28,7 +28,8 @@ def done_before(cfg: DictConfig, asked: str) -> dict[str, Any] | None:
             continue
         with open_dict(cfg):
             cfg.folder = str(folder)
-        other = "" if code_of(folder) == code_now() else f", by another version of the code ({known['git_commit']:.7})"
+        commit = str(known["git_commit"])[:7]
+        other = "" if code_of(folder) == code_now() else f", by another version of the code ({commit})"
         print(f"done before{other}: {folder}", flush=True)
         return result_of(folder)
     return None

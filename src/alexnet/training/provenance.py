@@ -1,5 +1,6 @@
 """What a run needs to be repeated and believed: where it came from, and files that appear whole."""
 
+import logging
 import os
 import platform
 import subprocess
@@ -23,6 +24,7 @@ from alexnet.files import write, write_json
 from alexnet.folders import held, record, swept
 from alexnet.training.parts import Parts
 
+log = logging.getLogger("alexnet")
 HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
 
@@ -59,6 +61,7 @@ def write_origin(folder: Path, cfg: DictConfig, parts: Parts, asked: str, keeps_
     """config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run. asked: the digest of the
     settings before the run settled what they leave open.
     """
+    _warn_of_git()
     write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
     data = parts.data
@@ -150,17 +153,42 @@ def code_of(folder: Path) -> tuple[str | None, str | None]:
     return record(folder).get("git_commit"), text
 
 
-def _git(*arguments: str, cwd: str | None = None, codes: tuple[int, ...] = (0,)) -> str | None:
-    """What git says of the folder this code lies in; None without git, or outside a repository."""
+@cache
+def _warn_of_git() -> None:
+    """Says once why the commit of a git repository is not recorded, with git's own advice."""
+    if refusal := git_refusal():
+        log.warning("the commit of this code is not recorded: %s", refusal)
+
+
+def git_refusal() -> str | None:
+    """Returns why git says nothing of the repository that this code lies in, such as its owner being another user; None
+    where there is no repository, or no commit in it yet.
+    """
+    if not any((above / ".git").exists() for above in HERE.parents):
+        return None
     try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=cwd or HERE,
-            capture_output=True,
-            timeout=30,
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
+        done = _run_git("rev-parse", "--git-dir")
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"git cannot be run: {error}"
+    return " ".join(done.stderr.removeprefix("fatal: ").split()) if done.returncode else None
+
+
+def _git(*arguments: str, cwd: str | None = None, codes: tuple[int, ...] = (0,)) -> str | None:
+    """Returns what git says of the repository that this code lies in; None without git, or outside a repository."""
+    try:
+        done = _run_git(*arguments, cwd=cwd)
         return done.stdout.removesuffix("\n") if done.returncode in codes else None
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _run_git(*arguments: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=cwd or HERE,
+        capture_output=True,
+        timeout=30,
+        encoding="utf-8",
+        errors="surrogateescape",
+        check=False,
+    )
