@@ -62,6 +62,8 @@ clean: ## remove the environment and caches; outputs stay
 
 rename: ## give the package in src/ another name: make rename NAME=mine, then make install format
 	git mv src/alexnet src/$(NAME)
-	git grep -lIzw alexnet -- . ':!docs/studies' | xargs -0 perl -pi -e ' \
+	git grep -lIzw -e alexnet -e ALEXNET_CACHE -- . ':!docs/studies' | xargs -0 perl -pi -e ' \
 	  s{(?<![\w./-])alexnet(?=\.(?!py\b|yaml\b)[\w"])}{$(NAME)}g; s{\b(from|(?<!models )import) alexnet\b}{$$1 $(NAME)}g; \
-	  s{(src/|^name = |"src" / "|getLogger\(")alexnet\b}{$$1$(NAME)}g; s{INFO, "alexnet"}{INFO, "$(NAME)"}'
+	  s{(src/|^name = |"src" / "|getLogger\(")alexnet\b}{$$1$(NAME)}g; s{INFO, "alexnet"}{INFO, "$(NAME)"}; \
+	  s{\bALEXNET_CACHE\b}{\U$(NAME)\E_CACHE}g; s{~/\.cache/alexnet\b}{~/.cache/$(NAME)}g; \
+	  s{^(source =|  project:|  experiment_name:) alexnet$$}{$$1 $(NAME)}'

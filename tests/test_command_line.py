@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from alexnet.command_line import quoted, take_paths
+from alexnet.command_line import for_hydra, quoted
+from tests.conftest import train_py
 
 
 def value(argument: str) -> object:
@@ -31,7 +32,7 @@ def test_quoted_text_is_read_as_it_was() -> None:
     ["outputs/study/model.lrn=true,seed=1", "my runs/1", "runs (1)", "[a]", "{a}", "it's", "12", "true", "a,b", " a "],
 )
 def test_a_path_is_taken_as_typed(key: str, path: str) -> None:
-    (argument,) = take_paths([f"{key}={path}"])
+    (argument,) = for_hydra([f"{key}={path}"])
     assert value(argument) == path
 
 
@@ -39,17 +40,24 @@ def test_a_path_is_taken_as_typed(key: str, path: str) -> None:
     "argument", ["resume='my runs/1'", 'weights="a=b"', "folder=null", "data.root=${outputs}/new", "data.root=s3://a/b"]
 )
 def test_what_hydra_reads_already_is_left_alone(argument: str) -> None:
-    assert take_paths([argument]) == [argument]
+    assert for_hydra([argument]) == [argument]
 
 
 def test_a_home_directory_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/o'b=1, 2")
-    assert value(*take_paths(["data.root=~/images"])) == "/home/o'b=1, 2/images"
-    assert value(*take_paths(["model.weights=~/x.pt"])) == "/home/o'b=1, 2/x.pt"
+    assert value(*for_hydra(["data.root=~/images"])) == "/home/o'b=1, 2/images"
+    assert value(*for_hydra(["model.weights=~/x.pt"])) == "/home/o'b=1, 2/x.pt"
 
 
 def test_a_sweep_over_weights_is_a_choice(tmp_path: Path) -> None:
-    assert take_paths(["-m", "weights=a,b"]) == ["-m", "weights=a,b"]
+    assert for_hydra(["-m", "weights=a,b"]) == ["-m", "weights=a,b"]
     both = tmp_path / "a,b"
     both.mkdir()
-    assert value(take_paths(["-m", f"weights={both}"])[1]) == str(both)
+    assert value(for_hydra(["-m", f"weights={both}"])[1]) == str(both)
+
+
+def test_a_preset_may_be_taken_away() -> None:
+    assert for_hydra(["experiment=null"]) == ["~experiment"]
+    default = train_py("--cfg", "job").stdout
+    assert train_py("experiment=null", "--cfg", "job").stdout == default
+    assert train_py("experiment=null", "study=null", "--cfg", "job").stdout == default

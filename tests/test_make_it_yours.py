@@ -62,7 +62,14 @@ def test_another_name(python: Python, copy: Path) -> None:
         program(*shlex.split(command), cwd=copy)
     assert not (copy / "src" / "alexnet").exists()
     left = subprocess.run(
-        ["git", "grep", "-nE", r"(from|_target_:) alexnet\b|src/alexnet"],
+        [
+            "git",
+            "grep",
+            "-nE",
+            r"(from|_target_:|source =|project:|experiment_name:) alexnet\b|src/alexnet|ALEXNET_CACHE",
+            "--",
+            ":!Makefile",
+        ],
         cwd=copy,
         capture_output=True,
         text=True,

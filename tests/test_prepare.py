@@ -40,6 +40,11 @@ def test_shows_a_contact_sheet(tmp_path: Path) -> None:
     assert Image.open(path).size[1] == 20 + 10 * 100
 
 
+def test_a_group_of_another_program(tmp_path: Path) -> None:
+    done = quick("prepare.py", "model=cifar", code=1)
+    assert done.stderr == "error: model: prepare.py has no such key\n"
+
+
 def test_mistakes(tmp_path: Path) -> None:
     assert "data.crp: no such key. Did you mean data.crop?" in prepare("data.crp=3", code=1)
     assert "show=3: must be true or false" in prepare("show=3", code=1)

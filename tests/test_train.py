@@ -239,8 +239,10 @@ def test_tensorboard_and_csv_hold_the_curves(smoke: Path) -> None:
     assert any(name.startswith("lr-") for name in scalars)
     metrics = json.loads((smoke / "metrics.json").read_text())
     assert events.Scalars("train/loss")[-1].value == pytest.approx(metrics["train"]["loss"])
-    assert events.Scalars("final/test_top1")[-1].value == pytest.approx(metrics["test"]["top1"])
+    assert events.Scalars("Final/test_top1")[-1].value == pytest.approx(metrics["test"]["top1"])
     assert "_hparams_/session_start_info" in events.summary_metadata, "the HPARAMS tab"
+    assert "_hparams_/experiment" not in events.summary_metadata, "else TensorBoard does not look for what differs"
+    assert sorted(scalars)[0].startswith("Final/"), "the tab shows the first five"
     varied = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     for name in (b"model.lrn", b"trainer.max_epochs", b"optimizer", b"AlexNet", b"cosine", b"compile"):
         assert name in varied

@@ -6,6 +6,8 @@ import re
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from alexnet.config import PRESETS
+
 PATHS = ("resume", "reproduce", "weights", "folder", "outputs", "data.root", "data.cache_dir")
 _PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, PATHS))})=)(.+)", re.DOTALL)
 _HOME = re.compile(r"([\w.+]+=)(~(?:/.*)?)", re.DOTALL)
@@ -17,14 +19,17 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
-def take_paths(arguments: list[str]) -> list[str]:
-    """Returns the command line's arguments with every path quoted for Hydra that its grammar would read otherwise, such
-    as weights=outputs/model.lrn=true,seed=1. A ~ at the beginning of any value is replaced by the home directory.
+def for_hydra(arguments: list[str]) -> list[str]:
+    """Returns the command line's arguments as Hydra's grammar has to have them.
 
-    In a sweep, weights=a,b stays a choice of two, unless there is a file or folder of that name.
+    - A path that the grammar would read otherwise, such as weights=outputs/model.lrn=true,seed=1, is quoted. In a
+      sweep, weights=a,b stays a choice of two, unless there is a file or folder of that name.
+    - A ~ at the beginning of a value is replaced by the home directory.
+    - experiment=null takes the preset away, ~experiment.
     """
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments) or any(a.startswith("study=") for a in arguments)
-    return [_take_path(_expand_home(argument), sweep) for argument in arguments]
+    without = {f"{preset}=null": f"~{preset}" for preset in PRESETS}
+    return [without.get(argument) or _take_path(_expand_home(argument), sweep) for argument in arguments]
 
 
 def _expand_home(argument: str) -> str:

@@ -4,6 +4,7 @@ import inspect
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ def explain(error: Exception) -> str:
         if isinstance(parent, DictConfig):
             prefix = parent._get_full_key(None)
             known = {f"{prefix}.{name!s}" if prefix else str(name) for name in parent}
+        if key in known:
+            return f"{key}: {os.path.basename(sys.argv[0])} has no such key"
         return f"{key}: no such key.{nearest(key, known) or ' Known are ' + ', '.join(sorted(known))}"
     if "mismatched input" in text or "LexerNoViableAlt" in text or "missing EQUAL" in text:
         return f"{text.split(' See https')[0]}. Write KEY=VALUE, and quote what has commas, brackets or spaces"

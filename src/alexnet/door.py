@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from alexnet.command_line import take_paths
+from alexnet.command_line import for_hydra
 from alexnet.config import GROUPS, PRESETS, explain
 from alexnet.errors import Terminated, UserError, printable_lines, unwritable
 from alexnet.output import tolerant_output
@@ -42,7 +42,7 @@ def door() -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if in_main else None
     try:
-        sys.argv[1:] = take_paths(sys.argv[1:])
+        sys.argv[1:] = for_hydra(sys.argv[1:])
         _check_groups(sys.argv[1:])
         with tolerant_output():
             yield

@@ -82,6 +82,12 @@ def test_safetensors(exported: Path, run: Path, tmp_path: Path) -> None:
     assert "AlexNet: lrn on" in said
 
 
+def test_files_have_the_usual_permissions(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode
+    assert {path.name: path.stat().st_mode for path in exported.iterdir() if path.stat().st_mode != usual} == {}
+
+
 def test_the_card_and_what_programs_read(exported: Path, run: Path) -> None:
     about, card = json.loads((exported / "model.json").read_text()), (exported / "README.md").read_text()
     metrics = json.loads((run / "metrics.json").read_text())

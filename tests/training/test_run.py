@@ -19,6 +19,7 @@ from alexnet.data import PictureData
 from alexnet.door import door
 from alexnet.errors import UserError
 from alexnet.models import AlexNet
+from alexnet.training.module import ImageClassifier
 from alexnet.training.parts import build_parts
 from alexnet.training.run import train
 from tests.conftest import digits, slow
@@ -362,6 +363,30 @@ def test_the_best_epoch_by_training_is_that_epoch(run: Callable) -> None:
 
 def test_lightnings_own_switches(run: Callable) -> None:
     run("+trainer.enable_progress_bar=false", "trainer.deterministic=warn")
+
+
+@pytest.mark.parametrize("overfit", [True, False])
+def test_overfit_batches_has_the_same_images_in_every_epoch(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, overfit: bool
+) -> None:
+    seen = []
+    step = ImageClassifier.training_step
+
+    def training_step(self: ImageClassifier, batch: Any, batch_idx: int) -> Any:
+        seen.append(batch[0].clone())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ImageClassifier, "training_step", training_step)
+    limit = ("+trainer.overfit_batches=1",) if overfit else ("trainer.limit_train_batches=1",)
+    run(*limit, "trainer.max_epochs=3", "augment=none", "data.batch_size=8")
+    assert len(seen) == 3
+    assert all(torch.equal(images, seen[0]) == overfit for images in seen[1:])
+
+
+def test_a_profilers_report_is_printed_and_kept(run: Callable, capsys: pytest.CaptureFixture) -> None:
+    folder, _ = run("+trainer.profiler=simple")
+    for text in (capsys.readouterr().out, (folder / "train.log").read_text()):
+        assert "run_training_epoch" in text
 
 
 def test_a_network_made_by_a_function_comes_back(config: Config, tmp_path: Path) -> None:

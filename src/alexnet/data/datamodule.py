@@ -225,7 +225,8 @@ class PictureData(LightningDataModule):
         """Batches of a split, as Crops gives them."""
         pictures = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = EpochSampler(len(pictures), self.seed, training, pictures.chunks)
+        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        sampler = EpochSampler(len(pictures), self.seed, training, pictures.chunks, same_order=overfit)
         start = self.start if training else (0, 0)
         sampler.epoch = start[0]  # workers begin before Lightning sets it
         random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)

@@ -86,12 +86,22 @@ class EpochSampler(Sampler[tuple[int, int]]):
     Lightning calls set_epoch.
 
     Args:
+        same_order: every epoch has the order of the first.
         chunks: of each sample, the number of the chunk that it must be read with: then one chunk follows another, in
             an order of each epoch's own, and the samples are shuffled within them.
     """
 
-    def __init__(self, size: int, seed: int, shuffle: bool, chunks: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        shuffle: bool,
+        chunks: NDArray[np.int64] | None = None,
+        *,
+        same_order: bool = False,
+    ) -> None:
         self.size, self.seed, self.shuffle, self.chunks = size, seed, shuffle, chunks
+        self.same_order = same_order
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -103,7 +113,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = torch.arange(self.size)
         if self.shuffle:
-            draw = stream(self.seed, f"order/{self.epoch}")
+            draw = stream(self.seed, f"order/{0 if self.same_order else self.epoch}")
             order = torch.randperm(self.size, generator=draw)
             if self.chunks is not None:
                 place = torch.randperm(int(self.chunks.max(initial=0)) + 1, generator=draw)

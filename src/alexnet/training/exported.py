@@ -20,7 +20,7 @@ def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
     """The network's weights under their own names, and as metadata what `read_safetensors` needs beside them."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = network_state(checkpoint)
     about = dict(checkpoint["data"])
@@ -32,7 +32,8 @@ def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
     config["model"] = {key: None if key == "weights" else value for key, value in config["model"].items()}
     config["data"] = {key: value for key, value in config["data"].items() if key not in ("root", "cache_dir")}
     plain = {"config": config, "data": about, "epoch": checkpoint["epoch"], "state": rest}
-    save_file(tensors, file, {"format": "pt", "alexnet": json.dumps(plain)})
+    # save_file would leave a file that only its owner can read
+    file.write_bytes(save(tensors, {"format": "pt", "alexnet": json.dumps(plain)}))
 
 
 def read_safetensors(file: Path) -> dict[str, Any]:

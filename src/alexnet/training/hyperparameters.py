@@ -1,9 +1,11 @@
-"""What a study varies, beside the final figures: TensorBoard's HPARAMS tab."""
+"""What a study varies, beside the result: TensorBoard's HPARAMS tab, and the same for other loggers."""
 
 from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.tensorboard import FileWriter  # type: ignore[attr-defined]
+from torch.utils.tensorboard.summary import hparams
 
 
 def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[str, Any], again: bool = False) -> None:
@@ -16,14 +18,27 @@ def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[s
     settings |= {key: config[key] for key in ("monitor", "early_stopping", "compile", "channels_last")}
     plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
     settings = {"seed": config["seed"]} | plain
-    figures = {f"final/{split}_{k}": v for split in ("train", "val", "test") for k, v in result.get(split, {}).items()}
+    # The tab shows five metrics, in the order of ASCII: the capital letter puts these before all curves.
+    metrics = {f"Final/{split}_{k}": v for split in ("train", "val", "test") for k, v in result.get(split, {}).items()}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             there = _scalars(logger.log_dir) if again else ()
-            logger.log_hyperparams(settings, {name: value for name, value in figures.items() if name not in there})
+            logger.log_metrics({name: value for name, value in metrics.items() if name not in there})
+            _start_session(logger.log_dir, settings)
         else:
             logger.log_hyperparams(settings)
         logger.finalize("success")
+
+
+def _start_session(folder: str, settings: dict[str, Any]) -> None:
+    """Writes a run's settings for TensorBoard, without the summary of all runs that Lightning would add: where there is
+    none, TensorBoard makes it, and shows first the settings in which the runs differ.
+    """
+    _, start, end = hparams(settings, {})
+    writer = FileWriter(folder, filename_suffix=".hparams")
+    for summary in (start, end):
+        writer.add_summary(summary)
+    writer.close()
 
 
 def _scalars(folder: str) -> list[str]:

@@ -22,6 +22,7 @@ from alexnet.folders import in_sweep, record
 from alexnet.training.resume import LAST
 
 log = logging.getLogger("alexnet")
+PROFILERS = "pytorch_lightning.profilers"  # their reports are messages
 NO_MEMORY = "DefaultCPUAllocator: can't allocate memory|Caught MemoryError in DataLoader worker"
 
 
@@ -37,6 +38,7 @@ def quiet() -> None:
     """The run says itself what matters of what Lightning says."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(PROFILERS).setLevel(logging.INFO)
     warnings.filterwarnings("ignore", "Checkpoint directory|.*does not have many workers|.*LeafSpec")
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # frozen, which has been said
     warnings.filterwarnings("ignore", "The number of training batches .* than the logging")  # counted across epochs
@@ -60,6 +62,8 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
     log.setLevel(logging.INFO if shown else logging.ERROR)
     propagated, log.propagate = log.propagate, False
     log.handlers = [show, keep] if shown else [keep]
+    profilers = logging.getLogger(PROFILERS)
+    profilers.propagate, profilers.handlers = False, log.handlers
     try:
         yield
     except BaseException as error:
@@ -69,6 +73,7 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
         raise
     finally:
         log.handlers = [show] if shown else []
+        profilers.handlers = []
         log.propagate = propagated
         with suppress(OSError):
             keep.close()

@@ -30,7 +30,7 @@ from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.start import check_times, freeze, take_weights
 
 # Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
-OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "overfit_batches", "plugins")
+OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "plugins")
 LEAST = {
     "max_epochs": -1,
     "accumulate_grad_batches": 1,
