@@ -11,7 +11,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
     parser.add_argument(
-        "asked", nargs="*", metavar="KEY=VALUE", help="crops=1, 5 or 10; data=, data.root= and so on for other pictures"
+        "asked",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="crops=1, 5 or 10; data=, data.root= and so on for other images; trusted=[PACKAGE]",
     )
     parser.add_argument("--out", type=Path, help="where the files are written; else RUN/evaluation")
     parser.add_argument("--force", action="store_true", help="replaces files that are there")

@@ -3,20 +3,24 @@
 import argparse
 from pathlib import Path
 
-from alexnet.door import door, run_or_checkpoint
-from alexnet.errors import printable_lines
+from alexnet.door import door, keys_and_values, run_or_checkpoint
+from alexnet.errors import UserError, printable_lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
+    parser.add_argument("asked", nargs="*", metavar="KEY=VALUE", help="trusted=[PACKAGE], whose code the network needs")
     parser.add_argument("--format", required=True, help="safetensors, onnx or torch_export")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files are written; else RUN/export")
     parser.add_argument("--force", action="store_true", help="replaces a file that is there")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     from alexnet.inference.export import export  # torch takes a second
 
-    files, tried = export(options.run, options.format, options.out, options.force)
+    asked = keys_and_values(options.asked)
+    if unknown := asked.keys() - {"trusted"}:
+        raise UserError(f"{unknown.pop()}: no such key. Did you mean trusted?")
+    files, tried = export(options.run, options.format, options.out, options.force, asked.get("trusted", ()))
     print(printable_lines("\n".join([tried, *(f"written {file}" for file in files)])))
 
 

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="a figure of it: .png, .svg or .pdf")
     parser.add_argument("--force", action="store_true", help="replaces the file if it is there")
     options = parser.parse_intermixed_args()
-    keys = [text for text in options.images if re.match(r"data(\.\w+)?=", text)]
+    keys = [text for text in options.images if re.match(r"(data(\.\w+)?|trusted)=", text)]
     images = [text for text in options.images if text not in keys]
     from alexnet.inference.predict import predict  # torch takes a second
 

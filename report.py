@@ -13,7 +13,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of a study or sweep, or of runs")
     parser.add_argument("--out", type=Path, help="where the report is written; else the folder itself")
-    parser.add_argument("--metric", help="test/top1, top5 or loss, or epochs: 'train/top1>=0.75'; else the study's")
+    parser.add_argument(
+        "--metric", help="such as test/top1 or val/loss, or epochs: 'train/top1>=0.75'; else the study's"
+    )
+    parser.add_argument("--mode", help="max or min: which way it is better; else the study's, min for a loss")
     parser.add_argument("--margin", type=float, help="the smallest difference that would matter, 0.01 being a point")
     parser.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; else the first")
     asked = parser.parse_args()
@@ -26,7 +29,7 @@ def main() -> None:
         return
     from alexnet.studies.report import report
 
-    out, text = report(asked.folders, asked.out, asked.metric, asked.margin, asked.baseline)
+    out, text = report(asked.folders, asked.out, asked.metric, asked.margin, asked.baseline, asked.mode)
     print(printable_lines(f"{text}\n\nreport {out / 'report.md'}"))
 
 

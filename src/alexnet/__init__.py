@@ -1,5 +1,6 @@
 """A research template around AlexNet. Importing it imports nothing: `alexnet.models` and `alexnet.data` stand alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,8 +8,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load(path: str | Path) -> "nn.Module":
+def load(path: str | Path, trusted: Sequence[str] = ()) -> "nn.Module":
     """The trained network of a run's folder, a checkpoint or an exported file: see alexnet.training.checkpoint.load."""
     from alexnet.training.checkpoint import load as load_checkpoint
 
-    return load_checkpoint(path)
+    return load_checkpoint(path, trusted)

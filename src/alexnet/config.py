@@ -28,7 +28,7 @@ PRESETS = ("experiment", "study", "after")  # groups that only change what the o
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
         *("seed", "weights", "freeze", "lr_times", "study", "monitor", "mode", "crops", "early_stopping"),
-        *("compile", "channels_last", "keep_memory"),
+        *("compile", "channels_last", "keep_memory", "trusted"),
         *("outputs", "folder", "reproduce", "resume", "checkpoint_every"),
     ),
     "prepare": ("seed", "show", "stream", "jpeg", "outputs", "folder"),

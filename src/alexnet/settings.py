@@ -22,6 +22,7 @@ WITHOUT = (
         "callbacks.gradients",  # which only look on
         "callbacks.lrn",
         "keep_memory",
+        "trusted",
         "data.root",
         "data.cache_dir",
         "data.workers",

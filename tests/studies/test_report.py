@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -98,6 +99,24 @@ def test_less_of_a_loss_is_better_and_has_the_paired_t(tmp_path: Path) -> None:
     assert row.verdict == "worse"
     interval = stats.ttest_rel(*(1 - right[::-1].mean(2))).confidence_interval()
     np.testing.assert_allclose((row.difference.mean - row.half, row.difference.mean + row.half), interval)
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [(None, "better"), ("max", "better"), ("min", "worse")])
+def test_a_metric_of_ones_own(tmp_path: Path, mode: str | None, verdict: str) -> None:
+    for arm, value in (("a", 0.1), ("b", 0.2)):
+        for seed in range(3):
+            metrics = {"loss": 1.0, "top1": 0.5, "f1": value + 0.001 * seed + 0.002 * (arm == "b") * (seed == 1)}
+            fake_run(tmp_path / f"{arm}{seed}", seed, np.ones(50, bool), arm, model__norm=arm, metrics__test=metrics)
+    _, text = report([tmp_path], metric="test/f1", mode=mode)
+    assert f"b is {verdict} than a" in text
+    assert "no better than chance" not in text
+    assert "which test pictures it had right" not in text
+    again, _ = report([tmp_path], metric="test/f1", mode=mode, out=tmp_path / "out")
+    table = tmp_path / "table"
+    table.mkdir()
+    for name in ("report.csv", "report.json"):
+        shutil.copy(again / name, table)
+    assert f"b is {verdict} than a" in report([table])[1], "the table knows which way it is better"
 
 
 def test_without_predictions_the_paired_t_is_said(tmp_path: Path) -> None:
@@ -291,7 +310,11 @@ def test_what_cannot_be_reported(tmp_path: Path) -> None:
             "these runs are of different data, and cannot be compared: digits with",
         ),
         ({"folders": [tmp_path / "none"]}, "test/top1: none of the 1 finished runs has such a figure"),
-        ({"folders": [tmp_path / "none"], "metric": "test/top2"}, "metric=test/top2: must be one of"),
+        (
+            {"folders": [tmp_path / "none"], "metric": "test/top2"},
+            "test/top2: none of the 1 finished runs has such a figure",
+        ),
+        ({"folders": [tmp_path / "none"], "metric": "top1"}, "metric=top1: must be a metric"),
         ({"folders": [tmp_path / "none"], "margin": -1.0}, "margin=-1.0: must be a number above 0"),
         ({"folders": [tmp_path / "none"], "baseline": "x"}, "baseline=x: must be one of"),
     ):

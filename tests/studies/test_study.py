@@ -1,5 +1,8 @@
 """Questions as files, and the runs that they become."""
 
+import csv
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ from omegaconf import OmegaConf
 
 from alexnet.errors import UserError
 from alexnet.studies.study import arms_of, check_study
-from tests.conftest import ROOT, Once, digits, options, slow, train_py
+from tests.conftest import ROOT, Once, digits, options, program, slow, train_py
 
 STUDIES = options("study")
 TINY = (
@@ -86,7 +89,9 @@ def test_seeds_and_values_are_replaced_by_the_command_line(tmp_path: Path) -> No
     [
         (["study=parts", "model.lrn=true"], "model.lrn=true: the study's arm no_lrn sets this"),
         (["study=parts", "study.margin=0"], "study.margin=0: must be a number above 0"),
-        (["study=parts", "study.metric=val/top1"], "study.metric=val/top1: must be one of test/top1"),
+        (["study=parts", "study.metric=test/f2", "metrics=f1"], "study.metric=test/f2: no run would have it"),
+        (["study=parts", "study.metric=top1"], "study.metric=top1: must be a metric"),
+        (["study=parts", "study.mode=min"], "study.mode=min: the best test/top1 is the maximum"),
         (["study=parts", "study.arm=no_lnr"], "study.arm=no_lnr: must be one of whole, no_lrn"),
         (["study=prats"], "study=prats: must be one of"),
         (["study=parts", "+study.marign=1"], "study.marign: no such key. Did you mean margin?"),
@@ -97,6 +102,25 @@ def test_mistakes(arguments: list[str], message: str, tmp_path: Path) -> None:
     assert f"error: {message}" in done.stderr or f": {message}" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_any_metric_of_a_run_can_be_compared(tmp_path: Path) -> None:
+    """Its intervals are for new seeds alone."""
+    line = ("study=lrn", "study.metric=test/f1", "metrics=f1", "seed=1,2,3", "model.width=0.125", *TINY)
+    said = train_py(*line, f"outputs={tmp_path}").stdout
+    (folder,) = (tmp_path / "study").iterdir()
+    report = (folder / "report.md").read_text()
+    assert "| test/f1 |" in report
+    assert "95% intervals for new seeds on these test pictures" in report
+    assert ": test/f1 0." in said
+    rows = list(csv.DictReader((folder / "report.csv").open()))
+    for row in rows:
+        metrics = json.loads((folder / row["folder"] / "metrics.json").read_text())
+        assert float(row["test/f1"]) == pytest.approx(metrics["test"]["f1"])
+    other = program(
+        sys.executable, "report.py", str(folder), "--metric", "val/f1", "--mode", "min", f"--out={tmp_path}/o"
+    )
+    assert "| val/f1 |" in other.stdout
 
 
 def test_an_arm_is_a_list_of_overrides() -> None:

@@ -86,8 +86,8 @@ def test_a_run_that_never_got_there_is_said_to_be_one(tmp_path: Path) -> None:
 
 def test_mistakes(tmp_path: Path) -> None:
     learnt(tmp_path / "run", 0, "relu", [0.2])
-    with pytest.raises(UserError, match=r"metric=train/top1: must be one of .*such as train/top1>=0.75"):
-        report([tmp_path], metric="train/top1")
+    with pytest.raises(UserError, match=r"metric=train/top1>0.75: must be .*such as train/top1>=0.75"):
+        report([tmp_path], metric="train/top1>0.75")
     with pytest.raises(UserError, match=r"margin=0.5: must be .* 1"):
         report([tmp_path], metric="train/top1>=0.75", margin=0.5)
     with pytest.raises(UserError, match="none of the 1 finished runs has such a figure"):

@@ -1,7 +1,7 @@
 """What a trained network gets right and wrong: top-1, top-5 and loss, class by class, and how sure it is."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.progress import track
 from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from alexnet.config import named
@@ -22,6 +23,7 @@ from alexnet.files import write_csv, write_json
 from alexnet.inference import figures
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import Trained, open_trained
+from alexnet.training.checkpoint import rebuild_metrics
 from alexnet.training.module import MeanLoss, accuracies, tops
 
 BINS = 15  # of the calibration error: Guo et al., ICML 2017
@@ -31,8 +33,8 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     """Tests the network of a run's folder or checkpoint, and writes evaluation.json, classes.csv and figures.
 
     Args:
-        asked: `crops` (1, 5 or 10, else as in the run; of more than one the mean of the softmax counts), and what
-            Trained.pictures takes.
+        asked: `crops` (1, 5 or 10, else as in the run; of more than one the mean of the softmax counts), `trusted` (see
+            checkpoint.load), and what Trained.pictures takes.
         out: the folder for the files; None: RUN/evaluation, with what was asked in its name.
         force: files that are there already are replaced.
 
@@ -41,16 +43,17 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     Raises:
         UserError: before the test begins, for what does not suit.
     """
-    trained = open_trained(path)
+    trained = open_trained(path, asked.get("trusted", ()))
+    metrics, problems = rebuild_metrics(trained.config, trained.trusted)
     with named(""):
         crops = check_crops(asked.get("crops", trained.crops))
     name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
     out = out or trained.folder / name
     check_new(out, force)
-    data = trained.pictures({key: value for key, value in asked.items() if key != "crops"}, crops)
+    data = trained.pictures({key: value for key, value in asked.items() if key not in ("crops", "trusted")}, crops)
     if not data.has("test"):
         raise UserError(f"{path}: its data have no test pictures")
-    scores, labels, figures_of_all = _test(trained, data)
+    scores, labels, figures_of_all = _test(trained, data, metrics)
     found = _measured(data, scores, labels) | {"test": figures_of_all}
     about = {
         "network": trained.variant,
@@ -64,14 +67,16 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     write_json(out / "evaluation.json", about | found | ({} if before is None else {"as_in_training": before}))
     write_csv(out / "classes.csv", list(found["classes"][0]), found["classes"])
     figures.draw(out, trained.variant, data.about.classes, np.array(found["confusion"]), found["calibration"])
-    return out, _text(trained, data, crops, found, before)
+    return out, _text(trained, data, crops, found, before, problems)
 
 
-def _test(trained: Trained, data: PictureData) -> tuple[Tensor, Tensor, dict[str, float]]:
+def _test(
+    trained: Trained, data: PictureData, metrics: Mapping[str, Metric]
+) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Logits, or of several crops the logarithm of the mean softmax, (N, num_classes); labels (N,); and the figures
-    that a run's own test has, computed by the same means.
+    that a run's own test has, computed by the same means. metrics: of the run's group `metrics`.
     """
-    counted, mean = accuracies(data.num_classes), MeanLoss()
+    counted, mean = accuracies(data.num_classes) | dict(metrics), MeanLoss()
     device = next(trained.network.parameters()).device
     for metric in (*counted.values(), mean):
         metric.to(device)
@@ -149,7 +154,14 @@ def _in_training(
     return all(before.get(key) == value for key, value in figures_of_all.items())
 
 
-def _text(trained: Trained, data: PictureData, crops: int, found: Mapping[str, Any], before: bool | None) -> str:
+def _text(
+    trained: Trained,
+    data: PictureData,
+    crops: int,
+    found: Mapping[str, Any],
+    before: bool | None,
+    problems: Sequence[str],
+) -> str:
     figures_of_all, (low, high) = found["test"], found["top1_interval"]
     n = sum(row["pictures"] for row in found["classes"])
     lines = [
@@ -163,6 +175,8 @@ def _text(trained: Trained, data: PictureData, crops: int, found: Mapping[str, A
     if "top5" in tops(data.num_classes):
         lines.append(f"top-5 accuracy  {figures_of_all['top5']:.4f}")
     lines.append(f"loss            {figures_of_all['loss']:.4f}")
+    lines += [f"{k:15} {v:.4f}" for k, v in figures_of_all.items() if k not in ("loss", *tops(data.num_classes))]
+    lines += problems
     error = found["calibration"]["error"]
     lines.append(f"calibration     {error:.4f}: the mean distance between how sure it is and how often it is right")
     if before is not None:

@@ -49,13 +49,16 @@ class WithInput(nn.Module):
         return logits
 
 
-def export(run: Path, format: str, out: Path | None = None, force: bool = False) -> tuple[list[Path], str]:
+def export(
+    run: Path, format: str, out: Path | None = None, force: bool = False, trusted: Any = ()
+) -> tuple[list[Path], str]:
     """Writes the network of a run's folder or checkpoint, model.json and README.md, the model card, into a folder.
 
     Args:
         format: safetensors (weights, for `alexnet.load` and torch), onnx, or torch_export (for torch.export.load).
         out: the folder; None: RUN/export.
         force: a file that is there already is replaced.
+        trusted: see checkpoint.load.
 
     Gives the files, and what was tried of the network's.
 
@@ -64,7 +67,7 @@ def export(run: Path, format: str, out: Path | None = None, force: bool = False)
     """
     with named(""):
         one_of("format", format, FILES)
-    trained = open_trained(run)
+    trained = open_trained(run, trusted)
     out = out or trained.folder / "export"
     file = out / FILES[format]
     check_new(file, force, (file.suffix,))
@@ -80,7 +83,7 @@ def export(run: Path, format: str, out: Path | None = None, force: bool = False)
 
 def _safetensors(trained: Trained, file: Path) -> str:
     write_safetensors(read(trained.file), file)
-    again = rebuild(read_safetensors(file), file)
+    again = rebuild(read_safetensors(file), file, trained.trusted)
     for (name, ours), theirs in zip(trained.network.state_dict().items(), again.state_dict().values(), strict=True):
         if isinstance(ours, Tensor) and not torch.equal(ours, theirs):
             raise UserError(f"{name}: is not the same in the file")

@@ -43,7 +43,7 @@ def predict(
         images: files, folders, and - for a list on standard input.
         top: classes of each picture.
         neighbours: the training pictures most alike, too.
-        asked: what Trained.pictures takes, to find the training pictures.
+        asked: what Trained.pictures takes, to find the training images, and `trusted`, see checkpoint.load.
         out: a figure, as the paper's Figure 4; force: it is replaced if it is there.
 
     Raises:
@@ -56,9 +56,10 @@ def predict(
     files, problems = named_files(images)
     if not files:
         raise UserError("; ".join(problems) or "no pictures: name files, folders, or - for a list on standard input")
-    trained = open_trained(run)
-    reading = _reading(trained, asked or {})
-    data = trained.pictures(asked or {}) if neighbours else None
+    asked = dict(asked or {})
+    trained = open_trained(run, asked.pop("trusted", ()))
+    reading = _reading(trained, asked)
+    data = trained.pictures(asked) if neighbours else None
     if data and not data.has("train"):
         raise UserError("data.root: not the images of the run's training, among which --neighbours looks")
     collecting: AbstractContextManager[list[Tensor]] = hidden(trained.network) if data else nullcontext([])

@@ -1,7 +1,7 @@
 """A trained network with all that belongs to it, as its checkpoint has it: never from today's defaults."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from alexnet.errors import UserError, nearest
 from alexnet.files import read_json
 from alexnet.folders import record
 from alexnet.settings import spelled
-from alexnet.training.checkpoint import read, rebuild
+from alexnet.training.checkpoint import check_trusted, read, rebuild
 
 # What may be said anew of the pictures: where they are, and how they are read.
 FREE = ("root", "cache_dir", "workers", "batch_size", "packed", "on_broken", "background", "value_range")
@@ -36,6 +36,7 @@ class Trained:
     config: dict[str, Any]
     about: dict[str, Any]
     normalize: Normalize
+    trusted: list[str] = field(default_factory=list)  # packages whose code the checkpoint may name
 
     @cached_property
     def origin(self) -> dict[str, Any]:
@@ -132,22 +133,26 @@ class Trained:
             return self.network(ready.contiguous(memory_format=_layout(self.config))).float()
 
 
-def open_trained(path: Path) -> Trained:
+def open_trained(path: Path, trusted: Any = ()) -> Trained:
     """Of a run's folder (its best.ckpt) or a checkpoint, on the device that the run would take here.
+
+    trusted: packages whose code the checkpoint may name, see checkpoint.load.
 
     Raises:
         UserError: for what is no checkpoint of this project, or cannot be rebuilt.
     """
     file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    with named(""):
+        trusted = check_trusted(trusted)
     checkpoint = read(path)
     folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
-    network, config = rebuild(checkpoint, path), checkpoint["config"]
+    network, config = rebuild(checkpoint, path, trusted), checkpoint["config"]
     try:
         on_cpu = config["trainer"]["accelerator"] == "cpu" or not torch.cuda.is_available()
         network.to("cpu" if on_cpu else "cuda", memory_format=_layout(config))  # type: ignore[call-overload]
         torch.backends.cudnn.allow_tf32 = not config["trainer"].get("deterministic", False)
         about, epoch = checkpoint["data"], checkpoint["epoch"] + 1
-        return Trained(file, folder, epoch, network, config, about, Normalize.described(about))
+        return Trained(file, folder, epoch, network, config, about, Normalize.described(about), trusted)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"checkpoint={path}: of another version of the code, or damaged: {error!r:.200}") from error
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from alexnet.studies.intervals import LEVEL, Difference, paired, pooled, spread_apart, two_way, welch
-from alexnet.studies.metrics import EpochsUntil, Metric
+from alexnet.studies.metrics import Metric
 from alexnet.studies.results import Result, both_right
 from alexnet.studies.runs import Arm
 from alexnet.studies.words import seeds_of
@@ -96,7 +96,7 @@ def compare(arms: Sequence[Arm[Result]], metric: Metric, margin: float | None = 
     results = [run for arm in (baseline, *in_pairs) for run in arm.runs.values()]
     right = both_right(results, metric)
     place = {id(result): i for i, result in enumerate(results)}
-    if in_pairs and right is None and not metric.less_is_better:
+    if in_pairs and right is None and metric.by_image:
         notes.append(
             f"Not every run knows which test pictures it had right: intervals are for these {_pictures(arms)}."
         )
@@ -156,7 +156,7 @@ def _method(metric: Metric, new_pictures: bool, together: int, judged: int) -> s
     if not judged:
         return "No interval: it takes three seeds that two arms have in common."
     new = "new seeds and new test pictures" if new_pictures else "new seeds on these test pictures"
-    new = "new seeds" if isinstance(metric, EpochsUntil) else new
+    new = new if metric.name.startswith("test/") else "new seeds"
     several = f"; the {judged} hold together" if judged > 1 else ""
     spread = ", from the spread of all arms" if together > 1 else ""
     return f"95% intervals for {new}, paired by seed{spread}{several}."

@@ -64,7 +64,7 @@ def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
                 never.append(f"seed {seed} in {run['epochs']}")
             elif math.isnan(value):
                 nothing.append(seed)
-            elif not metric.less_is_better and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
+            elif metric.by_image and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
                 chance.append(seed)
         if nothing:
             notes.append(f"{arm.name}, {seeds_of(nothing)}: {metric} is no number; left out")
@@ -103,7 +103,9 @@ def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
         notes.append("Some runs were of code that was not committed: their git.diff has it")
     if any(run["monitor"].startswith("train") for run in runs):
         notes.append("Without validation pictures, the best epoch was chosen on training figures")
-    if len(arms) > 2:
+    if metric.name.startswith("val/") and any(run["monitor"].startswith("val") for run in runs):
+        notes.append("Validation chose the best epoch, so its figures are better than those of new images would be")
+    if len(arms) > 2 and metric.name.startswith("test/"):
         best = "the lowest" if metric.less_is_better else "the highest"
         notes.append(
             f"These are test figures: {best} of {len(arms)} arms looks better than it is. Choose by validation."

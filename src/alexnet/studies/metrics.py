@@ -1,15 +1,18 @@
-"""What a study compares, and how it is written: an accuracy, a loss, or how many epochs it takes until a figure reaches
-a value. Nothing here imports torch.
+"""What a study compares, and how it is written: an accuracy, a loss, any other metric of metrics.json, or how many
+epochs it takes until a metric reaches a value. Nothing here imports torch.
 """
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from alexnet.checks import one_of
+from alexnet.errors import nearest
 
-NAMES = ("test/top1", "test/top5", "test/loss")
-UNTIL = r"((?:train|val)/(?:loss|top1|top5))(>=|<=)(\d+\.?\d*)"
+DEFAULT = "test/top1"
+OWN = ("loss", "top1", "top5")  # that every run has
+PLAIN = r"(?:train|val|test)/(\w+)"
+UNTIL = r"((?:train|val)/(\w+))(>=|<=)(\d+\.?\d*)"
 
 
 class Metric:
@@ -23,6 +26,7 @@ class Metric:
         points: what follows a difference in a sentence.
         change: what a table calls a difference.
         curve: the figure whose curve says most of it.
+        by_image: every test image counts as right or wrong, so that intervals can be for new test images too.
     """
 
     less_is_better = False
@@ -34,6 +38,7 @@ class Metric:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.by_image = name in ("test/top1", "test/top5")
 
     def __str__(self) -> str:
         return self.name
@@ -90,6 +95,16 @@ class Loss(Metric):
         return f"{value:.3g}"
 
 
+class Score(Loss):
+    """A metric of the group `metrics`, such as F1, written as it is."""
+
+    def __init__(self, name: str, *, less_is_better: bool = False) -> None:
+        super().__init__(name)
+        self.less_is_better = less_is_better
+        split, figure = name.split("/")
+        self.curve = f"{'val' if split == 'test' else split}/{figure}"
+
+
 class EpochsUntil(Metric):
     """How many epochs it takes until a figure reaches a value, such as train/top1>=0.75. Ratios are compared: of what
     was measured the logarithm to the base of 2.
@@ -105,7 +120,7 @@ class EpochsUntil(Metric):
         super().__init__(name)
         found = re.fullmatch(UNTIL, name)
         assert found
-        self.curve, self.sign, self.wanted = found[1], 1 if found[2] == ">=" else -1, float(found[3])
+        self.curve, self.sign, self.wanted = found[1], 1 if found[3] == ">=" else -1, float(found[4])
 
     def compared(self, value: float) -> float:
         return math.log2(value)
@@ -139,14 +154,39 @@ class EpochsUntil(Metric):
         return math.nan
 
 
-def metric_of(name: object) -> Metric:
-    """Raises ValueError for one that cannot be compared."""
-    if isinstance(name, str) and re.fullmatch(UNTIL, name):
-        return EpochsUntil(name)
-    name = one_of("metric", name, (*NAMES, "the epochs until a figure is reached, such as train/top1>=0.75"))
-    return figure_of(name)
+def metric_of(name: object, mode: object = None) -> Metric:
+    """Returns the metric of a name such as test/top1, val/f1 or train/top1>=0.75.
+
+    Args:
+        mode: max or min, which way the metric is better; None: min for a loss, max for all others.
+
+    Raises:
+        ValueError: for one that cannot be compared.
+    """
+    if mode is not None:
+        one_of("mode", mode, ("max", "min"))
+    if not isinstance(name, str) or not re.fullmatch(f"{PLAIN}|{UNTIL}", name):
+        raise ValueError(
+            f"metric={name}: must be a metric of metrics.json, such as {DEFAULT} or val/loss, or the epochs until one "
+            "reaches a value, such as train/top1>=0.75"
+        )
+    metric = EpochsUntil(name) if re.fullmatch(UNTIL, name) else figure_of(name, less_is_better=mode == "min")
+    if mode is not None and metric.less_is_better != (mode == "min"):
+        raise ValueError(f"mode={mode}: the best {name} is the {'minimum' if metric.less_is_better else 'maximum'}")
+    return metric
 
 
-def figure_of(name: str) -> Metric:
-    """Of any split."""
-    return Loss(name) if name.endswith("loss") else Metric(name)
+def check_known(name: str, metrics: Collection[str]) -> None:
+    """Raises ValueError for the name of a metric that runs will not have. metrics: the names in the group `metrics`."""
+    figure, known = name.split("/")[1].split(">")[0].split("<")[0], [*OWN, *metrics]
+    if figure not in known:
+        near = nearest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"
+        raise ValueError(f"metric={name}: no run would have it.{near}")
+
+
+def figure_of(name: str, *, less_is_better: bool = False) -> Metric:
+    """Returns the metric SPLIT/NAME of any split. less_is_better: of one that is neither a loss nor an accuracy."""
+    figure = name.split("/")[1]
+    if figure == "loss":
+        return Loss(name)
+    return Metric(name) if figure in OWN else Score(name, less_is_better=less_is_better)

@@ -32,7 +32,7 @@ class Progress(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         with refusing():
-            check_study(config.study, list(config.hydra.overrides.task))
+            check_study(config.study, list(config.hydra.overrides.task), list(map(str, config.metrics or ())))
             print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
             jobs = [planned(config, overrides) for overrides in jobs_of(config)]
             print("\n".join([*told(jobs), f"  {folder}"]), flush=True)
@@ -62,7 +62,7 @@ class Progress(Callback):
             if path.stat().st_mtime >= plan["began"] and record(path.parent).get("state") in ("done", "failed")
         ]  # fmt: skip
         to_do = len({job["asked"] for job in plan["jobs"] if job["state"] != "done"})
-        metric, about = metric_of(config.study.metric), record(folder)
+        metric, about = metric_of(config.study.metric, config.study.get("mode")), record(folder)
         value = Result(row_of("", read_run(folder), metric)).value(metric.name)
         reached = f"{metric} {value:.4f}"
         if isinstance(metric, EpochsUntil):

@@ -19,7 +19,7 @@ from alexnet.studies.doubts import check_alike, doubts, not_begun, unfinished
 from alexnet.studies.figures import draw
 from alexnet.studies.findings import answer, costs, differences, power
 from alexnet.studies.gradients import gradient_norms, lines
-from alexnet.studies.metrics import NAMES, Metric, metric_of
+from alexnet.studies.metrics import DEFAULT, Metric, metric_of
 from alexnet.studies.results import TABLE, Result, arms_of_rows, read_rows, rows_of, write_rows
 from alexnet.studies.runs import Arm, arms_of_runs, find_runs, plan_of
 
@@ -82,6 +82,7 @@ def report(
     metric: str | None = None,
     margin: float | None = None,
     baseline: str | None = None,
+    mode: str | None = None,
 ) -> tuple[Path, str]:
     """Writes report.md, report.csv, report.json and the figures into `out`, or the folder itself where there is only
     one. Gives that folder, and the answer and its tables as text.
@@ -91,11 +92,12 @@ def report(
         metric: what is compared; the study's own by default, and test/top1 without a study.
         margin: the smallest difference that would matter, in the metric's unit; the study's own by default.
         baseline: the arm that the others are compared with; the study's first by default.
+        mode: max or min, which way the metric is better; the study's own by default, see metrics.metric_of.
 
     Raises:
         UserError: where nothing can be said, and why.
     """
-    rows, made = made_of(folders, metric, margin, baseline)
+    rows, made = made_of(folders, metric, margin, baseline, mode)
     if out is None:
         out = folders[0] if len(folders) == 1 else Path("outputs") / f"report-{date.today()}"
     out.mkdir(parents=True, exist_ok=True)
@@ -106,30 +108,38 @@ def report(
 
 
 def made_of(
-    folders: Sequence[Path], metric: str | None = None, margin: float | None = None, baseline: str | None = None
+    folders: Sequence[Path],
+    metric: str | None = None,
+    margin: float | None = None,
+    baseline: str | None = None,
+    mode: str | None = None,
 ) -> tuple[list[dict[str, str]], Report]:
     """The rows of report.csv, and what they say. Arguments and errors as above."""
     old = folders[0] / TABLE
     if len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml")):
         rows, about = read_rows(old), read_json(old.with_name(ABOUT))
-        metric = metric or about.get("metric") or NAMES[0]
-        margin = about.get("margin") if margin is None and metric == about.get("metric") else margin
+        metric = metric or about.get("metric") or DEFAULT
+        if metric == about.get("metric"):
+            margin = about.get("margin") if margin is None else margin
+            mode = mode or about.get("mode")
         baseline = baseline or about.get("baseline")
-        chosen = _checked(metric, margin)
+        chosen = _checked(metric, mode, margin)
     else:
         runs = find_runs(folders)
         plan = plan_of(folders[0]) if len(folders) == 1 else {}
         studies = [run.config["study"] for run in reversed(runs) if run.config.get("study")] if plan else []
         study = {key: value for key, value in studies[0].items() if key not in ("arms", "arm")} if studies else {}
-        metric, own = metric or study.get("metric") or NAMES[0], study.get("metric")
-        margin = study.get("margin") if margin is None and metric == own else margin
-        chosen = _checked(metric, margin)
+        metric, own = metric or study.get("metric") or DEFAULT, study.get("metric")
+        if metric == own:
+            margin = study.get("margin") if margin is None else margin
+            mode = mode or study.get("mode")
+        chosen = _checked(metric, mode, margin)
         check_alike([run for run in runs if run.state == "done"])
         arms, left_out = arms_of_runs(runs, plan)
         rows = rows_of(arms, chosen)
         about = {"study": study, "typed": _anywhere(plan), "notes": [*left_out, *not_begun(arms, plan)]}
         about["seeds"] = read_json(folders[0] / ABOUT).get("seeds", [])
-    about |= {"metric": metric, "margin": margin, "baseline": baseline}
+    about |= {"metric": metric, "mode": mode, "margin": margin, "baseline": baseline}
     return rows, Report(*_compared(rows, chosen, margin, baseline, folders[0]), about)
 
 
@@ -139,9 +149,9 @@ def _anywhere(plan: dict[str, Any]) -> list[str]:
     return ["data.root=FOLDER" if word.startswith("data.root=") else word for word in typed]
 
 
-def _checked(name: str, margin: float | None) -> Metric:
+def _checked(name: str, mode: str | None, margin: float | None) -> Metric:
     try:
-        metric = metric_of(name)
+        metric = metric_of(name, mode)
         if margin is not None:
             number("margin", margin, metric.none, above=True)
         return metric

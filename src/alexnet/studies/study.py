@@ -1,5 +1,7 @@
 """A study: a question, and the runs that shall answer it. Nothing here imports torch."""
 
+from collections.abc import Collection
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -7,15 +9,17 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from alexnet.config import become
 from alexnet.errors import UserError, nearest
-from alexnet.studies.metrics import metric_of
+from alexnet.studies.metrics import check_known, metric_of
 
-KEYS = ("question", "claim", "source", "paper", "metric", "margin", "arms", "arm")
+KEYS = ("question", "claim", "source", "paper", "metric", "mode", "margin", "arms", "arm")
 
 
-def check_study(study: DictConfig, typed: list[str]) -> None:
+def check_study(study: DictConfig, typed: list[str], metrics: Collection[str] = ()) -> None:
     """Refuses a study that does not say what it must, and an override of the command line that an arm sets as well.
 
-    typed: the overrides of the command line.
+    Args:
+        typed: the overrides of the command line.
+        metrics: the names in the group `metrics`.
 
     Raises:
         UserError: with the key.
@@ -26,7 +30,8 @@ def check_study(study: DictConfig, typed: list[str]) -> None:
         if OmegaConf.is_missing(study, key):
             raise UserError(f"study.{key} has no value: write it into the study's file")
     try:
-        metric_of(study.metric)
+        metric_of(study.metric, study.get("mode"))
+        check_known(study.metric, metrics)
     except ValueError as error:
         raise UserError(f"study.{error}") from None
     if isinstance(study.margin, bool) or not isinstance(study.margin, int | float) or not study.margin > 0:
@@ -56,7 +61,7 @@ def arms_of(study: DictConfig) -> dict[str, list[str]]:
 def take_arm(cfg: DictConfig) -> None:
     """Makes `cfg` the config of the arm study.arm, composed anew with its overrides."""
     typed = list(HydraConfig.get().overrides.task)
-    check_study(cfg.study, typed)
+    check_study(cfg.study, typed, list(map(str, cfg.metrics or ())))
     arms, arm = arms_of(cfg.study), cfg.study.arm
     if not arms and arm is None:
         return

@@ -1,12 +1,13 @@
-"""How a network comes back out of a checkpoint."""
+"""How a network comes back out of a checkpoint, and which code a checkpoint may name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torchmetrics import Metric
 
 from alexnet.errors import UserError
 from alexnet.training.exported import network_state, read_safetensors
@@ -14,30 +15,62 @@ from alexnet.training.exported import network_state, read_safetensors
 TRUSTED = (__name__.partition(".")[0], "torch", "torchvision")
 
 
-def load(path: str | Path) -> nn.Module:
+def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
     """The trained network of a run's folder (its best.ckpt), a checkpoint or a safetensors file that export.py has
     written, ready to use, in eval mode.
 
     It is built from the config inside, never from today's defaults: a network without LRN has the same weights as
     one with it, and would give other answers. Its input is described by the checkpoint's "data".
 
+    Args:
+        trusted: packages beside this one, torch and torchvision whose classes and functions a checkpoint may name,
+            such as ["timm"]: loading it runs their code.
+
     Raises:
         UserError: for a file that is no checkpoint of this project, or that names code it may not run.
     """
-    return rebuild(read(path), path)
+    return rebuild(read(path), path, trusted)
 
 
-def rebuild(checkpoint: dict[str, Any], path: str | Path) -> nn.Module:
+def rebuild(checkpoint: dict[str, Any], path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
     """The same of a checkpoint that has been read from `path`."""
     try:
         model = dict(checkpoint["config"]["model"])
-        make = network_class(model.pop("_target_"))
+        make = network_class(model.pop("_target_"), trusted)
         model |= {key: None for key in ("weights", "devices") if key in model}  # of the run, not of the network
         network = make(**model)
         network.load_state_dict(network_state(checkpoint))
     except Exception as error:  # whatever a file holds that was made or changed by somebody else
         raise UserError(f"checkpoint={path}: cannot be rebuilt: {' '.join(str(error).split())[:300]}") from error
     return network.eval()
+
+
+def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tuple[dict[str, Metric], list[str]]:
+    """Returns the metrics of a checkpoint's config by name, and what to say of those that may not be built."""
+    found, problems = dict[str, Metric](), []
+    for name, node in (config.get("metrics") or {}).items():
+        arguments = dict(node)
+        target = str(arguments.pop("_target_", None))
+        try:
+            kind = _named(target, ("torchmetrics", *TRUSTED, *trusted))
+            if not (isinstance(kind, type) and issubclass(kind, Metric)):
+                raise ValueError(f"_target_={target}: no Metric")
+            found[name] = kind(**arguments)
+        except Exception as error:  # as above
+            problems.append(f"metrics.{name} is left out: {' '.join(str(error).split())[:300]}")
+    return found, problems
+
+
+def check_trusted(trusted: Any) -> list[str]:
+    """Returns the names of packages in a value such as timm or [timm,mine].
+
+    Raises:
+        ValueError: for what is no name of a package.
+    """
+    names = [trusted] if isinstance(trusted, str) else trusted
+    if not isinstance(names, Sequence) or not all(isinstance(n, str) and n.isidentifier() for n in names):
+        raise ValueError(f"trusted={trusted}: must be the names of packages, such as [timm]")
+    return list(names)
 
 
 def read(path: str | Path, key: str = "checkpoint") -> dict[str, Any]:
@@ -61,18 +94,31 @@ def read(path: str | Path, key: str = "checkpoint") -> dict[str, Any]:
     return checkpoint
 
 
-def network_class(target: str) -> Callable[..., nn.Module]:
-    """The network's class, or torchvision's function that makes it. Raises ValueError for one that is not trusted:
-    a checkpoint may come from anybody.
+def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.Module]:
+    """Returns the network's class, torchvision's function that makes it, or any class or function of a package that the
+    user trusts. Raises ValueError for all others: a checkpoint may come from anybody.
     """
+    found = _named(target, (*TRUSTED, *trusted))
     module, _, name = target.rpartition(".")
-    found = getattr(import_module(module), name, None) if module.split(".")[0] in TRUSTED else None
     is_class = isinstance(found, type) and issubclass(found, nn.Module)
-    if found is None or not (is_class or (module.startswith("torchvision.models") and _makes_a_network(name))):
+    is_trusted = module.split(".")[0] in trusted and callable(found)
+    if is_class or is_trusted or (module.startswith("torchvision.models") and _makes_a_network(name)):
+        return found
+    raise ValueError(f"_target_={target}: no network class, and no other is loaded from a checkpoint")
+
+
+def _named(target: str, packages: Sequence[str]) -> Any:
+    """What a dotted name stands for. Raises ValueError unless it is of one of these packages, before importing it."""
+    module, _, name = target.rpartition(".")
+    package = module.split(".")[0]
+    if package not in packages:
         raise ValueError(
-            f"_target_={target}: no network class of {', '.join(TRUSTED)}, and no other is loaded from a checkpoint; "
-            f"put one into src/alexnet/models"
+            f"_target_={target}: not of {', '.join(packages)}, and no other code is run for a checkpoint, which may "
+            f"come from anybody; trusted=[{package or 'PACKAGE'}] allows it"
         )
+    found = getattr(import_module(module), name, None)
+    if found is None:
+        raise ValueError(f"_target_={target}: {module} has no {name}")
     return found
 
 

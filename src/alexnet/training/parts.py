@@ -24,7 +24,7 @@ from alexnet.data.stream import is_remote
 from alexnet.errors import UserError
 from alexnet.models.init import paired
 from alexnet.models.summary import Summary, summarize
-from alexnet.training.checkpoint import network_class
+from alexnet.training.checkpoint import check_trusted, network_class
 from alexnet.training.module import accuracies
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.start import check_times, freeze, take_weights
@@ -82,8 +82,10 @@ def build_parts(cfg: DictConfig) -> Parts:
     data: PictureData = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.crops)
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
     network = paired(lambda: build(cfg, "model"), cfg.seed)
+    with named(""):
+        trusted = check_trusted(cfg.trusted)
     with named("model"):
-        network_class(cfg.model._target_)
+        network_class(cfg.model._target_, trusted)
         layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
         if layers.shape != (data.num_classes,):
             if len(layers.shape) == 1 and "num_classes" in cfg.model:

@@ -65,7 +65,7 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
     with read_write(choices):
         choices.study = None
     recorded.logger = composed.logger  # which writes into ${folder}; what is recorded names the folder of then
-    today = ("outputs", "folder", "reproduce", "resume", "checkpoint_every", "data.cache_dir")
+    today = ("outputs", "folder", "reproduce", "resume", "checkpoint_every", "data.cache_dir", "trusted")
     for name in (*today, *(o.key_or_group for o in typed if not decides(o.key_or_group))):
         OmegaConf.update(recorded, name, OmegaConf.select(cfg, name), force_add=True)
     recorded.study = None
