@@ -1,6 +1,7 @@
 """Every option of conf/ composes and builds; whatever is mistyped is named, in a file as on the command line."""
 
 import inspect
+import re
 import subprocess
 import sys
 from collections import OrderedDict
@@ -11,7 +12,7 @@ import pytest
 import torch
 import yaml
 from hydra.utils import get_object
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from alexnet.config import GROUPS, PRESETS, build, check
 from alexnet.config import ROOT as ROOT_KEYS
@@ -173,6 +174,73 @@ def test_root_keys_of_the_main_file_are_all_read() -> None:
     keys = set(yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())) - {"defaults", "hydra"}
     source = "".join(path.read_text() for path in (ROOT / "src" / "alexnet").rglob("*.py"))
     assert all(f"cfg.{key}" in source for key in keys)
+
+
+BUGS = """
+from torch import nn
+
+class Small(nn.Module):
+    def __init__(self, kind="value"):
+        super().__init__()
+        {"value": self.value, "key": self.key, "torch": self.torch, "import": self.imported}[kind]()
+
+    def value(self):
+        int("seven")
+
+    def key(self):
+        {}["width"]
+
+    def torch(self):
+        nn.Conv2d(3, 8, 3, groups=2)
+
+    def imported(self):
+        import alexnet.modles
+"""
+
+
+@pytest.mark.parametrize("kind", ["value", "key", "torch", "import"])
+def test_a_bug_in_ones_own_class_keeps_its_trace(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"own_{kind}.py").write_text(BUGS)
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = OmegaConf.create({"model": {"_target_": f"own_{kind}.Small", "kind": kind}})
+    with pytest.raises(Exception) as raised:  # noqa: PT011  # which one is the class's own affair
+        build(cfg, "model")
+    assert not isinstance(raised.value, UserError)
+    assert raised.traceback[-1].path == tmp_path / f"own_{kind}.py" or kind in ("torch", "import")
+    assert any(str(entry.path).endswith(f"own_{kind}.py") for entry in raised.traceback)
+    assert raised.value.__notes__ == ["while model was built from the config"]
+
+
+def test_a_bug_in_ones_own_module_keeps_its_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_module.py").write_text("width = 1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        build(OmegaConf.create({"model": {"_target_": "own_module.Small"}}), "model")
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"_target_": "own_fine.Samll"}, "model._target_=own_fine.Samll: "),
+        ({"_target_": "own_nowhere.Small"}, "model._target_=own_nowhere.Small: "),
+        ({"_target_": "own_fine.Small", "p": 2}, "model.p=2: must be a number"),
+        ({"_target_": "own_fine.Small"}, "model.p is missing: Small needs it"),
+        ({"_target_": "own_fine.Small", "q": 2}, "model.q: Small has no such argument."),
+        ({"_target_": "own_fine.needs"}, "model needs a package that is not installed: pip install pandaz"),
+        (
+            {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 4, "kernel_size": 3, "groups": 2},
+            "model: ",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_a_line(node: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_fine.py").write_text(
+        "from alexnet.checks import number\nclass Small:\n    def __init__(self, p): number('p', p, 0, 1)\n"
+        "def needs():\n    import pandaz.frames\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        build(OmegaConf.create({"model": node}), "model")
 
 
 def test_nearest() -> None:

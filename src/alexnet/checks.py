@@ -5,26 +5,26 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from alexnet.errors import nearest
+from alexnet.errors import ArgumentError, nearest
 
 MOST = 2**31 - 1  # whole numbers above it are mistakes, and overflow in one library or another
 
 
 def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{name}={value}: must be true or false")
+        raise ArgumentError(f"{name}={value}: must be true or false")
     return value
 
 
 def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name}={value}: must be one of {', '.join(allowed)}.{nearest(str(value), allowed)}")
+        raise ArgumentError(f"{name}={value}: must be one of {', '.join(allowed)}.{nearest(str(value), allowed)}")
     return value
 
 
 def integer(name: str, value: Any, low: int, high: int = MOST) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
-        raise ValueError(f"{name}={value}: must be a whole number of at least {low} and at most {high}")
+        raise ArgumentError(f"{name}={value}: must be a whole number of at least {low} and at most {high}")
     return int(value)
 
 
@@ -36,17 +36,17 @@ def number(
         value = 0.0
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not low <= value <= high or abs(value) == float("inf") or (above and value == low):
-        raise ValueError(f"{name}={value}: must be a number {_interval(low, high, above)}")
+        raise ArgumentError(f"{name}={value}: must be a number {_interval(low, high, above)}")
     return float(value)
 
 
 def folder_path(name: str, value: Any) -> Path:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name}={value}: must be the path of a folder")
+        raise ArgumentError(f"{name}={value}: must be the path of a folder")
     try:
         return Path(value).expanduser()
     except RuntimeError:  # there is no home folder
-        raise ValueError(f"{name}={value}: there is no home folder for ~; name another") from None
+        raise ArgumentError(f"{name}={value}: there is no home folder for ~; name another") from None
 
 
 def _interval(low: float, high: float, above: bool = False) -> str:

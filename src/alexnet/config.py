@@ -6,9 +6,10 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, cast
 
 import hydra
@@ -18,7 +19,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet.errors import UserError, nearest
+from alexnet.errors import ArgumentError, UserError, nearest
 
 # That a launcher's plugin knows the keys of its preset, which is right. Here, since its workers import this too.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")
@@ -34,6 +35,7 @@ ROOT = {  # what the programs read of their own file, beside the groups
     "prepare": ("seed", "show", "stream", "jpeg", "outputs", "folder"),
 }
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer", "logger")
+LIBRARIES = ("torch", "torchvision", "torchmetrics", "pytorch_lightning")
 NAMED = ("metrics.", "callbacks.", "logger.")  # groups of objects under names that the user chooses
 
 
@@ -144,54 +146,102 @@ def become(cfg: DictConfig, other: DictConfig, choices: DictConfig) -> None:
 
 
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
-    """The object that the config node `key` describes. Raises UserError with the key of whatever does not suit it."""
+    """The object that the config node `key` describes.
+
+    Raises:
+        UserError: with the key of whatever does not suit it.
+        Exception: of a class outside the known libraries, as it was raised, with the key as a note.
+    """
     node = OmegaConf.select(cfg, key)
     with named(key, node):
         target = _class(node.get("_target_"))
-        known = inspect.signature(target).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-            for name in node:
-                if name not in known and name not in ("_target_", "_partial_"):
-                    raise UserError(f"{key}.{name}: {target.__name__} has no such argument.{nearest(name, known)}")
+        _check_arguments(key, target, node, arguments)
         return instantiate(node, _convert_="all", **arguments)
+
+
+def _check_arguments(key: str, target: Any, node: DictConfig, arguments: Mapping[str, Any]) -> None:
+    known = inspect.signature(target).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        for name in map(str, node):
+            if name not in known and name not in ("_target_", "_partial_"):
+                raise UserError(f"{key}.{name}: {target.__name__} has no such argument.{nearest(name, known)}")
+    if "_partial_" in arguments or node.get("_partial_"):
+        return
+    for name, parameter in known.items():
+        plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if plain and parameter.default is parameter.empty and name not in (*node, *arguments):
+            raise UserError(f"{key}.{name} is missing: {target.__name__} needs it")
 
 
 def _class(name: Any) -> Any:
     if not isinstance(name, str):
-        raise ValueError(f"_target_={name}: must be the name of a class or function, such as torch.optim.RMSprop")
+        raise ArgumentError(f"_target_={name}: must be the name of a class or function, such as torch.optim.RMSprop")
     quiet = logging.getLogger("hydra.utils")  # it prints what is raised as well
     quiet.disabled = True
     try:
         return get_object(name)
     except (ImportError, ValueError) as error:
-        raise ValueError(f"_target_={name}: {' '.join(str(error).split())}") from error
+        bug = error.__cause__
+        if bug is None or isinstance(bug, AttributeError) or _of_the_name(bug, name):
+            raise ArgumentError(f"_target_={name}: {' '.join(str(error).split())}") from error
     finally:
         quiet.disabled = False
+    raise bug  # of the module that holds it
+
+
+def _of_the_name(error: BaseException, name: str) -> bool:
+    """Whether a part of a dotted name is no module."""
+    return isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")
 
 
 @contextmanager
 def named(key: str, node: DictConfig | None = None) -> Iterator[None]:
-    """Turns what a class says of its arguments into a UserError that says their full key, `model.dropout=2: ...`.
+    """Turns what is wrong with an argument into a UserError that says its full key, `model.dropout=2: ...`.
+
+    Arguments are wrong where an ArgumentError says so, and where a class of a library (LIBRARIES) refuses them. Any
+    other error may be a bug in the user's own class: it keeps its trace, and gets the key as a note.
 
     An argument that `node` takes from another key, as image_size from data.crop, is called by that key.
     """
     try:
         yield
-    except (InstantiationException, ValueError, TypeError, RuntimeError, ImportError, OmegaConfBaseException) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        text = " ".join(str(cause).split())
-        if isinstance(cause, ModuleNotFoundError):
-            quoted = re.search(r"'([\w-]+)", text)  # No module named 'x.y', Requirement 'x>=1.0' not met
-            package = quoted[1] if quoted else text
-            raise UserError(f"{key} needs a package that is not installed: pip install {package}") from error
-        if isinstance(cause, RuntimeError):
-            text += " (HYDRA_FULL_ERROR=1 shows where)"
-        names_argument = re.match(r"(\w+)(=| is missing)", text)
-        if names_argument and node is not None and OmegaConf.is_interpolation(node, names_argument[1]):
-            written = str(OmegaConf.to_container(node, resolve=False)[names_argument[1]])  # type: ignore[call-overload,index]
-            if taken_from := re.fullmatch(r"\$\{([\w.]+)\}", written):
-                raise UserError(taken_from[1] + text.removeprefix(names_argument[1])) from error
-        raise UserError(f"{key}{'.' if names_argument else ': '}{text}" if key else text) from error
+        return
+    except UserError:
+        raise
+    except Exception as error:
+        found = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if text := _mistake(found, key, node):
+            raise UserError(text) from error
+    if key:
+        found.add_note(f"while {key} was built from the config")
+    raise found
+
+
+def _mistake(error: BaseException, key: str, node: DictConfig | None) -> str | None:
+    """What to say of an error that an argument in the config has caused; None of any other."""
+    text = " ".join(str(error).split())
+    library = node is not None and str(node.get("_target_")).partition(".")[0] in LIBRARIES
+    if isinstance(error, ModuleNotFoundError) and (package := _not_installed(error)):
+        return f"{key} needs a package that is not installed: pip install {package}"
+    if not isinstance(error, ArgumentError | InstantiationException | OmegaConfBaseException) and not library:
+        return None
+    if isinstance(error, RuntimeError):
+        text += " (HYDRA_FULL_ERROR=1 shows where)"
+    names_argument = re.match(r"(\w+)(=| is missing)", text)
+    if names_argument and node is not None and OmegaConf.is_interpolation(node, names_argument[1]):
+        written = str(OmegaConf.to_container(node, resolve=False)[names_argument[1]])  # type: ignore[call-overload,index]
+        if taken_from := re.fullmatch(r"\$\{([\w.]+)\}", written):
+            return taken_from[1] + text.removeprefix(names_argument[1])
+    return f"{key}{'.' if names_argument else ': '}{text}" if key else text
+
+
+def _not_installed(error: ModuleNotFoundError) -> str | None:
+    """The package that an import did not find; None where it is a module of an installed one, which is a bug."""
+    if error.name is None:  # Lightning's: Requirement 'x>=1.0' not met
+        quoted = re.search(r"'([\w-]+)", str(error))
+        return quoted[1] if quoted else str(error)
+    package = error.name.partition(".")[0]
+    return None if find_spec(package) else package
 
 
 def processes_started() -> int:

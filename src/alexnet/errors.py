@@ -19,6 +19,12 @@ class UserError(Exception):
         super().__init__(text)
 
 
+class ArgumentError(ValueError):
+    """An argument of a class or function that does not suit, such as "dropout=2: must be ...". Where a config is built,
+    config.named makes of it a UserError with the argument's full key. Every other error keeps its trace.
+    """
+
+
 class Refused(UserError):
     """A mistake that was found before the first step, so that nothing of the run is worth keeping."""
 

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
+from alexnet.errors import ArgumentError
+
 CROPS = (1, 5, 10)
 
 
 def check_crops(value: object) -> int:
     if isinstance(value, bool) or value not in CROPS:
-        raise ValueError(
+        raise ArgumentError(
             f"crops={value}: must be 1 (the centre), 5 (the corners and the centre) or 10 (and their mirror images)"
         )
     return int(value)  # type: ignore[call-overload]

@@ -28,7 +28,7 @@ from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unp
 from alexnet.data.sources import SOURCES, open_source
 from alexnet.data.splits import subset
 from alexnet.data.stream import find_stream
-from alexnet.errors import UserError
+from alexnet.errors import ArgumentError, UserError
 
 log = logging.getLogger("alexnet")
 
@@ -101,15 +101,15 @@ class PictureData(LightningDataModule):
         self.size = integer("size", size, 1, 4096)
         self.crop = integer("crop", crop, 1)
         if crop > size:
-            raise ValueError(f"crop={crop}: must be at most size={size}, the side of the stored pictures")
+            raise ArgumentError(f"crop={crop}: must be at most size={size}, the side of the stored pictures")
         self.fraction = number("fraction", fraction, 0, 1, above=True)
         self.batch_size = integer("batch_size", batch_size, 1)
         self.keep = flag("packed", packed) and source != "stream"
         if on_broken == "skip" and not packed:
-            raise ValueError("on_broken=skip: needs packed=true, which reads every picture beforehand")
+            raise ArgumentError("on_broken=skip: needs packed=true, which reads every picture beforehand")
         self.on_device = None if on_device is None else flag("on_device", on_device)
         if on_device and not self.keep:
-            raise ValueError("on_device=true: needs packed=true, and is not for streams")
+            raise ArgumentError("on_device=true: needs packed=true, and is not for streams")
         self.prefetch = flag("prefetch", prefetch)
         cores = available_cores()
         share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # of this rank
@@ -125,11 +125,11 @@ class PictureData(LightningDataModule):
         self.augment = augment or Augment()
         self.crops = check_crops(crops)
         if channels not in (1, 3):
-            raise ValueError(f"channels={channels}: must be 1 (grey) or 3 (RGB)")
+            raise ArgumentError(f"channels={channels}: must be 1 (grey) or 3 (RGB)")
         self.channels = channels
         if root is None and source in ("folder", "stream"):
             expected = "train/CLASS/*.jpg" if source == "folder" else "what prepare.py stream=FOLDER has written"
-            raise ValueError(f"root is missing: pass data.root=FOLDER with {expected} in it")
+            raise ArgumentError(f"root is missing: pass data.root=FOLDER with {expected} in it")
         self.root = self.cache_dir / "downloads" / source if root is None else folder_path("root", root)
         known = {"digits": 10, "fake": num_classes, **DOWNLOADS}.get(source)
         if source == "folder":
@@ -138,10 +138,10 @@ class PictureData(LightningDataModule):
             self.stream = find_stream(str(root), self.cache_dir)
             if (size, size, channels) != self.stream.shape:
                 side, _, kind = self.stream.shape
-                raise ValueError(f"size={size}, channels={channels}: pictures of this stream have {side} and {kind}")
+                raise ArgumentError(f"size={size}, channels={channels}: pictures of this stream have {side} and {kind}")
             known = len(self.stream.about.classes)
         if num_classes not in (None, known):
-            raise ValueError(f"num_classes={num_classes}: {source} has {known}; leave it empty")
+            raise ArgumentError(f"num_classes={num_classes}: {source} has {known}; leave it empty")
         self.num_classes = integer("num_classes", known, 2)
         self.start = (0, 0)  # where training begins: an epoch, and how many of its batches are done already
         self.packed: Packed | None = None

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_image
 
+from alexnet.errors import ArgumentError
+
 THIN = 8  # times longer than wide: what is cut off before such an image is resized is far from the centre
 FEW_LEVELS = 32  # an image with fewer values is shown nearly black, or has lost its detail
 LEVEL_SAMPLE = 20_000  # values of an image that are looked at first for how many there are
@@ -130,7 +132,7 @@ def check_background(name: str, value: Any) -> str | None:
             ImageColor.getrgb(value)
         return value
     except (ValueError, AttributeError, TypeError):
-        raise ValueError(f"{name}={value}: must be a colour, such as white, black or #808080") from None
+        raise ArgumentError(f"{name}={value}: must be a colour, such as white, black or #808080") from None
 
 
 def check_value_range(name: str, value: Any) -> Range | None:
@@ -141,7 +143,7 @@ def check_value_range(name: str, value: Any) -> Range | None:
     numbers = isinstance(pair, list | tuple) and len(pair) == 2
     numbers = numbers and all(isinstance(v, int | float) and not isinstance(v, bool) for v in pair)
     if not numbers or not -np.inf < pair[0] < pair[1] < np.inf:
-        raise ValueError(f"{name}={value}: must be the largest value, such as 4095, or two numbers, [LOW,HIGH]")
+        raise ArgumentError(f"{name}={value}: must be the largest value, such as 4095, or two numbers, [LOW,HIGH]")
     return float(pair[0]), float(pair[1])
 
 

@@ -15,7 +15,7 @@ from alexnet.data.decode import Range, decode
 from alexnet.data.layout import find_classes, find_splits
 from alexnet.data.splits import Source, Split, split_off
 from alexnet.data.walk import LeftOut, is_ignored, walk
-from alexnet.errors import UserError, printable
+from alexnet.errors import ArgumentError, UserError, printable
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ def training_classes(root: Path) -> list[str]:
         if "train" in layout.splits:
             return find_classes(layout.splits["train"])
     except OSError as error:
-        raise ValueError(f"root={root}: cannot read {printable(str(error.filename))}: {error.strerror}") from error
-    raise ValueError(f"root={root}: has {', '.join(layout.splits)}, but no train or training with class folders")
+        raise ArgumentError(f"root={root}: cannot read {printable(str(error.filename))}: {error.strerror}") from error
+    raise ArgumentError(f"root={root}: has {', '.join(layout.splits)}, but no train or training with class folders")
 
 
 def folder(root: Path, reading: Reading = Reading()) -> Source:  # frozen

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.data.walk import subfolders, walk
-from alexnet.errors import printable
+from alexnet.errors import ArgumentError, printable
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -63,7 +63,7 @@ def find_splits(root: Path, classes: list[str] | None = None) -> Layout:
         ValueError: if there is no such folder, no class folder, or if the tree can be read in two ways.
     """
     if not root.is_dir():
-        raise ValueError(
+        raise ArgumentError(
             f"root={root}: no such folder. Name one with train/CLASS/*.jpg, and the same for val and test if there are"
         )
     root = _unwrap_root(root)
@@ -82,7 +82,7 @@ def find_splits(root: Path, classes: list[str] | None = None) -> Layout:
     for path in labelled:
         split = str(split_of(path.name))
         if split in splits:
-            raise ValueError(
+            raise ArgumentError(
                 f"root={root}: {splits[split].relative_to(root)} and {path.name} both look like the {split} "
                 "images. Move one of them out of this folder"
             )
@@ -107,14 +107,14 @@ def _without_class_folders(root: Path, folders: list[Path], candidates: list[Pat
     full = [path for path in candidates if _holds_images(path)]
     if candidates and not others:
         names = " and ".join(printable(path.name) for path in full or candidates)
-        raise ValueError(
+        raise ArgumentError(
             f"root={root}: {names}: holds no class folders. Expected train/CLASS/*.jpg, and the same for val and "
             "test if there are"
         )
     if full and _named_like_splits(full):
         raise _two_readings(root, full, others)
     if not folders:
-        raise ValueError(f"root={root}: {root} holds no class folders; expected CLASS/*.jpg in it")
+        raise ArgumentError(f"root={root}: {root} holds no class folders; expected CLASS/*.jpg in it")
     layout = Layout({"train": root}, False, [])
     _refuse_splits_in_classes(root, layout.splits)
     return layout
@@ -136,7 +136,7 @@ def _refuse_splits_in_classes(root: Path, splits: dict[str, Path]) -> None:
             inside = subfolders(folder)
             if len({split_of(path.name) for path in inside} - {None}) > 1:
                 names = ", ".join(path.name for path in inside)
-                raise ValueError(
+                raise ArgumentError(
                     f"root={root}: the class folder {folder.relative_to(root)} holds {names}. Splits come first: "
                     f"{inside[0].name}/{folder.name}/*.jpg"
                 )

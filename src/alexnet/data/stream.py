@@ -28,7 +28,7 @@ from torchvision.io import decode_image, encode_jpeg
 from alexnet.cores import available_cores
 from alexnet.data.packed import FORMAT, About, Packed, Pictures, appears_whole, load, read_about, save
 from alexnet.data.splits import shuffled
-from alexnet.errors import UserError, printable
+from alexnet.errors import ArgumentError, UserError, printable
 
 CHUNK_BYTES = 64_000_000  # LitData's own choice for object stores
 KEEP_FREE, KEEP_CHUNKS = 0.1, 8  # of a disk on which chunks are kept, a share; and those that are read just now
@@ -42,14 +42,14 @@ for _name in ("litdata", "botocore"):
 def new_stream(folder: Any) -> Path:
     """Where a stream can be written. Raises ValueError if `folder` is there already, or no folder of this machine."""
     if not isinstance(folder, str) or not folder:
-        raise ValueError(f"stream={folder}: must be the path of a new folder")
+        raise ArgumentError(f"stream={folder}: must be the path of a new folder")
     if is_remote(folder):
-        raise ValueError(f"stream={printable(folder)}: must be a folder here; copy it from there when it is written")
+        raise ArgumentError(f"stream={printable(folder)}: must be a folder here; copy it from there when it is written")
     path = Path(folder).expanduser()
     if path.exists():
-        raise ValueError(f"stream={printable(folder)}: is there already; name another, or delete it")
+        raise ArgumentError(f"stream={printable(folder)}: is there already; name another, or delete it")
     if find_spec("litdata") is None:  # which is said before anything is packed
-        raise ValueError(f"stream={printable(folder)}: needs a package that is not installed: pip install litdata")
+        raise ArgumentError(f"stream={printable(folder)}: needs a package that is not installed: pip install litdata")
     return path
 
 
@@ -163,22 +163,24 @@ def find_stream(root: str, cache_dir: Path) -> Stream:
     where = f"root={printable(root)}"
     folder = _fetch_known(root, cache_dir) if is_remote(root) else Path(root).expanduser()
     if not (folder / "index.json").is_file() or not (folder / "about.json").is_file():
-        raise ValueError(f"{where}: no stream lies there; python prepare.py data=SOURCE stream=FOLDER writes one")
+        raise ArgumentError(f"{where}: no stream lies there; python prepare.py data=SOURCE stream=FOLDER writes one")
     try:
         about, index = read_about(folder), json.loads((folder / "index.json").read_text(encoding="utf-8"))
         shape, kind = np.load(folder / "mean.npy", mmap_mode="r").shape, index["config"]["data_format"]
         files = [(str(c["filename"]), int(c["chunk_bytes"]), int(c["chunk_size"])) for c in index["chunks"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{where}: its files are damaged: {printable(str(error))}") from None
+        raise ArgumentError(f"{where}: its files are damaged: {printable(str(error))}") from None
     if kind not in FORMATS:
-        raise ValueError(f"{where}: samples of {printable(str(kind))} are not read; python prepare.py writes others")
+        raise ArgumentError(f"{where}: samples of {printable(str(kind))} are not read; python prepare.py writes others")
     if about.format != FORMAT:
-        raise ValueError(f"{where}: written by another version (format {about.format}, not {FORMAT}): write it again")
+        raise ArgumentError(
+            f"{where}: written by another version (format {about.format}, not {FORMAT}): write it again"
+        )
     for name, size, _ in files:
         if Path(name).name != name:
-            raise ValueError(f"{where}: a chunk called {printable(name)} is not in its folder")
+            raise ArgumentError(f"{where}: a chunk called {printable(name)} is not in its folder")
         if not is_remote(root) and (not (folder / name).is_file() or (folder / name).stat().st_size < size):
-            raise ValueError(f"{where}: {name} is missing or too short; copy it again")
+            raise ArgumentError(f"{where}: {name} is missing or too short; copy it again")
     return Stream(root, folder, about, shape, files)
 
 
@@ -214,7 +216,7 @@ def _fetch_known(root: str, cache_dir: Path) -> Path:
                 (folder / "complete").touch()
     except Exception as error:  # of every store's own kind
         reason = printable(" ".join(str(error).split())[:200])
-        raise ValueError(f"root={printable(root)}: cannot be read: {reason}") from error
+        raise ArgumentError(f"root={printable(root)}: cannot be read: {reason}") from error
     return folder
 
 

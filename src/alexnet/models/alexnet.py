@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.checks import flag, integer, number, one_of
+from alexnet.errors import ArgumentError
 from alexnet.models.init import init_weights, kaiming
 from alexnet.models.lrn import LocalResponseNorm, make_norm
 from alexnet.models.network import ACTIVATIONS, Network, sequential
@@ -103,26 +104,26 @@ class AlexNet(Network):
         if remove is not None:
             one_of("remove", remove, ("conv3", "conv4", "conv5"))
         if flag("half", half) and groups != 1:
-            raise ValueError(f"half=true: is the network of one GPU, so groups={groups} must be 1")
+            raise ArgumentError(f"half=true: is the network of one GPU, so groups={groups} must be 1")
         if devices is not None:
             check_devices(devices)
             if groups != 2:
-                raise ValueError(f"groups={groups}: must be 2 with devices, one for each tower")
+                raise ArgumentError(f"groups={groups}: must be 2 with devices, one for each tower")
             if lrn is True and lrn_window in ("channels", "own"):
-                raise ValueError(f"lrn_window={lrn_window}: looks into the other tower; with devices, choose tower")
+                raise ArgumentError(f"lrn_window={lrn_window}: looks into the other tower; with devices, choose tower")
 
         channels = (48, 128, 192, 192, 256, 4096, 4096) if half else (96, 256, 384, 384, 256, 4096, 4096)
         c1, c2, c3, c4, c5, c6, c7 = (round(width * c) for c in channels)
         if min(c1, c2, c3, c4, c5, c6, c7) < 1:
             least = f"at least {0.5 / min(channels):.2g} is needed"
-            raise ValueError(f"width={width:g}: leaves conv1 {c1} of its {channels[0]} channels; {least}")
+            raise ArgumentError(f"width={width:g}: leaves conv1 {c1} of its {channels[0]} channels; {least}")
         for layer, pair in (
             ("conv2", (c1, c2)),
             ("conv4", (c2 if remove == "conv3" else c3, c4)),
             ("conv5", (c3 if remove == "conv4" else c4, c5)),
         ):
             if math.gcd(*pair) % groups and layer != remove:
-                raise ValueError(
+                raise ArgumentError(
                     f"groups={groups}: {layer} has {pair[0]} input and {pair[1]} output channels "
                     f"(width={width:g}), and groups must divide both"
                 )
@@ -197,7 +198,7 @@ def _side(image_size: int, over: int, pool: int) -> int:
     for layer, window, stride in (("conv1", 11, 4), ("pool1", pool, 2), ("pool2", pool, 2), ("pool5", pool, 2)):
         if side < window:
             least = 67 if pool == 3 else 39
-            raise ValueError(
+            raise ArgumentError(
                 f"image_size={image_size}: {layer} would get {side}x{side} pixels, fewer than its {window}x{window} "
                 f"window; at least {least} are needed"
             )

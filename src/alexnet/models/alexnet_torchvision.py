@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet, AlexNet_Weights
 
 from alexnet.checks import flag, integer, number
+from alexnet.errors import ArgumentError
 from alexnet.models.network import check_input, load_weights
 
 LEAST = 63  # pixels that leave the last pooling something
@@ -49,15 +50,15 @@ class TorchvisionAlexNet(AlexNet):
         if integer("in_channels", in_channels, 1) != 3:
             self.features[0] = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
         if flag("new_head", new_head) and weights is None:
-            raise ValueError("new_head=true: there are no weights whose head it would replace")
+            raise ArgumentError("new_head=true: there are no weights whose head it would replace")
         if weights is not None:
             state = _read(weights)
             if in_channels != 3:
-                raise ValueError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
+                raise ArgumentError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
             try:
                 load_weights(self, state, new_head)
             except ValueError as error:
-                raise ValueError(f"weights={weights}: {error}") from None
+                raise ArgumentError(f"weights={weights}: {error}") from None
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.input_shape)
@@ -69,13 +70,13 @@ def _read(weights: str) -> dict[str, Any]:
     if known is None:
         names = ", ".join(weight.name for weight in AlexNet_Weights)
         if not isinstance(weights, str) or not Path(weights).is_file():
-            raise ValueError(f"weights={weights}: must be {names}, or a file that is there")
+            raise ArgumentError(f"weights={weights}: must be {names}, or a file that is there")
         try:
             return dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file raises nearly every kind
-            raise ValueError(f"weights={weights}: no state dict that can be read safely: {error!r:.100}") from None
+            raise ArgumentError(f"weights={weights}: no state dict that can be read safely: {error!r:.100}") from None
     try:
         return dict(known.get_state_dict(progress=True, check_hash=True))
     except (OSError, RuntimeError) as error:
         place = f"{torch.hub.get_dir()}/checkpoints/{known.url.rpartition('/')[2]}"
-        raise ValueError(f"weights={weights}: cannot be fetched ({error}); put {known.url} at {place}") from error
+        raise ArgumentError(f"weights={weights}: cannot be fetched ({error}); put {known.url} at {place}") from error

@@ -9,6 +9,7 @@ from torch import Tensor, library, nn
 from torch.nn.functional import avg_pool2d, pad
 
 from alexnet.checks import flag, integer, number, one_of
+from alexnet.errors import ArgumentError
 from alexnet.models import kernel
 
 # Positions (pixels of all pictures together) worked on at a time, so that the intermediates stay in the cache.
@@ -58,7 +59,7 @@ class LocalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] % self.groups:
-            raise ValueError(f"groups={self.groups}: must divide the input's {x.shape[1]} channels")
+            raise ArgumentError(f"groups={self.groups}: must divide the input's {x.shape[1]} channels")
         values = self.size**2 if self.window == "map" else self.size
         alpha = self.alpha / values if self.divide_alpha else self.alpha
         if self.window == "map":
@@ -81,7 +82,7 @@ def make_norm(*constants: Any) -> Callable[[], LocalResponseNorm]:
     try:
         norm()
     except ValueError as error:
-        raise ValueError(f"lrn_{error}") from None
+        raise ArgumentError(f"lrn_{error}") from None
     return norm
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from alexnet.errors import ArgumentError
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
     "tanh": nn.Tanh,
@@ -60,7 +62,7 @@ def check_input(x: Tensor, shape: tuple[int, int, int]) -> None:
     """Raises ValueError unless `x` is (N, *shape)."""
     if x.shape[1:] != shape:
         built_for = ", ".join(map(str, shape))
-        raise ValueError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
+        raise ArgumentError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
 
 
 def settings(network: Network, state: dict[str, Any]) -> list[str]:
@@ -94,7 +96,7 @@ def refuse(*found: list[str]) -> None:
     if any(found):
         shown = [difference for kind in found for difference in kind[:SHOWN]]
         more = sum(map(len, found)) - len(shown)
-        raise ValueError(
+        raise ArgumentError(
             f"these weights belong to another variant: {', '.join(shown)}{f', and {more} more' if more else ''}"
         )
 
@@ -121,6 +123,6 @@ def load_weights(network: nn.Module, state: Mapping[str, Any], new_head: bool = 
     rest = dict(state) | head
     if layers(network, state) and not layers(network, rest) and not new_head:
         there, here = (len(weights[f"{last}.weight"]) for weights in (state, own))
-        raise ValueError(f"these weights are for {there} classes, here are {here}: new_head=true starts {last} anew")
+        raise ArgumentError(f"these weights are for {there} classes, here are {here}: new_head=true starts {last} anew")
     check_weights(network, taken := rest if new_head else state)
     network.load_state_dict(taken)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 from torch.nn.utils import skip_init
 
+from alexnet.errors import ArgumentError
 from alexnet.models.lrn import LocalResponseNorm
 
 Halves = tuple[Tensor, Tensor]
@@ -19,13 +20,15 @@ def check_devices(devices: Any) -> None:
     """Raises ValueError unless `devices` names two devices that are here."""
     shown = list(devices) if isinstance(devices, list | tuple) else devices
     if not isinstance(shown, list) or len(shown) != 2:
-        raise ValueError(f"devices={shown}: must be two, one for each tower, such as [cuda:0,cuda:1]; null: no split")
+        raise ArgumentError(
+            f"devices={shown}: must be two, one for each tower, such as [cuda:0,cuda:1]; null: no split"
+        )
     for name in shown:
         try:
             torch.empty(1, device=name)
         except (RuntimeError, AssertionError, TypeError) as error:
             why = str(error).splitlines()[0].rstrip(".")
-            raise ValueError(f"devices={shown}: no {name} here ({why:.100}); this machine has {_here()}") from None
+            raise ArgumentError(f"devices={shown}: no {name} here ({why:.100}); this machine has {_here()}") from None
 
 
 def _here() -> str:
@@ -55,7 +58,7 @@ def _halved(name: str, layer: nn.Module, devices: Sequence[str], sees_both: bool
     a, b = copy.deepcopy(layer), copy.deepcopy(layer)
     if isinstance(layer, nn.Conv2d | nn.Linear):
         if len(layer.weight) % 2:
-            raise ValueError(f"devices: {name} has {len(layer.weight)} outputs, and the towers have half each")
+            raise ArgumentError(f"devices: {name} has {len(layer.weight)} outputs, and the towers have half each")
         a, b = (_half(layer, i) for i in range(2))
     elif isinstance(layer, LocalResponseNorm):  # of its tower alone
         for half in (a, b):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from alexnet.checks import one_of
-from alexnet.errors import nearest
+from alexnet.errors import ArgumentError, nearest
 
 DEFAULT = "test/top1"
 OWN = ("loss", "top1", "top5")  # that every run has
@@ -166,13 +166,13 @@ def metric_of(name: object, mode: object = None) -> Metric:
     if mode is not None:
         one_of("mode", mode, ("max", "min"))
     if not isinstance(name, str) or not re.fullmatch(f"{PLAIN}|{UNTIL}", name):
-        raise ValueError(
+        raise ArgumentError(
             f"metric={name}: must be a metric of metrics.json, such as {DEFAULT} or val/loss, or the epochs until one "
             "reaches a value, such as train/top1>=0.75"
         )
     metric = EpochsUntil(name) if re.fullmatch(UNTIL, name) else figure_of(name, less_is_better=mode == "min")
     if mode is not None and metric.less_is_better != (mode == "min"):
-        raise ValueError(f"mode={mode}: the best {name} is the {'minimum' if metric.less_is_better else 'maximum'}")
+        raise ArgumentError(f"mode={mode}: the best {name} is the {'minimum' if metric.less_is_better else 'maximum'}")
     return metric
 
 
@@ -181,7 +181,7 @@ def check_known(name: str, metrics: Collection[str]) -> None:
     figure, known = name.split("/")[1].split(">")[0].split("<")[0], [*OWN, *metrics]
     if figure not in known:
         near = nearest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"
-        raise ValueError(f"metric={name}: no run would have it.{near}")
+        raise ArgumentError(f"metric={name}: no run would have it.{near}")
 
 
 def figure_of(name: str, *, less_is_better: bool = False) -> Metric:

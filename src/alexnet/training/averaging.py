@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
 from alexnet.checks import number
+from alexnet.errors import ArgumentError
 
 WARM_UP = 10  # steps, as TensorFlow's ExponentialMovingAverage has it
 
@@ -49,7 +50,7 @@ class EMA(StepAverage):
         super().__init__()
         self.decay = number("decay", decay, 0, 1)
         if self.decay == 1:
-            raise ValueError("decay=1: must be less than 1, or the average never changes")
+            raise ArgumentError("decay=1: must be less than 1, or the average never changes")
 
     def share_of(self, step: int) -> float:
         return 1 - min(self.decay, (1 + step) / (WARM_UP + step))
@@ -68,11 +69,11 @@ class SWA(StepAverage):
         super().__init__()
         self.start = number("start", start, 0, 1)
         if self.start == 1:
-            raise ValueError("start=1: must be less than 1, or nothing is averaged")
+            raise ArgumentError("start=1: must be less than 1, or nothing is averaged")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.max_epochs is None or trainer.max_epochs < 0:
-            raise ValueError("callbacks.swa.start: is a share of trainer.max_epochs, which must be set")
+            raise ArgumentError("callbacks.swa.start: is a share of trainer.max_epochs, which must be set")
         self.steps = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)  # of an epoch
         self.first = min(int(self.start * trainer.max_epochs), trainer.max_epochs - 1)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from alexnet.errors import UserError
+from alexnet.errors import ArgumentError, UserError
 from alexnet.training.exported import network_state, read_safetensors
 
 TRUSTED = (__name__.partition(".")[0], "torch", "torchvision")
@@ -54,7 +54,7 @@ def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> t
         try:
             kind = _named(target, ("torchmetrics", *TRUSTED, *trusted))
             if not (isinstance(kind, type) and issubclass(kind, Metric)):
-                raise ValueError(f"_target_={target}: no Metric")
+                raise ArgumentError(f"_target_={target}: no Metric")
             found[name] = kind(**arguments)
         except Exception as error:  # as above
             problems.append(f"metrics.{name} is left out: {' '.join(str(error).split())[:300]}")
@@ -69,7 +69,7 @@ def check_trusted(trusted: Any) -> list[str]:
     """
     names = [trusted] if isinstance(trusted, str) else trusted
     if not isinstance(names, Sequence) or not all(isinstance(n, str) and n.isidentifier() for n in names):
-        raise ValueError(f"trusted={trusted}: must be the names of packages, such as [timm]")
+        raise ArgumentError(f"trusted={trusted}: must be the names of packages, such as [timm]")
     return list(names)
 
 
@@ -104,7 +104,7 @@ def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.
     is_trusted = module.split(".")[0] in trusted and callable(found)
     if is_class or is_trusted or (module.startswith("torchvision.models") and _makes_a_network(name)):
         return found
-    raise ValueError(f"_target_={target}: no network class, and no other is loaded from a checkpoint")
+    raise ArgumentError(f"_target_={target}: no network class, and no other is loaded from a checkpoint")
 
 
 def _named(target: str, packages: Sequence[str]) -> Any:
@@ -112,13 +112,13 @@ def _named(target: str, packages: Sequence[str]) -> Any:
     module, _, name = target.rpartition(".")
     package = module.split(".")[0]
     if package not in packages:
-        raise ValueError(
+        raise ArgumentError(
             f"_target_={target}: not of {', '.join(packages)}, and no other code is run for a checkpoint, which may "
             f"come from anybody; trusted=[{package or 'PACKAGE'}] allows it"
         )
     found = getattr(import_module(module), name, None)
     if found is None:
-        raise ValueError(f"_target_={target}: {module} has no {name}")
+        raise ArgumentError(f"_target_={target}: {module} has no {name}")
     return found
 
 

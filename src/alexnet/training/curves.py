@@ -8,6 +8,7 @@ from pytorch_lightning import loggers
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
+from alexnet.checks import folder_path
 from alexnet.files import write_csv
 
 
@@ -19,8 +20,8 @@ class CSVLogger(loggers.CSVLogger):
     begins a new file.
     """
 
-    def __init__(self, *args: Any, purge_step: int | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, save_dir: str, *args: Any, purge_step: int | None = None, **kwargs: Any) -> None:
+        super().__init__(folder_path("save_dir", save_dir), *args, **kwargs)
         self.purge_step = purge_step
 
     @property

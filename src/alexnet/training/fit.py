@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from alexnet.config import build
-from alexnet.errors import Refused
+from alexnet.errors import ArgumentError, Refused
 from alexnet.training.callbacks import ProgressBar, RightOrWrong, Speed, StopAtNaN, Stoppable
 from alexnet.training.checkpoint import read
 from alexnet.training.checkpoint_io import WholeCheckpoints
@@ -61,7 +61,7 @@ def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> 
     )
     try:
         trainer.fit(module, datamodule=data, ckpt_path=folder / LAST if before else None)
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ArgumentError) as error:
         if trainer.global_step:
             raise
         raise Refused(f"trainer: {' '.join(str(error).split())}") from error

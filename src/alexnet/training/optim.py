@@ -13,6 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
 from alexnet.checks import MOST, flag, integer, number
+from alexnet.errors import ArgumentError
 
 log = logging.getLogger("alexnet")
 
@@ -38,7 +39,7 @@ def sgd(
     number("lr", lr, 0, MOST_LR, above=True)
     number("momentum", momentum, 0, 1)
     if flag("nesterov", nesterov) and not momentum:
-        raise ValueError("nesterov=True: needs momentum above 0")
+        raise ArgumentError("nesterov=True: needs momentum above 0")
     return SGD(_groups(network, lr, weight_decay, bias_lr, bias_decay), lr, momentum, nesterov=nesterov, fused=True)
 
 
@@ -53,7 +54,7 @@ def adamw(
     """AdamW (Loshchilov and Hutter, ICLR 2019), torch's. bias_lr and bias_decay as in `sgd`."""
     number("lr", lr, 0, MOST_LR, above=True)
     if not isinstance(betas, list | tuple) or len(betas) != 2 or not all(number("betas", b, 0, 1) < 1 for b in betas):
-        raise ValueError(f"betas={betas}: must be two numbers of at least 0 and below 1")
+        raise ArgumentError(f"betas={betas}: must be two numbers of at least 0 and below 1")
     return AdamW(_groups(network, lr, weight_decay, bias_lr, bias_decay), lr, (betas[0], betas[1]), fused=True)
 
 
@@ -83,7 +84,7 @@ def make_optimizer(
     else:
         optimizer = partial(network)
     if not isinstance(optimizer, Optimizer):
-        raise ValueError(f"must make a torch.optim.Optimizer, and made a {type(optimizer).__name__}")
+        raise ArgumentError(f"must make a torch.optim.Optimizer, and made a {type(optimizer).__name__}")
     if times:
         scale_rates(optimizer, times)
     return optimizer
@@ -124,7 +125,7 @@ def make_schedule(
     if not _is_class(partial, LRScheduler):
         schedule = partial(optimizer, epoch, steps, monitor, mode)
         if not (schedule is None or (isinstance(schedule, dict) and "scheduler" in schedule)):
-            raise ValueError(f"must make a torch scheduler or Lightning's lr_scheduler dict, not {schedule!r:.60}")
+            raise ArgumentError(f"must make a torch scheduler or Lightning's lr_scheduler dict, not {schedule!r:.60}")
         return schedule
     cls, given = partial.func, partial.keywords  # type: ignore[attr-defined]
     if issubclass(cls, ReduceLROnPlateau):
@@ -172,7 +173,7 @@ def step(
 ) -> Schedule:  # fmt: skip
     """Times `factor` after each of the epochs `milestones`."""
     if not isinstance(milestones, list | tuple):
-        raise ValueError(f"milestones={milestones}: must be a list of epochs, such as [30,60,80]")
+        raise ArgumentError(f"milestones={milestones}: must be a list of epochs, such as [30,60,80]")
     for milestone in milestones:
         integer("milestones", milestone, 1)
     number("factor", factor, 0, 1, above=True)
@@ -187,7 +188,7 @@ def cosine(
     number("warmup_epochs", warmup_epochs, 0, MOST)
     number("final", final, 0, 1)
     if math.isinf(steps):
-        raise ValueError("a cosine needs an end: set trainer.max_epochs, or choose scheduler=plateau")
+        raise ArgumentError("a cosine needs an end: set trainer.max_epochs, or choose scheduler=plateau")
     warmup = warmup_epochs * epoch
     if warmup >= steps:
         log.warning(
@@ -212,17 +213,17 @@ def by_hand(
     changes: {after, of, times} of each. `of` is a pattern as fnmatch has them: "*.weight", "*conv1*", "*".
     """
     if not isinstance(changes, list | tuple) or not changes:
-        raise ValueError(f"changes={changes}: must be a list of {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
+        raise ArgumentError(f"changes={changes}: must be a list of {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
     names = [name for group in optimizer.param_groups for name in group.get("param_names", ())]
     for i, change in enumerate(changes):
         if not isinstance(change, Mapping) or set(change) != {"after", "of", "times"}:
-            raise ValueError(f"changes.{i}={change}: must be {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
+            raise ArgumentError(f"changes.{i}={change}: must be {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
         if not isinstance(change["of"], str):
-            raise ValueError(f"changes.{i}.of={change['of']}: must be a pattern, such as '*.weight'")
+            raise ArgumentError(f"changes.{i}.of={change['of']}: must be a pattern, such as '*.weight'")
         integer(f"changes.{i}.after", change["after"], 0)
         number(f"changes.{i}.times", change["times"], 0, MOST)
         if not any(fnmatch.fnmatchcase(name, change["of"]) for name in names):
-            raise ValueError(f"changes.{i}.of={change['of']}: fits none of {', '.join(names)}")
+            raise ArgumentError(f"changes.{i}.of={change['of']}: fits none of {', '.join(names)}")
 
     def fits(name: str) -> tuple[int, ...]:
         return tuple(k for k, change in enumerate(changes) if fnmatch.fnmatchcase(name, change["of"]))

@@ -21,7 +21,7 @@ from alexnet.config import build, named, processes_started
 from alexnet.data import PictureData
 from alexnet.data.crops import check_crops
 from alexnet.data.stream import is_remote
-from alexnet.errors import UserError
+from alexnet.errors import ArgumentError, UserError
 from alexnet.models.init import paired
 from alexnet.models.summary import Summary, summarize
 from alexnet.training.checkpoint import check_trusted, network_class
@@ -84,13 +84,15 @@ def build_parts(cfg: DictConfig) -> Parts:
     network = paired(lambda: build(cfg, "model"), cfg.seed)
     with named(""):
         trusted = check_trusted(cfg.trusted)
-    with named("model"):
+    with named("model", cfg.model):
         network_class(cfg.model._target_, trusted)
         layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
         if layers.shape != (data.num_classes,):
             if len(layers.shape) == 1 and "num_classes" in cfg.model:
-                raise ValueError(f"num_classes={layers.shape[0]}: the data have {data.num_classes}; leave it to them")
-            raise ValueError(
+                raise ArgumentError(
+                    f"num_classes={layers.shape[0]}: the data have {data.num_classes}; leave it to them"
+                )
+            raise ArgumentError(
                 f"gives {layers.shape} for a picture; one number for each of {data.num_classes} classes "
                 f"is needed, ({data.num_classes},)"
             )
@@ -116,17 +118,17 @@ def build_parts(cfg: DictConfig) -> Parts:
         )
     optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=times)
     scheduler = build(cfg, "scheduler", _partial_=True)
-    with named("optimizer"):
+    with named("optimizer", cfg.optimizer):
         trial = optimizer(network)
-    with named("scheduler"):
+    with named("scheduler", cfg.scheduler):
         endless = trainer.max_epochs == -1 and trainer.max_steps == -1
         make_schedule(scheduler, trial, 1, float("inf") if endless else 10**6, cfg.monitor, cfg.mode)
     metrics = build_each(cfg, "metrics", Metric)
     for name, metric in metrics.items():
-        with named(f"metrics.{name}"):
+        with named(f"metrics.{name}", cfg.metrics[name]):
             figure = metric.clone()(torch.eye(data.num_classes), torch.arange(data.num_classes))
             if getattr(figure, "shape", None) != ():
-                raise ValueError("must give one number, as with average=macro")
+                raise ArgumentError("must give one number, as with average=macro")
     figures = ["loss", *accuracies(data.num_classes), *metrics]
     _check_root(cfg, figures)
     build_each(cfg, "logger", Logger, folder=cfg.outputs)
@@ -175,7 +177,7 @@ def _check_root(cfg: DictConfig, figures: list[str]) -> None:
         better = {"loss": "min", "top1": "max", "top5": "max"}.get(cfg.monitor.split("/")[1])
         one_of("mode", cfg.mode, ("min", "max"))
         if better and cfg.mode != better:
-            raise ValueError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")
+            raise ArgumentError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")
         if cfg.early_stopping is not None:
             integer("early_stopping", cfg.early_stopping, 0)
         flag("compile", cfg.compile)
@@ -187,7 +189,7 @@ def try_trainer(cfg: DictConfig) -> Trainer:
     with named("trainer"):
         for name in OWN:
             if name in cfg.trainer:
-                raise ValueError(f"{name}={cfg.trainer[name]}: the run sets this itself; leave it out")
+                raise ArgumentError(f"{name}={cfg.trainer[name]}: the run sets this itself; leave it out")
         for name, least in LEAST.items():
             if name in cfg.trainer:
                 integer(name, cfg.trainer[name], least)
@@ -196,7 +198,7 @@ def try_trainer(cfg: DictConfig) -> Trainer:
         for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
             _share_or_count(name, cfg.trainer[name], none=name != "limit_train_batches")
         if cfg.trainer.get("deterministic", False) not in (True, False, "warn"):
-            raise ValueError(f"deterministic={cfg.trainer.deterministic}: must be true, false or warn")
+            raise ArgumentError(f"deterministic={cfg.trainer.deterministic}: must be true, false or warn")
         if cfg.trainer.gradient_clip_val is not None:
             number("gradient_clip_val", cfg.trainer.gradient_clip_val, 0)
         auto = one_of("precision", cfg.trainer.precision, PRECISIONS) == "auto"
@@ -221,13 +223,15 @@ def _check_ranks(trainer: Trainer) -> None:
     """More than one node needs somebody who starts the ranks on each; and there must be as many as are asked for."""
     nodes, devices = trainer.num_nodes, trainer.num_devices
     if getattr(trainer.strategy, "_start_method", "popen") != "popen":  # ddp_spawn, ddp_fork, ddp_notebook
-        raise ValueError("strategy: the run starts its ranks itself, so ddp is enough")
+        raise ArgumentError("strategy: the run starts its ranks itself, so ddp is enough")
     if starts_ranks(trainer):
         if nodes > 1:
-            raise ValueError(f"num_nodes={nodes}: start the run on every node, with torchrun --nnodes={nodes} or srun")
+            raise ArgumentError(
+                f"num_nodes={nodes}: start the run on every node, with torchrun --nnodes={nodes} or srun"
+            )
         return
     if (started := processes_started()) not in (1, nodes * devices):
-        raise ValueError(
+        raise ArgumentError(
             f"devices={devices}: {started} processes were started for {nodes * devices}; pass "
             f"trainer.devices={started // nodes}"
         )
@@ -245,4 +249,4 @@ def _share_or_count(name: str, value: Any, none: bool) -> None:
         number(name, value, 0, 1, above=not none) if isinstance(value, float) else integer(name, value, 1 - none)
     except ValueError:
         least = "0, a share" if none else "a share above 0"
-        raise ValueError(f"{name}={value}: must be {least} up to 1.0, or a whole number of batches") from None
+        raise ArgumentError(f"{name}={value}: must be {least} up to 1.0, or a whole number of batches") from None

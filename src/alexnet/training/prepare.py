@@ -9,7 +9,7 @@ from alexnet.checks import flag, integer
 from alexnet.config import build, named
 from alexnet.data import PictureData
 from alexnet.data.stream import new_stream, write_stream
-from alexnet.errors import UserError, printable
+from alexnet.errors import ArgumentError, UserError, printable
 from alexnet.folders import new_folder
 
 
@@ -23,7 +23,7 @@ def prepare(cfg: DictConfig) -> None:
         if cfg.jpeg is not None:
             integer("jpeg", cfg.jpeg, 1, 100)
             if not cfg.stream:
-                raise ValueError(f"jpeg={cfg.jpeg}: is of a stream; pass stream=FOLDER too")
+                raise ArgumentError(f"jpeg={cfg.jpeg}: is of a stream; pass stream=FOLDER too")
         stream = None if cfg.stream is None else new_stream(cfg.stream)
     data: PictureData = build(cfg, "data", augment=build(cfg, "augment"))
     data.setup()

@@ -10,7 +10,7 @@ from omegaconf import ListConfig
 from torch import Tensor, nn
 
 from alexnet.checks import number
-from alexnet.errors import UserError, nearest
+from alexnet.errors import ArgumentError, UserError, nearest
 from alexnet.models.network import last_layer, load_weights
 from alexnet.training.checkpoint import read
 from alexnet.training.exported import network_state
@@ -53,12 +53,12 @@ def freeze(network: nn.Module, parts: Any) -> str:
     """
     names = [parts] if isinstance(parts, str) else parts
     if not isinstance(names, list | ListConfig) or not names:
-        raise ValueError(f"freeze={parts}: must be the name of a part, or a list of such names")
+        raise ArgumentError(f"freeze={parts}: must be the name of a part, or a list of such names")
     for part in names:
         network.get_submodule(check_part(network, "freeze", part)).eval().requires_grad_(False)
     counts = [sum(p.numel() for p in network.parameters() if p.requires_grad == trained) for trained in (True, False)]
     if not counts[0]:
-        raise ValueError(f"freeze={parts}: nothing is left to train")
+        raise ArgumentError(f"freeze={parts}: nothing is left to train")
     return f"frozen: {counts[1]:,} parameters of {sum(counts):,} are not trained"
 
 
@@ -67,7 +67,7 @@ def check_part(network: nn.Module, key: str, part: Any) -> str:
     known = [name for name, layer in network.named_modules() if name and any(True for _ in layer.parameters())]
     if part not in known:
         near = nearest(str(part), known) or f" Parts are {', '.join(known)}"
-        raise ValueError(f"{key}={part}: no part of the network that has weights.{near}")
+        raise ArgumentError(f"{key}={part}: no part of the network that has weights.{near}")
     return str(part)
 
 
@@ -76,7 +76,7 @@ def check_times(network: nn.Module, times: Any) -> dict[str, float]:
     if times is None:
         return {}
     if not isinstance(times, Mapping):
-        raise ValueError(f"lr_times={times}: must be numbers by part, such as {{features: 0.1}}")
+        raise ArgumentError(f"lr_times={times}: must be numbers by part, such as {{features: 0.1}}")
     for part, factor in times.items():
         check_part(network, "lr_times", part)
         number(f"lr_times.{part}", factor, 0, 1e6)
