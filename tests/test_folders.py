@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import UserError
-from alexnet.folders import LOCK, held, make_folder, state_of
+from alexnet.folders import held, make_folder, state_of
 from tests.conftest import ROOT, SMOKE, slow, train_py
 
 SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none", "after=none")
@@ -40,11 +40,34 @@ def test_state_of(tmp_path: Path) -> None:
             pass
         (run / "run.json").write_text('{"state": "running"}')
     assert state_of(run) == "interrupted"
-    assert not (run / LOCK).exists()
     (run / "run.json").write_text('{"state": "failed"}')
     assert state_of(run) == "failed"
     (run / "metrics.json").touch()
     assert state_of(run) == "done"
+
+
+def test_who_waits_for_a_run_holds_what_others_see(tmp_path: Path) -> None:
+    """Also where it began to wait while the run before still went on."""
+    waits, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def second() -> None:
+        waits.set()
+        with held(tmp_path, keep=True):
+            goes_on.set()
+            ended.wait(10)
+
+    with held(tmp_path, keep=True):
+        thread = threading.Thread(target=second)
+        thread.start()
+        waits.wait(10)
+        time.sleep(0.2)
+    assert goes_on.wait(10)
+    assert state_of(tmp_path) == "running"
+    with pytest.raises(UserError, match="a run goes on there"), held(tmp_path, keep=True):
+        pass
+    ended.set()
+    thread.join()
+    assert state_of(tmp_path) == "interrupted"
 
 
 def contents(sweep: Path) -> dict[str, int]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig
 
-from alexnet.settings import differing, digest, settings, spelled
+from alexnet.settings import differing, digest, on_any_machine, settings, spelled
 
 Config = Callable[..., DictConfig]
 
@@ -38,3 +38,10 @@ def test_differing(config: Config) -> None:
     assert set(differing(whole, other)) == {"seed", "data.seed", "augment.pca"}
     assert differing({"a": 1.0}, {"a": 1.0, "b": None}) == ["b"]
     assert [spelled(value) for value in (True, 2.0, 0.01, None, "relu")] == ["true", "2", "0.01", "null", "relu"]
+
+
+def test_a_command_for_any_machine() -> None:
+    words = ["train.py", "model.lrn=false", "outputs=/a", "data.root=/b", "data.cache_dir=/c", "logger.csv.name=x"]
+    assert on_any_machine([*words, "weights=/d/best.ckpt", "folder=/e", "logger=csv", "data.root_of=3"]) == [
+        *("train.py", "model.lrn=false", "data.root=FOLDER", "weights=FOLDER", "data.root_of=3"),
+    ]

@@ -7,8 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from alexnet.config import PRESETS
+from alexnet.settings import PATHS
 
-PATHS = ("resume", "reproduce", "weights", "folder", "outputs", "data.root", "data.cache_dir")
 _PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, PATHS))})=)(.+)", re.DOTALL)
 _HOME = re.compile(r"([\w.+]+=)(~(?:/.*)?)", re.DOTALL)
 _GIVEN_TO_HYDRA = re.compile(r"""null|'.*'|".*"|.*\$\{.*""", re.DOTALL)  # quoted, or an interpolation

@@ -36,7 +36,7 @@ class Terminated(KeyboardInterrupt):
 def cause(error: BaseException | None, kind: type[Caught]) -> Caught | None:
     """`error`, or the first one of that kind that it came from: torch.save makes a RuntimeError of any other."""
     while error is not None and not isinstance(error, kind):
-        error = error.__context__
+        error = error.__cause__ or error.__context__
     return error
 
 

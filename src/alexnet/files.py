@@ -1,9 +1,11 @@
 """Files that appear whole, plain values out of them, and waiting for who makes them. Nothing here imports torch."""
 
 import csv
+import glob
 import io
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,18 +38,18 @@ def read_yaml(path: Path, kind: type[Plain]) -> Plain:
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
-def part_of(path: Path) -> Path:
-    """What is being written in place of `path`."""
-    return path.with_name(f".{path.name}.part")
+def parts_of(path: Path) -> list[Path]:
+    """What processes that were killed have left of writing `path`."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives the file to write in place of `path`, whose name it then takes, so that nobody ever reads half a file. If
-    it cannot be written an OSError names `path`: a full disk does not say in which file, and torch.save makes a
-    RuntimeError of it.
+    """Gives the file to write in place of `path`, whose name it then takes, so that nobody ever reads half a file, and
+    of several who write at once the last one's is there. If it cannot be written an OSError names `path`: a full disk
+    does not say in which file, and torch.save makes a RuntimeError of it.
     """
-    beside = part_of(path)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         yield beside
         os.replace(beside, path)

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict
 from alexnet.errors import UserError
 from alexnet.files import read_json
 
-LOCK = ".lock"  # held while a run lasts, and gone with it
+LOCK = ".lock"  # held while a run lasts; the file stays, or two runs could hold what each takes for the same
 _SEED = re.compile(r"(?:^|(?<=,))seed=\d+(?:,|$)")  # in what is swept
 
 
@@ -119,8 +119,6 @@ def held(folder: Path, keep: bool = False) -> Iterator[None]:
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         yield
     finally:
-        with suppress(OSError):
-            (folder / LOCK).unlink()
         lock.release()
 
 

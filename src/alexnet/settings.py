@@ -2,36 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-# Names, loggers, and how the work is spread: however that is, the result is the same to rounding. Where the pictures
-# lie is left to their fingerprint.
-WITHOUT = (
-    *(
-        "folder",
-        "outputs",
-        "study",
-        "reproduce",
-        "resume",
-        "checkpoint_every",
-        "logger",
-        "panels",
-        "callbacks.gradients",  # which only look on
-        "callbacks.lrn",
-        "keep_memory",
-        "trusted",
-        "data.root",
-        "data.cache_dir",
-        "data.workers",
-        "data.on_device",
-        "data.prefetch",
-    ),
+# The one table of keys that do not decide a result. Where images lie is left to their fingerprint, and which weights a
+# run starts from to their SHA-256.
+CAUSE = ("study", "reproduce", "resume")  # what a run was started by
+PLACES = ("outputs", "folder", "data.root", "data.cache_dir")  # folders of one machine
+SHOWN = ("logger", "panels", "callbacks.gradients", "callbacks.lrn")  # what only looks on
+WORK = (  # how it is done: however that is, the result is the same to rounding
+    *("checkpoint_every", "keep_memory", "trusted", "data.workers", "data.on_device", "data.prefetch"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.use_distributed_sampler"),
 )
+WITHOUT = (*CAUSE, *PLACES, *SHOWN, *WORK)
+PATHS = (*PLACES, "weights", "reproduce", "resume")  # keys whose value is a path
+# What a run that is repeated, or goes on, has from its command line and not from its record.
+OF_TODAY = ("outputs", "folder", "data.cache_dir", "reproduce", "resume", "checkpoint_every", "trusted")
 # Keys of later versions, with the value that does what versions before them did where no image is affected: a run
 # without the key has the same settings as one with this value.
 ADDED = {"data.background": "white", "data.value_range": None}
@@ -75,3 +64,16 @@ def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
 
 def decides(key: str) -> bool:
     return not any(key == left or key.startswith(f"{left}.") for left in WITHOUT)
+
+
+def on_any_machine(words: Iterable[str]) -> list[str]:
+    """A command's words without the folders and loggers of one machine; images and weights are in FOLDER."""
+    shown = {key: f"{key}=FOLDER" for key in ("data.root", "weights")}
+    kept = []
+    for word in words:
+        key = word.partition("=")[0]
+        if key in shown:
+            kept.append(shown[key])
+        elif key not in PLACES and key.split(".")[0] != "logger":
+            kept.append(word)
+    return kept

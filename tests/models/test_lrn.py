@@ -194,6 +194,37 @@ def test_compiled_once_and_kept(path: str, tmp_path: Path, monkeypatch: pytest.M
     kernel.compiled.cache_clear()
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("given", ["file", "folder"])
+def test_native_code_of_somebody_else_is_not_run(
+    given: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path == "formula":
+        pytest.skip("nothing is compiled")
+    cache = tmp_path / "shared"
+    monkeypatch.setenv("ALEXNET_CACHE", str(cache))
+    kernel.compiled.cache_clear()
+    LocalResponseNorm(5)(torch.randn(2, 9))
+    (built,) = cache.iterdir()
+    built.unlink()  # it is mapped into this process
+    built.write_bytes(b"no library")
+    os.chown(built if given == "file" else cache, 12345, -1)
+    kernel.compiled.cache_clear()
+    loaded = []
+    library = kernel.ctypes.CDLL
+
+    def load(name: str) -> object:
+        loaded.append(Path(name).read_bytes())
+        return library(name)
+
+    monkeypatch.setattr(kernel.ctypes, "CDLL", load)
+    x = torch.randn(2, 9, 3, 3)
+    torch.testing.assert_close(LocalResponseNorm(5)(x), nn.LocalResponseNorm(5)(x))
+    assert loaded
+    assert b"no library" not in loaded
+    kernel.compiled.cache_clear()
+
+
 def test_gradcheck() -> None:
     a = torch.randn(2, 7, 3, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(LocalResponseNorm(5, 0.3, 0.75, 2.0), a)

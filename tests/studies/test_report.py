@@ -119,6 +119,22 @@ def test_a_metric_of_ones_own(tmp_path: Path, mode: str | None, verdict: str) ->
     assert f"b is {verdict} than a" in report([table])[1], "the table knows which way it is better"
 
 
+def test_reports_of_several_folders_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one day, and how often one has been looked at says nothing of the other."""
+    monkeypatch.chdir(tmp_path)
+    outputs = tmp_path / "mine"
+    for name, seeds in (("few", 3), ("many", 5)):
+        for arm in ("a", "b"):
+            for seed in range(seeds):
+                right = np.arange(50) % 10 < 5 + seed % 3 + (arm == "b") * (seed % 2)
+                fake_run(outputs / name / arm / str(seed), seed, right, arm, model__norm=arm, outputs=str(outputs))
+    made = [report([outputs / name / arm for arm in ("a", "b")]) for name in ("few", "many")]
+    assert made[0][0] != made[1][0]
+    assert {folder.parent.parent for folder, _ in made} == {outputs}
+    assert not (tmp_path / "outputs").exists()
+    assert all("Reported with" not in (folder / "report.md").read_text() for folder, _ in made)
+
+
 def test_without_predictions_the_paired_t_is_said(tmp_path: Path) -> None:
     right = two_arms(tmp_path)
     (tmp_path / "1-2" / "test_right.npz").unlink()

@@ -275,6 +275,37 @@ def test_torchrun_gives_one_folder(tmp_path: Path) -> None:
 
 
 @slow
+def test_ranks_stop_together_at_a_loss_that_is_no_number_on_one(tmp_path: Path) -> None:
+    """Nobody watches the ranks of several nodes: none of them may wait for another that has ended."""
+    (tmp_path / "broken.py").write_text(
+        "import os, torch\n"
+        "class Broken(torch.nn.Linear):\n"
+        "    def __init__(self, num_classes): super().__init__(1, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x.mean((1, 2, 3))[:, None]) / (1 - int(os.environ.get('RANK', 0)))\n"
+    )
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "broken.yaml").write_text("_target_: broken.Broken\nnum_classes: ${data.num_classes}\n")
+    line = [*("--config-dir", str(tmp_path), "model=broken", "trusted=[broken]", "trainer.num_nodes=2"),
+            *("trainer.accelerator=cpu", "panels=none", "logger=none", f"folder={tmp_path / 'run'}")]  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "train.py", *line], cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": str(tmp_path), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                              "TORCHELASTIC_RUN_ID": "x", "RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": "0",
+                              "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"},
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    ended = [rank.communicate(timeout=60)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [1, 1]
+    assert all("the training loss is" in text and "at step 1" in text for text in ended), ended
+
+
+@slow
 def test_two_nodes_give_one_folder(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

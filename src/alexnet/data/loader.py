@@ -148,6 +148,11 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
         while batch := list(islice(samples, self.batch_size)):
             yield batch[self.rank :: self.world_size]
 
+    def places(self, batch: int, n: int) -> list[int]:
+        """Returns where the n samples that this rank has of a batch are in the order of `sampler`."""
+        first = batch * self.batch_size + self.rank
+        return [first + i * self.world_size for i in range(n)]
+
 
 class Prefetched(DataLoader[Batch]):
     """A DataLoader of what `Crops` gives, whose next batch is on its way to `device` while this one is used: copied in

@@ -143,7 +143,7 @@ class Streamed:
             picture = image if isinstance(image, np.ndarray) else _decoded(image)
         except Exception as error:  # whatever a store, a network or a damaged file leads to
             reason = printable(" ".join(str(error).split())[:200] or type(error).__name__)
-            raise UserError(f"data.root={printable(self.stream.root)}: cannot read picture {row}: {reason}") from None
+            raise UserError(f"data.root={printable(self.stream.root)}: cannot read picture {row}: {reason}") from error
         return picture[tuple(window)]
 
     def _start(self) -> None:
@@ -169,7 +169,7 @@ def find_stream(root: str, cache_dir: Path) -> Stream:
         shape, kind = np.load(folder / "mean.npy", mmap_mode="r").shape, index["config"]["data_format"]
         files = [(str(c["filename"]), int(c["chunk_bytes"]), int(c["chunk_size"])) for c in index["chunks"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ArgumentError(f"{where}: its files are damaged: {printable(str(error))}") from None
+        raise ArgumentError(f"{where}: its files are damaged: {printable(str(error))}") from error
     if kind not in FORMATS:
         raise ArgumentError(f"{where}: samples of {printable(str(kind))} are not read; python prepare.py writes others")
     if about.format != FORMAT:

@@ -1,6 +1,5 @@
 """What a trained network is, by its run's own records: for programs, and as a model card for people."""
 
-import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from alexnet.files import read_json
 from alexnet.inference.trained import Trained
 from alexnet.models.summary import summarize
+from alexnet.settings import on_any_machine
 from alexnet.training.exported import IMAGE
 
 
@@ -107,8 +107,7 @@ Its figures are those of the pictures above. Of others, from elsewhere or later,
 
 def _repeat(command: list[str]) -> str:
     """The run's own command, without the folders of one machine."""
-    kept = [word for word in command if not re.match(r"(folder|outputs|data\.cache_dir|logger\S*)=", word)]
-    kept = [re.sub(r"^(data\.root)=.*", r"\1=FOLDER", word) for word in kept]
+    kept = on_any_machine(command)
     return f"\n    python {shlex.join(kept)}\n" if kept else "\nThe command was not recorded.\n"
 
 

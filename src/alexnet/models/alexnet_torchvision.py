@@ -74,7 +74,7 @@ def _read(weights: str) -> dict[str, Any]:
         try:
             return dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:  # a damaged file raises nearly every kind
-            raise ArgumentError(f"weights={weights}: no state dict that can be read safely: {error!r:.100}") from None
+            raise ArgumentError(f"weights={weights}: no state dict that can be read safely: {error!r:.100}") from error
     try:
         return dict(known.get_state_dict(progress=True, check_hash=True))
     except (OSError, RuntimeError) as error:

@@ -55,7 +55,7 @@ def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
     path = folder / f"lrn-{name}.so"
     try:
         with tempfile.TemporaryDirectory() as beside:
-            if not path.exists():
+            if not _own(path):
                 _compile(compiler, flags, built := Path(beside) / path.name)
                 path = _stored(built, path)
             return ctypes.CDLL(str(path))
@@ -63,6 +63,15 @@ def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
         why = " ".join(str(error).split())[:200]
         log.warning("LRN is not compiled (%s), and takes 7 to 10 times as long; CC=... names a C compiler", why)
         return None
+
+
+def _own(path: Path) -> bool:
+    """Whether there is such a file, and it and its folder belong to this user, or to root: it is native code."""
+    try:
+        owners = {path.stat().st_uid, path.parent.stat().st_uid}
+    except OSError:
+        return False
+    return owners <= {os.getuid(), 0}
 
 
 def _stored(built: Path, path: Path) -> Path:
@@ -75,7 +84,7 @@ def _stored(built: Path, path: Path) -> Path:
     except OSError:
         part.unlink(missing_ok=True)
         return built
-    return path
+    return path if _own(path) else built
 
 
 def _compile(compiler: list[str], flags: tuple[str, ...], to: Path) -> None:

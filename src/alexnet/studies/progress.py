@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Progress(Callback):
             # a line that asks for some arms alone goes on with the study that has them all
             "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
             "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
-            "jobs": [{key: job[key] for key in ("arm", "seed", "asked", "state")} for job in jobs],
+            "jobs": [{key: job[key] for key in ("arm", "seed", "asked", "state", "began")} for job in jobs],
         }
         write_json(folder / PLAN, plan)
 
@@ -55,25 +56,37 @@ class Progress(Callback):
         if job_return.status != JobStatus.COMPLETED or job_return.cfg is None:
             return
         folder, plan = Path(job_return.cfg.folder), plan_of(Path(config.hydra.sweep.dir))
-        if (folder / "metrics.json").stat().st_mtime < plan["began"]:
+        before = {job["asked"]: job["began"] for job in plan["jobs"]}
+        if not _ended_since(folder, before):
             return
-        ended = [
-            path for path in folder.parent.glob("*/run.json")
-            if path.stat().st_mtime >= plan["began"] and record(path.parent).get("state") in ("done", "failed")
-        ]  # fmt: skip
-        to_do = len({job["asked"] for job in plan["jobs"] if job["state"] != "done"})
+        ended = [path.parent for path in folder.parent.glob("*/run.json") if _ended_since(path.parent, before)]
+        to_do = max(len({job["asked"] for job in plan["jobs"] if job["state"] != "done"}), len(ended))
         metric, about = metric_of(config.study.metric, config.study.get("mode")), record(folder)
         value = Result(row_of("", read_run(folder), metric)).value(metric.name)
         reached = f"{metric} {value:.4f}"
         if isinstance(metric, EpochsUntil):
             reached = f"{metric} not reached" if math.isnan(value) else f"{value:.1f} {metric.unit}"
-        took = datetime.now().astimezone() - datetime.fromisoformat((about.get("resumed") or [about])[-1]["started"])
+        took = datetime.now().astimezone() - datetime.fromisoformat(_began(about) or about["started"])
         left = (time.time() - plan["began"]) / len(ended) * (to_do - len(ended))
         to_come = f"; about {duration(left)} left" if left > 0 else ""
         print(
             f"[{len(ended)}/{to_do}] {folder.name}: {reached}, {duration(took.total_seconds())}{to_come}",
             flush=True,
         )
+
+
+def _ended_since(folder: Path, before: Mapping[str, str | None]) -> bool:
+    """Whether a run has ended since the study was begun, by what run.json says: the clocks of a job's machine and of
+    the disk may be others. before: when the jobs had been begun by then, by their digest.
+    """
+    about = record(folder)
+    asked = str(about.get("asked"))
+    return asked in before and about.get("state") in ("done", "failed") and _began(about) != before[asked]
+
+
+def _began(about: Mapping[str, Any]) -> str | None:
+    """When a run was begun, or went on for the last time."""
+    return (about.get("resumed") or [about])[-1].get("started")
 
 
 class Report(Callback):
@@ -112,9 +125,18 @@ def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
     take_arm(cfg)
     check(cfg)
     asked = digest(cfg)
-    states = [state_of(folder) for folder in same_settings(asked)]
+    runs = list(same_settings(asked))
+    states = [state_of(folder) for folder in runs]
     state = next((state for state in ("done", *states) if state in states), None)
-    return {"arm": swept(cfg), "seed": cfg.seed, "settings": settings(cfg), "asked": asked, "state": state}
+    began = _began(record(runs[states.index(state)])) if runs else None
+    return {
+        "arm": swept(cfg),
+        "seed": cfg.seed,
+        "settings": settings(cfg),
+        "asked": asked,
+        "state": state,
+        "began": began,
+    }
 
 
 def told(jobs: list[dict[str, Any]]) -> list[str]:

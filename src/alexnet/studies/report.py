@@ -7,13 +7,15 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from alexnet.checks import number
 from alexnet.errors import UserError
 from alexnet.files import read_json, write, write_json
+from alexnet.folders import make_folder
+from alexnet.settings import on_any_machine
 from alexnet.studies.compare import PAIRS, Comparison, compare
 from alexnet.studies.doubts import check_alike, doubts, not_begun, unfinished
 from alexnet.studies.figures import draw
@@ -99,12 +101,19 @@ def report(
     """
     rows, made = made_of(folders, metric, margin, baseline, mode)
     if out is None:
-        out = folders[0] if len(folders) == 1 else Path("outputs") / f"report-{date.today()}"
+        out = folders[0] if len(folders) == 1 else _new_folder(folders)
     out.mkdir(parents=True, exist_ok=True)
-    _count_looks(made, read_json(out / ABOUT))
+    _count_looks(made, read_json(out / ABOUT) if len(folders) == 1 else {})
     write_rows(out / TABLE, rows)
     write_json(out / ABOUT, made.about)
     return out, write_page(out, made)
+
+
+def _new_folder(folders: Sequence[Path]) -> Path:
+    """Of a report on several folders: OUTPUTS/report/DATE_TIME, of the outputs that the first run was told."""
+    outputs = Path(find_runs(folders)[0].config.get("outputs", "outputs"))
+    outputs = outputs if outputs.is_dir() else Path("outputs")
+    return make_folder(outputs / "report" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))[0]
 
 
 def made_of(
@@ -137,16 +146,14 @@ def made_of(
         check_alike([run for run in runs if run.state == "done"])
         arms, left_out = arms_of_runs(runs, plan)
         rows = rows_of(arms, chosen)
-        about = {"study": study, "typed": _anywhere(plan), "notes": [*left_out, *not_begun(arms, plan)]}
+        about = {
+            "study": study,
+            "typed": on_any_machine(plan.get("typed", ())),
+            "notes": [*left_out, *not_begun(arms, plan)],
+        }
         about["seeds"] = read_json(folders[0] / ABOUT).get("seeds", [])
     about |= {"metric": metric, "mode": mode, "margin": margin, "baseline": baseline}
     return rows, Report(*_compared(rows, chosen, margin, baseline, folders[0]), about)
-
-
-def _anywhere(plan: dict[str, Any]) -> list[str]:
-    """What was typed, without the folders of one machine."""
-    typed = [word for word in plan.get("typed", ()) if not word.startswith(("outputs=", "data.cache_dir="))]
-    return ["data.root=FOLDER" if word.startswith("data.root=") else word for word in typed]
 
 
 def _checked(name: str, mode: str | None, margin: float | None) -> Metric:

@@ -38,6 +38,8 @@ def layer_of(parameter: str) -> str:
 class Speed(Callback):
     """Images per second of the training steps, and one line per epoch with the time that is left."""
 
+    KEPT = ("images", "seconds", "epoch_images", "epoch_seconds")  # in a checkpoint
+
     def __init__(self) -> None:
         self.images, self.seconds = 0, 0.0  # of all epochs so far, and of all ranks
         self.epoch_images, self.epoch_seconds = 0, 0.0  # of this rank
@@ -47,10 +49,11 @@ class Speed(Callback):
         self.last = self.begin  # within an epoch, where a run goes on
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("images", "seconds", "epoch_images", "epoch_seconds")}
+        return {name: getattr(self, name) for name in self.KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        vars(self).update(state_dict)
+        for name in self.KEPT:
+            setattr(self, name, state_dict[name])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epoch_images, self.epoch_seconds, self.last = 0, 0.0, time.perf_counter()
@@ -136,9 +139,8 @@ class RightOrWrong(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        labels = batch[1]
-        mine = torch.arange(len(labels), device=labels.device)  # data.loader.RankBatches deals a batch's samples out
-        index = batch_idx * trainer.datamodule.batch_size + trainer.global_rank + mine * trainer.world_size  # type: ignore[attr-defined]
+        labels, loader = batch[1], trainer.test_dataloaders
+        index = torch.as_tensor(loader.batch_sampler.places(batch_idx, len(labels)), device=labels.device)  # type: ignore[union-attr]
         first = outputs.topk(max(self.ranks.values())).indices == labels[:, None]
         right = [outputs.argmax(1) == labels if k == 1 else first[:, :k].any(1) for k in self.ranks.values()]
         self.seen.append(torch.stack((index, *right), 1))
@@ -202,6 +204,7 @@ class StopAtNaN(Callback):
     """Stops when the loss is NaN or infinite, before a checkpoint of such weights replaces a good one.
 
     What each step finds stays on the device; it is read every `every` steps on an accelerator, every step on the CPU.
+    The loss is that of all ranks (ImageClassifier.step_loss), so that they stop in the same step.
     """
 
     def __init__(self, every: int = 50) -> None:
@@ -211,7 +214,7 @@ class StopAtNaN(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss, step = outputs["loss"].detach(), trainer.global_step
+        loss, step = getattr(pl_module, "step_loss", outputs["loss"]).detach(), trainer.global_step
         if loss.device.type == "cpu":
             if not math.isfinite(loss):
                 self._stop(trainer, "training", step, float(loss))

@@ -88,7 +88,7 @@ def read(path: str | Path, key: str = "checkpoint") -> dict[str, Any]:
     except ImportError:
         raise UserError(f"{key}={path}: needs a package that is not installed: pip install safetensors") from None
     except Exception as error:  # a damaged file raises nearly every kind
-        raise UserError(f"{key}={path}: not a checkpoint that can be read safely: {error!r:.150}") from None
+        raise UserError(f"{key}={path}: not a checkpoint that can be read safely: {error!r:.150}") from error
     if not isinstance(checkpoint, dict) or not {"config", "data", "state_dict"} <= checkpoint.keys():
         raise UserError(f"{key}={path}: not a checkpoint of this project: it lacks config, data or state_dict")
     return checkpoint

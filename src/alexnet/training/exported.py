@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from alexnet.settings import PATHS, SHOWN
+
 PREFIX = "network."  # ImageClassifier.network
 IMAGE = "mean_image"
-PATHS = ("outputs", "folder", "resume", "reproduce", "logger", "panels")  # of the machine that it was trained on
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,9 +29,9 @@ def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
     if (image := about.pop(IMAGE, None)) is not None:
         tensors[IMAGE] = image.contiguous()
     rest = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
-    config = {key: value for key, value in checkpoint["config"].items() if key not in PATHS}
+    config = {key: value for key, value in checkpoint["config"].items() if key not in (*PATHS, *SHOWN)}
     config["model"] = {key: None if key == "weights" else value for key, value in config["model"].items()}
-    config["data"] = {key: value for key, value in config["data"].items() if key not in ("root", "cache_dir")}
+    config["data"] = {key: value for key, value in config["data"].items() if f"data.{key}" not in PATHS}
     plain = {"config": config, "data": about, "epoch": checkpoint["epoch"], "state": rest}
     # save_file would leave a file that only its owner can read
     file.write_bytes(save(tensors, {"format": "pt", "alexnet": json.dumps(plain)}))

@@ -80,6 +80,7 @@ class ImageClassifier(LightningModule):
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record or {}
         self.validated = -1  # the last epoch that was
         self.went_on = False  # within an epoch, without a step so far
+        self.step_loss = torch.tensor(0.0)  # of the last step, the mean over the samples of all ranks
         figures = MetricCollection(accuracies(num_classes) | (metrics or {}))  # type: ignore[arg-type]
         self.train_figures, self.val_figures, self.test_figures = (
             figures.clone(prefix=f"{split}/") for split in ("train", "val", "test")
@@ -98,17 +99,19 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.went_on = False
         loss, _ = self._score("train", batch, self.train_figures, self.train_loss)
+        self.step_loss = loss.detach()
         ranks, shown = self.trainer.world_size, logged(self.trainer)  # telling it takes a ms each time
         if ranks == 1:
             if shown:
-                self.log("train/loss_step", loss.detach(), prog_bar=True)
+                self.log("train/loss_step", self.step_loss, prog_bar=True)
             return loss
         # Ranks step with the mean of their gradients; the weights make of it the mean over the samples of them all.
         n = torch.tensor(float(len(batch[1])), device=self.device)
         total = torch.stack((n, n * loss.detach()))
         torch.distributed.all_reduce(total)
+        self.step_loss = total[1] / total[0]
         if shown:
-            self.log("train/loss_step", total[1] / total[0], prog_bar=True)
+            self.log("train/loss_step", self.step_loss, prog_bar=True)
         return loss * (n * ranks / total[0])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:

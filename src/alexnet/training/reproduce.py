@@ -16,10 +16,9 @@ from alexnet.config import become, explain
 from alexnet.errors import UserError
 from alexnet.files import read_yaml
 from alexnet.folders import in_sweep, record, result_of
-from alexnet.settings import decides
+from alexnet.settings import CAUSE, OF_TODAY, decides
 
 LENGTH = ("trainer.max_epochs", "trainer.max_steps")
-NOT_OF_THE_RUN = ("study", "reproduce", "resume")  # what brought it about
 
 
 def take_record(cfg: DictConfig) -> None:
@@ -65,8 +64,7 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
     with read_write(choices):
         choices.study = None
     recorded.logger = composed.logger  # which writes into ${folder}; what is recorded names the folder of then
-    today = ("outputs", "folder", "reproduce", "resume", "checkpoint_every", "data.cache_dir", "trusted")
-    for name in (*today, *(o.key_or_group for o in typed if not decides(o.key_or_group))):
+    for name in (*OF_TODAY, *(o.key_or_group for o in typed if not decides(o.key_or_group))):
         OmegaConf.update(recorded, name, OmegaConf.select(cfg, name), force_add=True)
     recorded.study = None
     recorded.data.setdefault("background", None)  # versions before it ignored transparency
@@ -102,7 +100,7 @@ def _joined(recorded: list[str], typed: list[Override]) -> list[str]:
     """
     later = {override.key_or_group for override in typed}
     parsed = OverridesParser.create().parse_overrides(recorded)
-    kept = [o for o in parsed if o.key_or_group not in later and o.key_or_group.split(".")[0] not in NOT_OF_THE_RUN]
+    kept = [o for o in parsed if o.key_or_group not in later and o.key_or_group.split(".")[0] not in CAUSE]
     return [str(override.input_line) for override in (*kept, *typed)]
 
 

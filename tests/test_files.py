@@ -1,0 +1,46 @@
+"""Files that appear whole, and where errors came from."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from alexnet.errors import cause, unwritable
+from alexnet.files import parts_of, replacing, write
+
+
+def test_several_write_one_file(tmp_path: Path) -> None:
+    """All succeed, one of them wins, and nothing is left beside it."""
+    file, errors = tmp_path / "report.json", list[BaseException]()
+
+    def writer(text: str) -> None:
+        try:
+            for _ in range(50):
+                write(file, text * 10_000)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=writer, args=(text,)) for text in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(set(file.read_text())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_what_a_killed_writer_left_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "last[1].ckpt"
+    with replacing(file) as beside:
+        beside.touch()
+        assert parts_of(file) == [beside]
+    assert parts_of(file) == []
+
+
+def test_an_error_is_followed_to_what_caused_it() -> None:
+    full = OSError(28, "No space left on device", "x")
+    with pytest.raises(RuntimeError) as raised:
+        raise RuntimeError("cannot save") from full
+    assert cause(raised.value, OSError) is full
+    assert "x: cannot be written" in str(unwritable(raised.value))
