@@ -13,6 +13,14 @@ def available_cores() -> int:
     return cpu_count() if share is None else max(1, min(share, cpu_count()))
 
 
+def limit_threads() -> None:
+    """Torch computes with as many threads as the machine has cores, also in a container that may use two of them."""
+    import torch
+
+    if torch.get_num_threads() > (cores := available_cores()):
+        torch.set_num_threads(cores)
+
+
 def _slurm_share() -> int | None:
     """The cores of this SLURM task, which hold whether or not SLURM binds it to them."""
     try:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.config import named
+from alexnet.cores import limit_threads
 from alexnet.data import PictureData
 from alexnet.data.normalize import Normalize
 from alexnet.errors import UserError, nearest
@@ -142,6 +143,7 @@ def open_trained(path: Path, trusted: Any = ()) -> Trained:
         UserError: for what is no checkpoint of this project, or cannot be rebuilt.
     """
     file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    limit_threads()
     with named(""):
         trusted = check_trusted(trusted)
     checkpoint = read(path)

@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 
 from alexnet.checks import flag, integer
 from alexnet.config import named
+from alexnet.cores import limit_threads
 from alexnet.errors import Refused, UserError
 from alexnet.folders import discard, in_sweep, new_folder, result_of, state_of
 from alexnet.memory import keep_freed_memory
@@ -40,6 +41,7 @@ def train(cfg: DictConfig) -> float:
         UserError: for a value that does not suit; no folder is left for what is known before training.
     """
     quiet()
+    limit_threads()
     with named(""):
         keeps = flag("keep_memory", cfg.keep_memory) and keep_freed_memory()
         if cfg.checkpoint_every is not None:
