@@ -1,4 +1,4 @@
-"""Checks of constructor arguments. Each raises a ValueError that names the argument, its value and what is allowed."""
+"""Checks of constructor arguments. Each raises an ArgumentError with the argument, its value and what is allowed."""
 
 from collections.abc import Collection
 from numbers import Integral, Real

@@ -32,6 +32,15 @@ def for_hydra(arguments: list[str]) -> list[str]:
     return [without.get(argument) or _take_path(_expand_home(argument), sweep) for argument in arguments]
 
 
+def as_typed(override: str) -> str:
+    """Returns what a user would type for an override of Hydra's: a path without the quotes that `for_hydra` adds."""
+    parsed = OverridesParser.create().parse_override(override)
+    path = parsed.value()
+    if parsed.key_or_group not in PATHS or not isinstance(path, str) or not os.path.exists(path):
+        return override
+    return f"{parsed.key_or_group}={path}"
+
+
 def _expand_home(argument: str) -> str:
     found = _HOME.fullmatch(argument)
     return found[1] + quoted(os.path.expanduser(found[2])) if found else argument

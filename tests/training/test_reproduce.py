@@ -34,7 +34,7 @@ def test_the_lines_that_are_proposed_after_it_can_be_typed(smoke: Path, tmp_path
     shutil.copytree(smoke, run)
     said = train_py(f"reproduce={run}", f"outputs={tmp_path / 'new, 1'}").stdout
     one, many = (shlex.split(line) for line in said.splitlines() if " train.py " in line)
-    assert one[2:] == [*SMOKE, f"outputs='{tmp_path / 'new, 1'}'", "model.lrn=false"]
+    assert one[2:] == [*SMOKE, f"outputs={tmp_path / 'new, 1'}", "model.lrn=false"]
     train_py(*one[2:], "--cfg", "job")
     done = train_py(*many[2:-1], "seed=1", "trainer.max_epochs=1", "trainer.limit_train_batches=1")
     assert done.stdout.count("epoch 1/1") == 2

@@ -389,6 +389,21 @@ def test_a_profilers_report_is_printed_and_kept(run: Callable, capsys: pytest.Ca
         assert "run_training_epoch" in text
 
 
+def test_what_lightning_refuses_is_a_line_and_a_bug_in_a_step_is_not(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"trainer: .*val_check_interval"):
+        run("+trainer.val_check_interval=100")
+    assert not list((tmp_path / "outputs").glob("*/*"))
+
+    def training_step(self: ImageClassifier, batch: Any, batch_idx: int) -> Any:
+        return int("seven")
+
+    monkeypatch.setattr(ImageClassifier, "training_step", training_step)
+    with pytest.raises(ValueError, match="seven"):
+        run()
+
+
 def test_a_network_made_by_a_function_comes_back(config: Config, tmp_path: Path) -> None:
     cfg = config(f"folder={tmp_path / 'run'}", *TINY)
     cfg.model = {"_target_": "torchvision.models.squeezenet1_1", "num_classes": "${data.num_classes}"}

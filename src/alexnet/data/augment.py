@@ -32,7 +32,7 @@ class Augment:
     The order is the one above. Each operation on one picture is torchvision's functional of the same name.
 
     Raises:
-        ValueError: for a value out of range.
+        ArgumentError: for a value out of range.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ class PictureData(LightningDataModule):
     it, bfloat16, and of several test crops a list of such; labels int64 (N,).
 
     Raises:
-        ValueError: for a value out of range, or a folder that is not there. No picture is read before `setup`.
+        ArgumentError: for a value out of range, or a folder that is not there. No picture is read before `setup`.
     """
 
     def __init__(

@@ -126,7 +126,7 @@ def few_levels(image: Tensor) -> int | None:
 
 
 def check_background(name: str, value: Any) -> str | None:
-    """Raises ValueError unless `value` is a colour, or None."""
+    """Raises ArgumentError unless `value` is a colour, or None."""
     try:
         if value is not None:
             ImageColor.getrgb(value)
@@ -136,7 +136,7 @@ def check_background(name: str, value: Any) -> str | None:
 
 
 def check_value_range(name: str, value: Any) -> Range | None:
-    """Gives (low, high) of `high` or [low, high]. Raises ValueError for anything else but None."""
+    """Gives (low, high) of `high` or [low, high]. Raises ArgumentError for anything else but None."""
     if value is None:
         return None
     pair = [0, value] if isinstance(value, int | float) else value

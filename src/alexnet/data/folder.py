@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from alexnet.data.decode import Range, decode
+from alexnet.data.decode import Range, decode, is_image
 from alexnet.data.layout import find_classes, find_splits
 from alexnet.data.splits import Source, Split, split_off
 from alexnet.data.walk import LeftOut, is_ignored, walk
@@ -27,7 +27,7 @@ class Reading:
 
 
 def training_classes(root: Path) -> list[str]:
-    """The class names of a tree. Raises ValueError for a tree without classes to train on."""
+    """The class names of a tree. Raises ArgumentError for a tree without classes to train on."""
     try:
         layout = find_splits(root)
         if "train" in layout.splits:
@@ -112,7 +112,7 @@ def list_files(folders: dict[str, Path], classes: list[str], reading: Reading = 
         if split != "train" and len(labels) and absent:
             notes.append(f"{split}: has no images of {len(absent)} classes: {', '.join(map(printable, absent[:10]))}")
     if left_out.counts:
-        notes.insert(0, f"files that are no images were left out: {left_out}")
+        notes.insert(0, f"files were left out: {left_out}")
     return Source(classes, f"{state.hexdigest()}:{changed.hexdigest()}", splits, notes, reading.background, files=True)
 
 
@@ -120,8 +120,9 @@ def _count_loose(folder: Path, left_out: LeftOut) -> None:
     """Counts the files that lie beside the class folders, and so have no label."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not is_ignored(entry.name) and not entry.is_dir():
-                left_out.add(entry)
+            if is_ignored(entry.name) or entry.is_dir():
+                continue
+            left_out.add(entry, "images outside class folders" if is_image(entry.path) else None)
 
 
 @contextmanager

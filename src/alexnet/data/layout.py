@@ -60,7 +60,7 @@ def find_splits(root: Path, classes: list[str] | None = None) -> Layout:
         classes: the names that class folders must have, where they are known; `root` is then not mistaken.
 
     Raises:
-        ValueError: if there is no such folder, no class folder, or if the tree can be read in two ways.
+        ArgumentError: if there is no such folder, no class folder, or if the tree can be read in two ways.
     """
     if not root.is_dir():
         raise ArgumentError(
@@ -142,9 +142,9 @@ def _refuse_splits_in_classes(root: Path, splits: dict[str, Path]) -> None:
                 )
 
 
-def _two_readings(root: Path, candidates: list[Path], others: list[Path]) -> ValueError:
+def _two_readings(root: Path, candidates: list[Path], others: list[Path]) -> ArgumentError:
     split, other = candidates[0].name, others[0].name
-    return ValueError(
+    return ArgumentError(
         f"root={root}: {printable(split)} may be the {split_of(split)} images, or a class beside "
         f"{printable(other)}. If it is a class, move all class folders into a folder train: train/{printable(split)}, "
         f"train/{printable(other)}. If it is not, move {printable(other)} out of {root}"
@@ -179,7 +179,8 @@ def _unwrap_root(root: Path) -> Path:
     inside = subfolders(root)
     if len(inside) != 1 or split_of(inside[0].name):
         return root
-    wraps_splits = {split_of(path.name) for path in subfolders(inside[0])} >= {"train", "test"}
+    splits = {split_of(path.name) for path in subfolders(inside[0])} - {None}
+    wraps_splits = "train" in splits and len(splits) > 1
     same_name = inside[0].name.lower() == root.resolve().name.lower()
     return inside[0] if wraps_splits or (same_name and subfolders(inside[0])) else root
 

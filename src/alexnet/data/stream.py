@@ -40,7 +40,7 @@ for _name in ("litdata", "botocore"):
 
 
 def new_stream(folder: Any) -> Path:
-    """Where a stream can be written. Raises ValueError if `folder` is there already, or no folder of this machine."""
+    """Where a stream can be written. Raises ArgumentError if `folder` is there already, or not on this machine."""
     if not isinstance(folder, str) or not folder:
         raise ArgumentError(f"stream={folder}: must be the path of a new folder")
     if is_remote(folder):
@@ -156,7 +156,7 @@ class Streamed:
 def find_stream(root: str, cache_dir: Path) -> Stream:
     """What is known of the pictures at `root`, fetched into `cache_dir` if that is not a folder here.
 
-    Raises ValueError if there is no such stream, or its samples are of another kind.
+    Raises ArgumentError if there is no such stream, or its samples are of another kind.
     """
     import litdata  # noqa: F401  # that it is missing is said before anything is fetched
 

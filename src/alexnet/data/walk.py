@@ -18,8 +18,9 @@ class LeftOut:
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
 
-    def add(self, entry: "os.DirEntry[str]") -> None:
-        kind = Path(entry.name).suffix.lower() or "without extension"
+    def add(self, entry: "os.DirEntry[str]", kind: str | None = None) -> None:
+        """kind: what it is; None: what its extension says."""
+        kind = kind or Path(entry.name).suffix.lower() or "without extension"
         if entry.is_symlink() and not os.path.exists(entry.path):
             kind = "links that lead nowhere"
         self.counts[kind] = self.counts.get(kind, 0) + 1

@@ -55,7 +55,7 @@ class AlexNet(Network):
     Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
 
     Raises:
-        ValueError: for a value that fits no layer; it names the layer and says what is allowed.
+        ArgumentError: for a value that fits no layer; it names the layer and says what is allowed.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class AlexNet(Network):
 
 
 def _side(image_size: int, over: int, pool: int) -> int:
-    """Side of pool5's output in pixels. Raises ValueError naming the first layer whose input is too small for it."""
+    """Side of pool5's output in pixels. Raises ArgumentError naming the first layer whose input is too small for it."""
     side = integer("image_size", image_size, 1) + over
     for layer, window, stride in (("conv1", 11, 4), ("pool1", pool, 2), ("pool2", pool, 2), ("pool5", pool, 2)):
         if side < window:

@@ -31,7 +31,7 @@ class TorchvisionAlexNet(AlexNet):
     Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
 
     Raises:
-        ValueError: for a value out of range, for weights and an input that do not fit, and without a network.
+        ArgumentError: for a value out of range, for weights and an input that do not fit, and without a network.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class CifarNet(Network):
     Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
 
     Raises:
-        ValueError: for a value that fits no layer.
+        ArgumentError: for a value that fits no layer.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class LocalResponseNorm(nn.Module):
     On the CPU, float32 and bfloat16 go through lrn.c where there is a C compiler; channels-last input is not copied.
 
     Raises:
-        ValueError: for a constant out of range.
+        ArgumentError: for a constant out of range.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LocalResponseNorm(nn.Module):
 
 
 def make_norm(*constants: Any) -> Callable[[], LocalResponseNorm]:
-    """What makes layers with these constants. Raises ValueError for one that is out of range, as a network's lrn_*."""
+    """What makes layers with these constants. Raises ArgumentError for one out of range, as a network's lrn_*."""
     norm = partial(LocalResponseNorm, *constants)
     try:
         norm()

@@ -43,11 +43,11 @@ class Network(nn.Module):
         return self.variant
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Called for this network as for a part of another. Raises ValueError for another variant."""
+        """Called for this network as for a part of another. Raises ArgumentError for another variant."""
         refuse(settings(self, state))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """torch's. Raises ValueError naming the first settings and layers that differ."""
+        """torch's. Raises ArgumentError naming the first settings and layers that differ."""
         if strict:
             check_weights(self, state_dict)
         return super().load_state_dict(state_dict, strict, assign)
@@ -59,7 +59,7 @@ def sequential(**layers: nn.Module | None) -> nn.Sequential:
 
 
 def check_input(x: Tensor, shape: tuple[int, int, int]) -> None:
-    """Raises ValueError unless `x` is (N, *shape)."""
+    """Raises ArgumentError unless `x` is (N, *shape)."""
     if x.shape[1:] != shape:
         built_for = ", ".join(map(str, shape))
         raise ArgumentError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
@@ -86,7 +86,7 @@ def layers(network: nn.Module, state: Mapping[str, Any]) -> list[str]:
 
 
 def check_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
-    """Raises ValueError naming the first settings and layers in which these weights are of another network."""
+    """Raises ArgumentError naming the first settings and layers in which these weights are of another network."""
     theirs = state.get(EXTRA)
     known = isinstance(network, Network) and isinstance(theirs, dict)
     refuse(settings(network, theirs) if known else [], layers(network, state))  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Any], new_head: bool = 
     """network.load_state_dict, but for the last layer with `new_head`, where the classes are others.
 
     Raises:
-        ValueError: for weights of another network; where only the last layer differs, it offers new_head.
+        ArgumentError: for weights of another network; where only the last layer differs, it offers new_head.
     """
     last = last_layer(network)
     own = network.state_dict()

@@ -38,8 +38,8 @@ class Summary:
 
 
 def summarize(network: nn.Module, example: Tensor) -> Summary:
-    """Every layer that `example` (1, C, H, W) passes through, in that order. Raises ValueError for an output that is no
-    tensor.
+    """Every layer that `example` (1, C, H, W) passes through, in that order. Raises ArgumentError for an output that is
+    no tensor.
     """
     seen: list[tuple[str, nn.Module, tuple[int, ...]]] = []
     names = {layer: name for name, layer in network.named_modules() if not list(layer.children())}

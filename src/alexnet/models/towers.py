@@ -17,7 +17,7 @@ Halves = tuple[Tensor, Tensor]
 
 
 def check_devices(devices: Any) -> None:
-    """Raises ValueError unless `devices` names two devices that are here."""
+    """Raises ArgumentError unless `devices` names two devices that are here."""
     shown = list(devices) if isinstance(devices, list | tuple) else devices
     if not isinstance(shown, list) or len(shown) != 2:
         raise ArgumentError(
@@ -41,7 +41,7 @@ def split(features: nn.Sequential, classifier: nn.Sequential, devices: Sequence[
     and to the fully connected layers. fc8 is whole, on the first device. Keys of the state dict stay as they are.
 
     Raises:
-        ValueError: for a layer that cannot be halved.
+        ArgumentError: for a layer that cannot be halved.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(split=Split(devices))
     for name, layer in features.named_children():

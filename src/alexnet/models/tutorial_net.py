@@ -65,7 +65,7 @@ class TutorialNet(Network):
     Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
 
     Raises:
-        ValueError: for a value that fits no layer.
+        ArgumentError: for a value that fits no layer.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ def panels(
     graph: bool = True,
     projector: bool = True,
 ) -> list[Callback]:
-    """The callbacks that are switched on. Raises ValueError for a switch that is neither true nor false."""
+    """The callbacks that are switched on. Raises ArgumentError for a switch that is neither true nor false."""
     kinds: dict[type[Callback], bool] = {
         Inputs: flag("inputs", inputs),
         Filters: flag("filters", filters),

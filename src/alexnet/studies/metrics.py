@@ -161,7 +161,7 @@ def metric_of(name: object, mode: object = None) -> Metric:
         mode: max or min, which way the metric is better; None: min for a loss, max for all others.
 
     Raises:
-        ValueError: for one that cannot be compared.
+        ArgumentError: for one that cannot be compared.
     """
     if mode is not None:
         one_of("mode", mode, ("max", "min"))
@@ -177,7 +177,7 @@ def metric_of(name: object, mode: object = None) -> Metric:
 
 
 def check_known(name: str, metrics: Collection[str]) -> None:
-    """Raises ValueError for the name of a metric that runs will not have. metrics: the names in the group `metrics`."""
+    """Raises ArgumentError for a metric that no run will have. metrics: the names in the group `metrics`."""
     figure, known = name.split("/")[1].split(">")[0].split("<")[0], [*OWN, *metrics]
     if figure not in known:
         near = nearest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"

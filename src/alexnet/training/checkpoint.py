@@ -65,7 +65,7 @@ def check_trusted(trusted: Any) -> list[str]:
     """Returns the names of packages in a value such as timm or [timm,mine].
 
     Raises:
-        ValueError: for what is no name of a package.
+        ArgumentError: for what is no name of a package.
     """
     names = [trusted] if isinstance(trusted, str) else trusted
     if not isinstance(names, Sequence) or not all(isinstance(n, str) and n.isidentifier() for n in names):
@@ -96,7 +96,7 @@ def read(path: str | Path, key: str = "checkpoint") -> dict[str, Any]:
 
 def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.Module]:
     """Returns the network's class, torchvision's function that makes it, or any class or function of a package that the
-    user trusts. Raises ValueError for all others: a checkpoint may come from anybody.
+    user trusts. Raises ArgumentError for all others: a checkpoint may come from anybody.
     """
     found = _named(target, (*TRUSTED, *trusted))
     module, _, name = target.rpartition(".")
@@ -108,7 +108,7 @@ def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.
 
 
 def _named(target: str, packages: Sequence[str]) -> Any:
-    """What a dotted name stands for. Raises ValueError unless it is of one of these packages, before importing it."""
+    """What a dotted name stands for. Raises ArgumentError, before importing it, if it is of no package of these."""
     module, _, name = target.rpartition(".")
     package = module.split(".")[0]
     if package not in packages:

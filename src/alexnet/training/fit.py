@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -61,8 +62,8 @@ def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> 
     )
     try:
         trainer.fit(module, datamodule=data, ckpt_path=folder / LAST if before else None)
-    except (MisconfigurationException, ArgumentError) as error:
-        if trainer.global_step:
+    except (MisconfigurationException, ValueError) as error:
+        if trainer.global_step or not _of_lightning(error):
             raise
         raise Refused(f"trainer: {' '.join(str(error).split())}") from error
 
@@ -98,6 +99,14 @@ def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> 
         log_hyperparameters(trainer, config, result, again=bool(before and before["trained"]))
         write_json(folder / "metrics.json", result)
     return result
+
+
+def _of_lightning(error: Exception) -> bool:
+    """Whether an error is about the trainer's arguments; a ValueError of the user's own code is none of these."""
+    if isinstance(error, MisconfigurationException | ArgumentError):
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith(("pytorch_lightning.", "lightning_fabric."))
 
 
 def validates(cfg: DictConfig, parts: Parts) -> bool:

@@ -17,6 +17,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from alexnet.command_line import as_typed
 from alexnet.errors import UserError, cause, printable_lines, unwritable
 from alexnet.folders import in_sweep, record
 from alexnet.training.resume import LAST
@@ -132,7 +133,7 @@ def report(result: dict[str, Any], cfg: DictConfig) -> None:
         toggles = (key for key, value in cfg.model.items() if isinstance(value, bool))
         toggle = None if cfg.weights is not None else next(toggles, None)  # other variants' weights are refused
         left_out = ("seed", "folder", f"model.{toggle}")
-        same = [o for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]
+        same = [as_typed(o) for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]
         if toggle:
             other = [*same, f"model.{toggle}={str(not cfg.model[toggle]).lower()}"]
             log.info("       %s", shlex.join([str(python), "train.py", *other]))

@@ -49,7 +49,7 @@ def freeze(network: nn.Module, parts: Any) -> str:
     and are in eval mode. Gives what to say of it.
 
     Raises:
-        ValueError: for a name that is none of the network's, and where nothing is left to train.
+        ArgumentError: for a name that is none of the network's, and where nothing is left to train.
     """
     names = [parts] if isinstance(parts, str) else parts
     if not isinstance(names, list | ListConfig) or not names:
@@ -63,7 +63,7 @@ def freeze(network: nn.Module, parts: Any) -> str:
 
 
 def check_part(network: nn.Module, key: str, part: Any) -> str:
-    """Raises ValueError unless `part` is the name of a layer or of a group of them."""
+    """Raises ArgumentError unless `part` is the name of a layer or of a group of them."""
     known = [name for name, layer in network.named_modules() if name and any(True for _ in layer.parameters())]
     if part not in known:
         near = nearest(str(part), known) or f" Parts are {', '.join(known)}"
@@ -72,7 +72,7 @@ def check_part(network: nn.Module, key: str, part: Any) -> str:
 
 
 def check_times(network: nn.Module, times: Any) -> dict[str, float]:
-    """Raises ValueError unless `times` has numbers by the names of parts."""
+    """Raises ArgumentError unless `times` has numbers by the names of parts."""
     if times is None:
         return {}
     if not isinstance(times, Mapping):
