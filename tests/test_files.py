@@ -44,3 +44,11 @@ def test_an_error_is_followed_to_what_caused_it() -> None:
         raise RuntimeError("cannot save") from full
     assert cause(raised.value, OSError) is full
     assert "x: cannot be written" in str(unwritable(raised.value))
+
+
+def test_causes_that_form_a_ring() -> None:
+    first, second, full = ValueError("first"), ValueError("second"), OSError(28, "No space left on device")
+    first.__cause__, second.__context__ = second, first
+    assert cause(first, OSError) is None
+    first.__context__ = full
+    assert cause(second, OSError) is full

@@ -44,7 +44,9 @@ def refused(*arguments: str, door: str = "train.py", **env: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize(("size", "what"), [("8k", "git.diff|run.json|config.yaml|overrides.yaml"), ("600k", "checkpoints/best.ckpt")])
+@pytest.mark.parametrize(
+    ("size", "what"), [("8k", "git.diff|run.json|config.yaml|overrides.yaml"), ("600k", "checkpoints/best.ckpt")]
+)
 def test_a_run_on_a_full_disk(size: str, what: str, disk: Callable[..., Path]) -> None:
     run = disk(f"size={size}") / "run"
     no_git = {"GIT_DIR": str(run)}  # what is not committed could fill the disk

@@ -35,9 +35,16 @@ class Terminated(KeyboardInterrupt):
 
 def cause(error: BaseException | None, kind: type[Caught]) -> Caught | None:
     """`error`, or the first one of that kind that it came from: torch.save makes a RuntimeError of any other."""
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__ or error.__context__
-    return error
+    seen, waiting = list[BaseException](), [error]
+    while waiting:
+        found = waiting.pop(0)
+        if found is None or any(found is other for other in seen):  # causes may form a ring
+            continue
+        if isinstance(found, kind):
+            return found
+        seen.append(found)
+        waiting += [found.__cause__, found.__context__]
+    return None
 
 
 def unwritable(error: BaseException) -> str | None:
