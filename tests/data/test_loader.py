@@ -1,4 +1,8 @@
+import itertools
 import pickle
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +11,9 @@ import torch
 
 from alexnet.data import PictureData
 from alexnet.data.augment import Augment
-from alexnet.data.loader import DRAWS, Crops, EpochSampler, Places, Prefetched, RankBatches
+from alexnet.data.loader import DRAWS, Crops, EpochSampler, Places, Prefetched, RankBatches, in_thread
 from alexnet.data.packed import Pictures
+from alexnet.errors import UserError
 
 
 def pictures(n: int = 23, size: int = 12) -> Pictures:
@@ -162,3 +167,34 @@ def test_an_epoch_goes_on_after_its_first_batches() -> None:
     assert len(rest) == 7
     sampler.set_epoch(5)
     assert list(rest) == list(every)
+
+
+def test_a_thread_gives_the_same_in_the_same_order() -> None:
+    where = []
+    assert list(in_thread(iter(range(100)), lambda: where.append(threading.get_ident()))) == list(range(100))
+    assert where
+    assert where != [threading.get_ident()]
+
+
+def test_an_error_in_a_thread_comes_where_its_value_would_be() -> None:
+    def values() -> Iterator[int]:
+        yield from (1, 2)
+        raise UserError("cannot read")
+
+    found = in_thread(values(), int)
+    assert [next(found), next(found)] == [1, 2]
+    with pytest.raises(UserError, match="cannot read"):
+        next(found)
+
+
+def test_a_thread_ends_with_its_iterator() -> None:
+    before = threading.active_count()
+    values = in_thread(itertools.count(), int)
+    assert next(values) == 0
+    assert threading.active_count() == before + 1
+    values.close()
+    for _ in range(100):
+        if threading.active_count() == before:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() == before

@@ -122,8 +122,10 @@ class Augment:
 
 def flipped(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
     """A copy of the pictures, in which the chosen ones are mirrored."""
+    if images.device.type != "cpu":  # indexing with a mask would make the host wait for the device
+        return torch.where(_each(chosen), images.flip(axis), images)
     result = images.clone(memory_format=torch.preserve_format)
-    if images.device.type != "cpu" or images.shape[1:].numel() < 50_000:
+    if images.shape[1:].numel() < 50_000:
         result[chosen] = images[chosen].flip(axis)
     else:  # one large picture at a time stays in the cache: three times as fast
         for i in chosen.nonzero().flatten().tolist():
@@ -133,14 +135,13 @@ def flipped(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
 
 def resized_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, side: int) -> Tensor:
     """torchvision's resized_crop (bilinear, not antialiased), with another window for each sample."""
-    size = torch.tensor(x.shape[-2:], device=x.device)
     steps = (torch.arange(side, device=x.device) + 0.5) / side
 
-    def positions(start: Tensor, length: Tensor, size: Tensor) -> Tensor:  # pixel centres, never outside the window
+    def positions(start: Tensor, length: Tensor, size: int) -> Tensor:  # pixel centres, never outside the window
         p = (steps * length[:, None] - 0.5).clamp(min=0).minimum(length[:, None] - 1) + start[:, None]
         return (2 * p + 1) / size - 1  # to grid_sample's -1..1
 
-    rows, columns = positions(top, height, size[0]), positions(left, width, size[1])
+    rows, columns = positions(top, height, x.shape[-2]), positions(left, width, x.shape[-1])
     grid = torch.stack((columns[:, None].expand(-1, side, -1), rows[:, :, None].expand(-1, -1, side)), -1)
     return grid_sample(x, grid, padding_mode="border", align_corners=False)
 
@@ -154,7 +155,8 @@ def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
     sixths = torch.where(largest == 0, b - g, torch.where(largest == 1, 2 + r - b, 4 + g - r))
     hue = (sixths / 6 + turn[:, None, None]) % 1
     # Channel n of HSV to RGB is value - chroma * clamp(min(k, 4 - k), 0, 1) with k = (n + 6 hue) mod 6.
-    k = (torch.tensor([5.0, 3.0, 1.0], device=x.device)[:, None, None] + 6 * hue[:, None]) % 6
+    n = torch.arange(5.0, 0.0, -2.0, device=x.device)  # 5, 3 and 1, made there: copying them makes the host wait
+    k = (n[:, None, None] + 6 * hue[:, None]) % 6
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 

@@ -232,12 +232,12 @@ class PictureData(LightningDataModule):
         random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)
         device = self._device()
         return Prefetched(
-            Crops(pictures, self.crop, self.seed, random, whole, cut),
+            Crops(pictures, self.crop, self.seed, random, whole, cut, device.type == "cuda" and not self.workers),
             device=device if self.prefetch and device.type == "cuda" else None,
             batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size, start),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=device.type == "cuda",
         )
 
     def _device(self) -> torch.device:
@@ -251,7 +251,7 @@ class PictureData(LightningDataModule):
             return False
         if self.there is None:
             if self.on_device is None:
-                if device.type != "cuda" or stored.nbytes > torch.cuda.mem_get_info(device)[0] / 4:
+                if device.type != "cuda" or stored.nbytes > _free_memory(device) / 4:
                     return False
                 log.info("the pictures live on %s, %.2f GB (data.on_device)", device, stored.nbytes / 1e9)
             self.there = torch.empty(stored.shape, dtype=torch.uint8, device=device)
@@ -282,6 +282,12 @@ class PictureData(LightningDataModule):
         self.principal = self.principal[0].to(images.device), self.principal[1].to(images.device)
         noise = self.augment.noise(draws, *self.principal, epoch)
         return self.normalize(self.augment(images, draws, self.crop), dtype, noise, self.augment.over(epoch))
+
+
+def _free_memory(device: torch.device) -> int:
+    """Of a GPU, in bytes: what torch keeps of earlier jobs for the next ones is free too."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 @lru_cache(maxsize=1)

@@ -2,11 +2,14 @@
 
 import multiprocessing
 import os
+import queue
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,6 +28,7 @@ DRAWS = (
     *("own1", "own2", "own3", "own4"),  # of whatever augmentation is added
 )
 
+T = TypeVar("T")
 Batch = tuple["Tensor | Places", Tensor, Tensor]
 
 
@@ -52,12 +56,20 @@ class Crops(Dataset[Batch]):
         random: windows at random places; in the centre otherwise.
         whole: the stored pictures as they are; augmentation cuts the windows itself.
         cut: False gives Places instead of images, to be cut out of pictures that live on the device.
+        pinned: images are cut into memory that a GPU reads by itself, in this process.
     """
 
     def __init__(
-        self, pictures: Pictures, crop: int, seed: int, random: bool = False, whole: bool = False, cut: bool = True
+        self,
+        pictures: Pictures,
+        crop: int,
+        seed: int,
+        random: bool = False,
+        whole: bool = False,
+        cut: bool = True,
+        pinned: bool = False,
     ) -> None:
-        self.pictures, self.seed, self.random, self.cut = pictures, seed, random, cut
+        self.pictures, self.seed, self.random, self.cut, self.pinned = pictures, seed, random, cut, pinned
         self.side = pictures.images.shape[1] if whole else crop
 
     def __len__(self) -> int:
@@ -74,10 +86,11 @@ class Crops(Dataset[Batch]):
         labels, numbers = torch.from_numpy(self.pictures.labels[index]), torch.from_numpy(draws)
         if not self.cut:
             return Places(torch.from_numpy(places), side), labels, numbers
-        images = np.empty((len(index), side, side, stored.shape[3]), np.uint8)
+        cut = torch.empty((len(index), side, side, stored.shape[3]), dtype=torch.uint8, pin_memory=self.pinned)
+        images = cut.numpy()
         for i, (row, top, left) in enumerate(places.tolist()):
             images[i] = stored[row, top : top + side, left : left + side]
-        return torch.from_numpy(images).permute(0, 3, 1, 2), labels, numbers
+        return cut.permute(0, 3, 1, 2), labels, numbers
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -156,21 +169,27 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
 
 class Prefetched(DataLoader[Batch]):
     """A DataLoader of what `Crops` gives, whose next batch is on its way to `device` while this one is used: copied in
-    a stream of its own, beside the kernels of the one that computes. The same batches in the same order. device: of
-    CUDA; None copies none.
+    a stream of its own, beside the kernels of the one that computes. Without worker processes, a thread cuts the
+    pictures beside the training, too. The same batches in the same order. device: of CUDA; None does none of it.
     """
 
     def __init__(self, crops: Crops, *, device: torch.device | None = None, **kwargs: Any) -> None:
         super().__init__(crops, collate_fn=_as_it_is, worker_init_fn=outlive_signals, **kwargs)
         self.device = device
+        self.side: torch.cuda.Stream | None = None
 
     def __iter__(self) -> Any:
         return super().__iter__() if self.device is None else self._ahead()
 
     def _ahead(self) -> Iterator[Batch]:
         assert self.device is not None
-        side, ahead = torch.cuda.Stream(self.device), None
-        for batch in super().__iter__():
+        if self.side is None:
+            self.side = torch.cuda.Stream(self.device)
+        side, ahead = self.side, None
+        batches: Iterator[Batch] = super().__iter__()
+        if not self.num_workers:  # pinned memory is of the current device, which is a thread's own
+            batches = in_thread(batches, partial(torch.cuda.set_device, self.device))
+        for batch in batches:
             with torch.cuda.stream(side):
                 copied = move_data_to_device(batch, self.device), side.record_event()
             if ahead:
@@ -186,6 +205,39 @@ class Prefetched(DataLoader[Batch]):
         for part in batch:
             (part.places if isinstance(part, Places) else part).record_stream(computing)
         return batch
+
+
+def in_thread(values: Iterable[T], first: Callable[[], object], most: int = 2) -> Iterator[T]:
+    """What `values` gives, in its order, made by a thread while the last ones are used. first: is called in the thread.
+    most: values that wait. Errors are raised where their value would be; the thread ends with the iterator.
+    """
+    made, ended = queue.Queue[tuple[T | None, BaseException | None] | None](most), threading.Event()
+
+    def put(what: tuple[T | None, BaseException | None] | None) -> None:
+        while not ended.is_set():
+            with suppress(queue.Full):
+                return made.put(what, timeout=0.1)
+
+    def make() -> None:
+        try:
+            first()
+            for value in values:
+                put((value, None))
+                if ended.is_set():
+                    return
+            put(None)
+        except BaseException as error:
+            put((None, error))
+
+    threading.Thread(target=make, daemon=True).start()
+    try:
+        while (found := made.get()) is not None:
+            value, error = found
+            if error is not None:
+                raise error
+            yield cast(T, value)
+    finally:
+        ended.set()
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,5 +1,6 @@
 """A trained network with all that belongs to it, as its checkpoint has it: never from today's defaults."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -152,7 +153,11 @@ def open_trained(path: Path, trusted: Any = ()) -> Trained:
     try:
         on_cpu = config["trainer"]["accelerator"] == "cpu" or not torch.cuda.is_available()
         network.to("cpu" if on_cpu else "cuda", memory_format=_layout(config))  # type: ignore[call-overload]
-        torch.backends.cudnn.allow_tf32 = not config["trainer"].get("deterministic", False)
+        deterministic = config["trainer"].get("deterministic", False)
+        torch.backends.cudnn.allow_tf32 = not deterministic
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS wants for it
+        torch.use_deterministic_algorithms(bool(deterministic), warn_only=deterministic == "warn")
         about, epoch = checkpoint["data"], checkpoint["epoch"] + 1
         return Trained(file, folder, epoch, network, config, about, Normalize.described(about), trusted)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,7 +1,10 @@
 """Local response normalisation (paper, section 3.3) by every definition of it, exact, with an analytic gradient."""
 
+import logging
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import count
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -12,6 +15,9 @@ from alexnet.checks import flag, integer, number, one_of
 from alexnet.errors import ArgumentError
 from alexnet.models import kernel
 
+log = logging.getLogger("alexnet")
+
+NUMBERS = count()
 # Positions (pixels of all pictures together) worked on at a time, so that the intermediates stay in the cache.
 CHUNK = 2048
 WINDOWS = ("channels", "own", "map")
@@ -154,16 +160,50 @@ def _formula(
     """
     with torch.autocast(rows[0].device.type, enabled=False):
         if rows[0].device.type == "cuda":
-            return _compiled(of)(*rows, size, alpha, beta, k, own)
+            return _fused(of, size, alpha, beta, k, own)(*rows)
         out = torch.empty_like(rows[0])
         for *pieces, to in zip(*(r.split(CHUNK) for r in (*rows, out)), strict=True):
             to.copy_(of(*pieces, size, alpha, beta, k, own))
         return out
 
 
+class Fused:
+    """The formula with its constants as one kernel, of torch.compile. Where torch cannot compile, for want of Triton or
+    of a C compiler, a line says so once, and the formula is computed operation by operation.
+    """
+
+    cannot = False  # in this process
+
+    def __init__(self, of: Callable[..., Tensor], constants: tuple[Any, ...]) -> None:
+        def plain(*rows: Tensor) -> Tensor:
+            return of(*rows, *constants)
+
+        # torch.compile keeps 8 variants of a code object, and computes any further one operation by operation, without
+        # a word. A study of lrn_size or lrn_alpha has as many, so each has a code object of its own.
+        code = plain.__code__.replace(co_name=f"lrn_{next(NUMBERS)}")
+        own = FunctionType(code, plain.__globals__, code.co_name, None, plain.__closure__)
+        self.plain, self.compiled, self.worked = plain, torch.compile(own, dynamic=True), False
+
+    def __call__(self, *rows: Tensor) -> Tensor:
+        if not Fused.cannot:
+            try:
+                out: Tensor = self.compiled(*rows)
+                self.worked = True
+                return out
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # of each part of the compiler a kind of its own
+                if self.worked:
+                    raise
+                Fused.cannot = True
+                why = " ".join(str(error).split())[:200]
+                log.warning("LRN is not compiled on this GPU (%s), and takes several times as long", why)
+        return self.plain(*rows)
+
+
 @cache
-def _compiled(of: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(of, dynamic=True)
+def _fused(of: Callable[..., Tensor], *constants: Any) -> Fused:
+    return Fused(of, constants)
 
 
 def _forward(x: Tensor, size: int, alpha: float, beta: float, k: float, own: bool) -> Tensor:

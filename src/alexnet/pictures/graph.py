@@ -19,7 +19,7 @@ class Graph(Callback):
             return
         one = torch.zeros(1, data.channels, data.crop, data.crop, device=pl_module.device)
         modes = {layer: layer.training for layer in network.modules()}
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             warnings.simplefilter("ignore")  # of what a trace fixes
             network.eval()
             board.add_graph(network, one, use_strict_trace=False)

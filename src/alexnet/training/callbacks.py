@@ -36,17 +36,21 @@ def layer_of(parameter: str) -> str:
 
 
 class Speed(Callback):
-    """Images per second of the training steps, and one line per epoch with the time that is left."""
+    """Images per second of the training steps, and one line per epoch with the time that is left. The first step of a
+    process is not counted on an accelerator, or with `compiles`: kernels are compiled in it.
+    """
 
     KEPT = ("images", "seconds", "epoch_images", "epoch_seconds")  # in a checkpoint
 
-    def __init__(self) -> None:
+    def __init__(self, *, compiles: bool = False) -> None:
+        self.compiles = compiles
         self.images, self.seconds = 0, 0.0  # of all epochs so far, and of all ranks
         self.epoch_images, self.epoch_seconds = 0, 0.0  # of this rank
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.begin, self.first = time.perf_counter(), trainer.current_epoch
         self.last = self.begin  # within an epoch, where a run goes on
+        self.warm = not self.compiles and pl_module.device.type == "cpu"
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.KEPT}
@@ -63,10 +67,13 @@ class Speed(Callback):
     ) -> None:
         if batch_idx + 1 == trainer.num_training_batches and torch.accelerator.is_available():
             torch.accelerator.synchronize()  # it may still be at work on what was asked of it
+        if not self.warm and pl_module.device.type != "cpu":
+            torch.accelerator.synchronize()
         now = time.perf_counter()
-        self.epoch_images += len(batch[1])
-        self.epoch_seconds += now - self.last
-        self.last = now
+        if self.warm:
+            self.epoch_images += len(batch[1])
+            self.epoch_seconds += now - self.last
+        self.last, self.warm = now, True
 
     @property
     def rate(self) -> float:
@@ -94,12 +101,17 @@ class ProgressBar(RichProgressBar):
     def __init__(self, speed: Speed) -> None:
         super().__init__(leave=False)
         self.speed = speed
+        self.read, self.shown = 0.0, dict[str, Any]()
         if not sys.stdout.isatty():
             self.disable()
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        loss = super().get_metrics(trainer, pl_module).get("train/loss_step", "")
-        return {"loss": loss, "images/s": f"{self.speed.rate * trainer.world_size:.0f}"}
+        """Lightning asks after every batch. On a GPU reading the loss waits for the step: it is read twice a second."""
+        now = time.perf_counter()
+        if now - self.read > 0.5:
+            self.read, loss = now, super().get_metrics(trainer, pl_module).get("train/loss_step", "")
+            self.shown = {"loss": loss, "images/s": f"{self.speed.rate * trainer.world_size:.0f}"}
+        return self.shown
 
 
 class Stoppable(Callback):
@@ -224,20 +236,21 @@ class StopAtNaN(Callback):
         found = torch.stack((torch.full_like(loss, step), loss)).float()
         self.first = torch.where((self.first[0] < 0) & ~loss.isfinite(), found, self.first)
         if step % self.every == 0:
-            self._stop_if_bad(trainer)
+            self.stop_if_bad(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop_if_bad(trainer)
+        self.stop_if_bad(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop_if_bad(trainer)
+        self.stop_if_bad(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.state.fn == TrainerFn.FITTING and loss is not None and not loss.isfinite():
             self._stop(trainer, "validation", trainer.global_step, float(loss))
 
-    def _stop_if_bad(self, trainer: Trainer) -> None:
+    def stop_if_bad(self, trainer: Trainer) -> None:
+        """Before validation, at the end of an epoch, and before a state is kept."""
         if self.first is not None and self.first[0] >= 0:
             self._stop(trainer, "training", int(self.first[0]), float(self.first[1]))
 

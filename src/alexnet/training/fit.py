@@ -37,10 +37,13 @@ def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> 
     Raises:
         Refused: before the first step, for a trainer whose values do not suit each other or the data.
     """
-    folder, data, speed = Path(cfg.folder), parts.data, Speed()
+    folder, data, speed = Path(cfg.folder), parts.data, Speed(compiles=cfg.compile)
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     # Of float32, TensorFloat-32 keeps 10 bits of 23; cuDNN takes it unless told not to.
     torch.backends.cudnn.allow_tf32 = not cfg.trainer.get("deterministic", False)
+    torch.backends.cudnn.benchmark = bool(cfg.trainer.get("benchmark"))  # a job of a sweep before may have set it
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     if cfg.compile and _can_compile(parts.trainer.strategy.root_device):
         parts.network.compile()
     module = ImageClassifier(

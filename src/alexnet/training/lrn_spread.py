@@ -20,11 +20,13 @@ class LrnSpread(FirstValidationBatch):
 
     def look(self, trainer: Trainer, name: str, layer: nn.Module, given: tuple[Tensor], values: Tensor) -> None:
         found = spread(layer, given[0][:SOME])
-        trainer.lightning_module.log(f"lrn_spread/{name}", found, on_epoch=True, batch_size=1, sync_dist=True)
+        trainer.lightning_module.log(
+            f"lrn_spread/{name}", found.to(values.device), on_epoch=True, batch_size=1, sync_dist=True
+        )
 
 
 def spread(layer: nn.Module, x: Tensor) -> Tensor:
     """Of the factors by which `layer` multiplies the values of `x` that are not 0."""
-    x = x.detach().float()  # bfloat16 would round the factors apart
+    x = x.detach().float().cpu()  # bfloat16 would round the factors apart; a GPU would compile a kernel for this alone
     factors = (layer.forward(x) / x)[x.abs() > 1e-6]
     return factors.std() / factors.mean()

@@ -90,6 +90,18 @@ def make_optimizer(
     return optimizer
 
 
+def unfused(optimizer: Optimizer) -> Optimizer:
+    """The same optimiser without torch's fused step, for float16: a fused one divides the gradients by the scale of the
+    loss itself, after they have been logged and clipped.
+    """
+    if not optimizer.defaults.get("fused"):
+        return optimizer
+    groups = [group | {"fused": False} for group in optimizer.param_groups]
+    arguments = inspect.signature(type(optimizer)).parameters
+    defaults = {key: value for key, value in optimizer.defaults.items() if key in arguments}
+    return type(optimizer)(groups, **defaults | {"fused": False})
+
+
 def split_groups(optimizer: Optimizer, kind: Callable[[str], Kind]) -> list[Kind]:
     """Parts the optimiser's groups of parameters until each has names of one kind. Gives the kind of every group."""
     whole, kinds = list(optimizer.param_groups), []

@@ -210,6 +210,8 @@ def try_trainer(cfg: DictConfig) -> Trainer:
     with named("trainer"):
         _check_ranks(trainer)
     device = trainer.strategy.root_device
+    if cfg.trainer.precision == "16-mixed" and device.type == "cpu":
+        raise UserError("trainer.precision=16-mixed: the CPU has no float16 training; choose bf16-mixed or 32-true")
     if auto and (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if device.type == "cuda"

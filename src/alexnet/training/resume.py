@@ -3,16 +3,22 @@
 import logging
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
 
 from alexnet.errors import UserError
 from alexnet.files import parts_of
 from alexnet.folders import record, state_of
 from alexnet.training.averaging import end_validation
+from alexnet.training.callbacks import StopAtNaN
 from alexnet.training.checkpoint import read
 from alexnet.training.provenance import code_now, code_of, write_resumed
 from alexnet.training.reproduce import named_folder, recorded_config
@@ -92,6 +98,8 @@ class LastState(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.ranks = trainer.world_size
+        for optimizer in trainer.optimizers:
+            put_beside_parameters(optimizer)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
                 self.handlers[number] = signal.signal(number, self._ask)
@@ -177,6 +185,9 @@ class LastState(Callback):
 
     def _save(self, trainer: Trainer, batches: int, begun: Any) -> None:
         """begun: Lightning's count of epochs, or of batches, which already holds the one to come."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, StopAtNaN):
+                callback.stop_if_bad(trainer)
         self.batches = batches
         for count in (begun.total, begun.current):
             count.ready -= 1
@@ -189,6 +200,19 @@ class LastState(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Batches of its epoch that are done; whether training is over."""
         checkpoint |= {"batches": self.batches, "trained": self.trained}
+
+
+def put_beside_parameters(optimizer: Optimizer) -> None:
+    """Moves an optimiser's states to the devices of their parameters. Lightning has put all that a checkpoint holds on
+    the run's first device, and with model.devices half of the network is on the second.
+    """
+    for parameter, state in optimizer.state.items():
+        optimizer.state[parameter] = apply_to_collection(state, Tensor, partial(_beside, parameter.device))
+
+
+def _beside(device: torch.device, value: Tensor) -> Tensor:
+    """Counts of steps stay on the CPU, where torch has put them."""
+    return value if value.ndim == 0 and value.device.type == "cpu" else value.to(device)
 
 
 def purge(cfg: DictConfig, step: int) -> None:
