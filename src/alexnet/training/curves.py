@@ -9,6 +9,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from alexnet.checks import folder_path
+from alexnet.errors import UserError
 from alexnet.files import write_csv
 
 
@@ -42,8 +43,11 @@ class _Writer(ExperimentWriter):
         if self.purge_step is None or not path.exists():
             path.unlink(missing_ok=True)
             return
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if _step(row) < self.purge_step]
+        try:
+            with path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if _step(row) < self.purge_step]
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"{path}: is damaged ({error}); without it the run goes on with a new one") from error
         self.metrics_keys = sorted({*rows[0]} if rows else ())
         self._write(rows)
 
