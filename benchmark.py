@@ -18,6 +18,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up pictures if left out")
     parser.add_argument("--size", type=int, default=256, help="data: the side of a stored picture; 256")
     parser.add_argument("--crop", type=int, default=227, help="data: the side of a window of it; 227")
+    parser.add_argument("--device", default="cpu", help="step and lrn: cpu or cuda; cpu if left out")
+    parser.add_argument("--batch", type=int, default=64, help="step and lrn: images at a time; 64")
     parser.add_argument("--json", type=Path, help="a file for the rows")
     parser.add_argument("--plot", type=Path, help="a picture of the ratios, .png, .svg or .pdf")
     parser.add_argument(
@@ -38,12 +40,17 @@ def main() -> None:
     if options.photos and len([p for p in options.photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg")]) < 2:
         parser.error(f"--photos {options.photos}: holds fewer than two JPEGs")
 
+    if options.batch < 1:
+        parser.error(f"--batch {options.batch}: must be at least 1")
+
     import torch
 
-    if "gpu" in options.parts and not torch.cuda.is_available():
-        parser.error("gpu: torch finds no CUDA device here")
+    if ("gpu" in options.parts or options.device == "cuda") and not torch.cuda.is_available():
+        parser.error("gpu, --device cuda: torch finds no CUDA device here")
+    if options.device not in ("cpu", "cuda"):
+        parser.error(f"--device {options.device}: must be cpu or cuda")
 
-    from alexnet.bench.measure import table
+    from alexnet.bench.measure import HEAD, line
     from alexnet.memory import keep_freed_memory
 
     kept = not options.give_back and keep_freed_memory()
@@ -51,14 +58,14 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"freed memory {'kept' if kept else 'given back'}"
     )
-    rows = []
+    rows: list[Any] = []
     for part in (*PARTS, *NAMED):
         if part in (options.parts or PARTS):
-            for row in measure(part, options.photos, options.size, options.crop):
+            for row in measure(part, options):
+                if not rows:
+                    print(HEAD)
                 rows.append(row)
-                print(f"{row.name}: {row.ratio:.2f} times", flush=True)
-    if rows:
-        print(table(rows))
+                print(line(row), flush=True)
     if "gpu" in options.parts:
         from alexnet.bench.gpu import projection
 
@@ -71,10 +78,11 @@ def main() -> None:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
-def measure(part: str, photos: Path | None, size: int, crop: int) -> Iterator[Any]:
-    if part == "limits":
-        import torch
+def measure(part: str, options: argparse.Namespace) -> Iterator[Any]:
+    import torch
 
+    device = torch.device(options.device)
+    if part == "limits":
         from alexnet.bench.limits import copy_rate, matmul_rate
 
         half = [torch.bfloat16] if torch.cpu._is_avx512_bf16_supported() else []  # else a product takes a minute
@@ -84,16 +92,17 @@ def measure(part: str, photos: Path | None, size: int, crop: int) -> Iterator[An
     elif part == "lrn":
         from alexnet.bench import lrn
 
-        yield from lrn.measure()
-        yield from lrn.measure_beside()
+        yield from lrn.measure(options.batch, device=device)
+        if device.type == "cpu":
+            yield from lrn.measure_beside(options.batch)
     elif part == "step":
         from alexnet.bench import step
 
-        yield from step.measure()
+        yield from step.measure(options.batch, device=device)
     elif part == "data":
         from alexnet.bench import data
 
-        yield from data.measure(photos, size, crop)
+        yield from data.measure(options.photos, options.size, options.crop)
     elif part == "train":
         from alexnet.bench import train
 
@@ -107,8 +116,6 @@ def measure(part: str, photos: Path | None, size: int, crop: int) -> Iterator[An
 
         print(sweep.measure(), flush=True)
     else:
-        import torch
-
         from alexnet.bench import gpu
 
         print(torch.cuda.get_device_name())

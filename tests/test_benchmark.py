@@ -20,8 +20,9 @@ def test_mistakes() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
-def test_the_gpu_part_needs_one() -> None:
-    assert "gpu: torch finds no CUDA device here" in quick("benchmark.py", "gpu", code=2).stderr
+@pytest.mark.parametrize("arguments", [("gpu",), ("lrn", "--device", "cuda")])
+def test_a_gpu_is_needed_to_measure_one(arguments: tuple[str, ...]) -> None:
+    assert "torch finds no CUDA device here" in quick("benchmark.py", *arguments, code=2).stderr
 
 
 def test_the_limits_of_the_machine() -> None:

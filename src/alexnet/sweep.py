@@ -1,4 +1,4 @@
-"""A sweep: its folder, its jobs, and what is said of those that failed. Nothing here imports torch."""
+"""A sweep: its folder, its jobs, and what is said of those that failed. Only ray's jobs need torch here."""
 
 import itertools
 import os
@@ -95,7 +95,11 @@ class SweepFolder(Callback):
                 "hydra.job.config.override_dirname.exclude_keys="
                 f"[{','.join(map(quoted, [*unnamed, 'outputs', 'folder']))}]",
             ]
-        if config.hydra.runtime.choices["hydra/launcher"] == "submitit_local":  # which starts all jobs at once
+        launcher = config.hydra.runtime.choices["hydra/launcher"]
+        if launcher == "ray" and config.hydra.launcher.ray.remote.num_gpus is None:
+            with read_write(config):
+                config.hydra.launcher.ray.remote.num_gpus = _gpus_of_a_job(config)
+        if launcher == "submitit_local":  # which starts all jobs at once
             share = available_cores() // len(jobs_of(config))
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
@@ -141,6 +145,15 @@ class SweepFolder(Callback):
             text = failed.read_text().rstrip()
             jobs = sum(line.startswith("job ") for line in text.splitlines())
             sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
+
+
+def _gpus_of_a_job(config: DictConfig) -> int:
+    """Ray hides all GPUs from a job that asks for none."""
+    import torch  # takes a second
+
+    devices = config.trainer.devices
+    found = torch.cuda.device_count() if config.trainer.accelerator != "cpu" else 0
+    return min(found, devices) if isinstance(devices, int) and devices > 0 else found
 
 
 def jobs_of(config: DictConfig) -> list[list[str]]:

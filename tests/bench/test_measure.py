@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.bench.measure import Row, compare, table
+from alexnet.bench.measure import Row, compare, line
 from alexnet.bench.plot import plot
 
 
@@ -17,7 +17,7 @@ def test_compare_gives_the_ratio_of_medians() -> None:
     assert 1.5 < row.ratio < 6
     assert row.limit_share == pytest.approx(row.ours / 2000)
     assert row.ours_range[0] <= row.ours <= row.ours_range[1]
-    assert "sleep" in table([row])
+    assert "sleep" in line(row)
 
 
 def test_rounds_end_with_the_time_and_a_side_may_time_itself() -> None:

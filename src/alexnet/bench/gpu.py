@@ -59,7 +59,8 @@ def measure(
             )  # fmt: skip
             from_disk = partial(lightning, (*run, "data.on_device=false"))
             at_once = partial(lightning, (*run, "data.on_device=false", "data.prefetch=false"))
-            timed = partial(compare, unit="images/s", limit=limit, rounds=rounds, timed=True)
+            # each is a process's whole run, which warms up by itself
+            timed = partial(compare, unit="images/s", limit=limit, rounds=min(rounds, 2), timed=True, warm=False)
             yield timed(f"gpu_run_{batch}", ours=from_disk, peer=partial(float, step.ours))
             yield timed(f"gpu_prefetch_{batch}", ours=from_disk, peer=at_once)
             yield timed(

@@ -15,10 +15,10 @@ def matmul_rate(dtype: torch.dtype, size: int = 2048, device: torch.device = CPU
     return 2 * size**3 / _median(lambda: a @ b, device)
 
 
-def copy_rate(size: int = 2**28) -> float:
+def copy_rate(size: int = 2**28, device: torch.device = CPU) -> float:
     """Bytes read plus bytes written a second, copying that many with every core."""
-    a, b = torch.zeros(2, size, dtype=torch.uint8).unbind(0)
-    return 2 * size / _median(lambda: b.copy_(a))
+    a, b = torch.zeros(2, size, dtype=torch.uint8, device=device).unbind(0)
+    return 2 * size / _median(lambda: b.copy_(a), device)
 
 
 def wait(device: torch.device) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from alexnet.bench.limits import copy_rate
+from alexnet.bench.limits import CPU, copy_rate, wait
 from alexnet.bench.measure import Row, compare
 from alexnet.models.lrn import LocalResponseNorm
 
@@ -19,14 +19,14 @@ PASSES = 5  # over memory: x and y forward, x, the gradient of y and that of x b
 
 def measure(
     batch: int = 64, rounds: int = 5, side: int | None = None, places: Sequence[tuple[int, int]] = PLACES,
-    half: bool = True,
+    half: bool = True, device: torch.device = CPU,
 ) -> Iterator[Row]:  # fmt: skip
     """At AlexNet's two places. torch's has the layout it is at its best in, NCHW; ours channels-last. The bf16 rows are
     against ours in float32, since torch's has no bfloat16 on the CPU.
     """
-    bytes_a_second = copy_rate()
+    bytes_a_second = copy_rate(device=device)
     for channels, place in places:
-        x, grad = torch.randn(2, batch, channels, side or place, side or place).unbind(0)
+        x, grad = torch.randn(2, batch, channels, side or place, side or place, device=device).unbind(0)
         ours, peer = LocalResponseNorm(5, 5e-4, k=2.0), nn.LocalResponseNorm(5, 5e-4, k=2.0)
         last, last_grad = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad))
         single = partial(_both_ways, ours, last, last_grad)
@@ -53,4 +53,5 @@ def measure_beside(batch: int = 64, rounds: int = 3, side: int = 55, width: floa
 
 def _both_ways(norm: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> int:
     norm(x.detach().requires_grad_()).backward(grad)
+    wait(x.device)
     return len(x)

@@ -52,12 +52,11 @@ def compare(
     return Row(name, a, b, unit, a / b, limit and a / limit, ranges["ours"], ranges["peer"])
 
 
-def table(rows: list[Row]) -> str:
-    lines = [f"{'':18}{'ours':>12}{'range':>22}{'peer':>12}{'range':>20}{'ratio':>8}{'of limit':>10}  unit"]
-    for r in rows:
-        share = "" if r.limit_share is None else f"{r.limit_share:.2f}"
-        ours, peer = (f"{low:,.0f}..{high:,.0f}" for low, high in (r.ours_range, r.peer_range))
-        lines.append(
-            f"{r.name:18}{r.ours:12,.0f}{ours:>22}{r.peer:12,.0f}{peer:>20}{r.ratio:8.2f}{share:>10}  {r.unit}"
-        )
-    return "\n".join(lines)
+HEAD = f"{'':22}{'ours':>12}{'range':>22}{'peer':>12}{'range':>20}{'ratio':>8}{'of limit':>10}  unit"
+
+
+def line(row: Row) -> str:
+    """Of a table under HEAD."""
+    share = "" if row.limit_share is None else f"{row.limit_share:.2f}"
+    ours, peer = (f"{low:,.0f}..{high:,.0f}" for low, high in (row.ours_range, row.peer_range))
+    return f"{row.name:22}{row.ours:12,.0f}{ours:>22}{row.peer:12,.0f}{peer:>20}{row.ratio:8.2f}{share:>10}  {row.unit}"

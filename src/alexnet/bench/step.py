@@ -23,17 +23,19 @@ from alexnet.training.optim import sgd
 BF16 = torch.cpu._is_avx512_bf16_supported()
 
 
-def measure(batch: int = 64, rounds: int = 3, width: float = 1.0) -> Iterator[Row]:
-    """Each in the precision and layout that it would be run in: ours channels-last and, where the processor has it, in
+def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.device = CPU) -> Iterator[Row]:
+    """Each in the precision and layout that it would be run in: ours channels-last and, where the device has it, in
     bfloat16 with fused SGD; the others as they are usually written.
     """
-    mine = ours(batch, width)
-    limit = matmul_rate(torch.bfloat16 if BF16 else torch.float32) / flops(AlexNet(width=width))
+    mine = ours(batch, width, device=device)
+    half = BF16 if device.type == "cpu" else True
+    rate = matmul_rate(torch.bfloat16 if half else torch.float32, device=device)
+    limit = rate / flops(AlexNet(width=width))
     against = partial(compare, unit="images/s", ours=mine, limit=limit, rounds=rounds)
-    yield against("step_vs_transcription", peer=transcribed(batch, width))
-    yield against("step_vs_torchvision", peer=_plain(alexnet(), batch))
-    yield against("lrn_cost", peer=ours(batch, width, lrn=False))
-    if Path("/proc/self/status").exists():
+    yield against("step_vs_transcription", peer=transcribed(batch, width, device))
+    yield against("step_vs_torchvision", peer=_plain(alexnet().to(device), batch, device))
+    yield against("lrn_cost", peer=ours(batch, width, lrn=False, device=device))
+    if device.type == "cpu" and Path("/proc/self/status").exists():
         yield _peak_memory(batch, width)
 
 

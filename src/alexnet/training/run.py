@@ -21,6 +21,7 @@ from alexnet.output import tolerant_output
 from alexnet.settings import digest
 from alexnet.training.again import done_before, stopped_before
 from alexnet.training.fit import fit, validates
+from alexnet.training.gpus import take_gpus
 from alexnet.training.messages import endings, messages, quiet, report
 from alexnet.training.parts import build_parts, starts_ranks
 from alexnet.training.provenance import note_done, recorded, write_origin
@@ -53,6 +54,7 @@ def train(cfg: DictConfig) -> float:
     asked = digest(cfg)
     if in_sweep() and (before := done_before(cfg, asked)):
         return monitored(before)
+    take_gpus(cfg)
     parts = build_parts(cfg)
     parts.data.setup()
     for key in ("reproduce", "resume"):
