@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -40,6 +41,8 @@ def options(group: str) -> list[str]:
 
 
 slow = pytest.mark.slow  # `make test` leaves it out, and SLOW=1 does not
+no_gpu = pytest.mark.skipif(not torch.cuda.is_available() and "GPU_TESTS_ON" not in os.environ, reason="needs a GPU")
+gpu = [pytest.mark.gpu, no_gpu]  # a module's pytestmark
 digits = pytest.mark.skipif("digits" not in options("data"), reason="the digits are gone")
 
 

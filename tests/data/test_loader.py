@@ -114,6 +114,7 @@ def test_places_are_cut_into_the_same_windows(whole: bool) -> None:
         assert all(map(torch.equal, others, the_same))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_that_are_copied_ahead_are_the_same(workers: int) -> None:

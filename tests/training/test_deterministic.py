@@ -30,7 +30,7 @@ def test_twice_with_any_number_of_workers(workers: int, alone: dict[str, Any], t
     assert result(tmp_path / "run") == alone
 
 
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What only a GPU needs, tried on the CPU: other devices are played by the meta device, or by a forced path."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,6 @@ from alexnet.errors import UserError
 from alexnet.models import lrn
 from alexnet.training.callbacks import Speed, StopAtNaN
 from alexnet.training.optim import adamw, sgd, unfused
-from alexnet.training.parts import build_parts
 from alexnet.training.resume import LAST, put_beside_parameters
 from alexnet.training.run import train
 from tests.training.test_run import TINY
@@ -117,10 +117,12 @@ def test_float16_steps_without_a_fused_optimizer(build: Callable[..., torch.opti
         torch.testing.assert_close(a, b)
 
 
-def test_float16_on_the_cpu_is_refused(config: Config) -> None:
-    """Lightning would train in bfloat16, and say float16."""
-    with pytest.raises(UserError, match=r"trainer\.precision=16-mixed: "):
-        build_parts(config(*TINY, "trainer.precision=16-mixed", "trainer.accelerator=cpu"))
+def test_float16_on_the_cpu_is_recorded_as_what_it_is(config: Config, tmp_path: Path) -> None:
+    """Lightning trains in bfloat16 there."""
+    line = ("trainer.precision=16-mixed", "trainer.accelerator=cpu")
+    train(config(*TINY, *line, f"folder={tmp_path / 'run'}"))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["precision"] == "bf16-mixed"
+    assert "no float16 training" in (tmp_path / "run" / "train.log").read_text()
 
 
 @pytest.mark.parametrize(("compiles", "images"), [(False, 3 * 8), (True, 2 * 8)])

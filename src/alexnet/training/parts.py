@@ -104,7 +104,12 @@ def build_parts(cfg: DictConfig) -> Parts:
         if cfg.freeze is not None:
             notes.append(freeze(network, cfg.freeze))
         times = check_times(network, cfg.lr_times)
+    asked = cfg.trainer.precision
     trainer = try_trainer(cfg)
+    if asked not in ("auto", cfg.trainer.precision):
+        notes.append(
+            f"trainer.precision={asked}: the CPU has no float16 training, so this run is {cfg.trainer.precision}"
+        )
     if data.batch_size % trainer.world_size:
         raise UserError(
             f"data.batch_size={data.batch_size}: {trainer.world_size} devices share every batch evenly, so it must be "
@@ -210,8 +215,8 @@ def try_trainer(cfg: DictConfig) -> Trainer:
     with named("trainer"):
         _check_ranks(trainer)
     device = trainer.strategy.root_device
-    if cfg.trainer.precision == "16-mixed" and device.type == "cpu":
-        raise UserError("trainer.precision=16-mixed: the CPU has no float16 training; choose bf16-mixed or 32-true")
+    if cfg.trainer.precision == "16-mixed" and device.type == "cpu":  # what Lightning does there is recorded
+        cfg.trainer.precision = "bf16-mixed"
     if auto and (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if device.type == "cuda"

@@ -1,0 +1,158 @@
+"""What only a GPU does: python -m pytest -m gpu. GPU_TESTS_ON=cpu tries the tests themselves without one."""
+
+import csv
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from alexnet.data import PictureData
+from alexnet.data.augment import Augment
+from alexnet.data.loader import DRAWS
+from alexnet.models.lrn import LocalResponseNorm
+from alexnet.training.module import MeanLoss, TopAccuracy
+from tests.conftest import SMOKE, gpu, has, program
+from tests.training.test_resume import same
+
+DEVICE = torch.device(os.environ.get("GPU_TESTS_ON", "cuda"))
+LINE = (*SMOKE, f"trainer.accelerator={'gpu' if DEVICE.type == 'cuda' else 'cpu'}", "logger=csv", "after=none")
+EXACT = ("trainer=exact", "data.batch_size=16", "trainer.limit_train_batches=6")
+
+pytestmark = gpu
+
+
+def run(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Trains in a process of its own, and gives metrics.json."""
+    program(sys.executable, "train.py", *LINE, *arguments, f"folder={folder}")
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return metrics
+
+
+def figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {split: metrics[split] for split in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize("window", ["channels", "own", "map"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_lrn(window: str, dtype: torch.dtype) -> None:
+    for size in (1, 4, 5, 17):
+        x, upstream = torch.randn(2, 3, 32, 19, 19).to(dtype).unbind(0)
+        found = []
+        for device in (torch.device("cpu"), DEVICE):
+            a = x.to(device).requires_grad_()
+            y = LocalResponseNorm(size, 0.1, k=2.0, window=window)(a)
+            y.backward(upstream.to(device))
+            assert a.grad is not None
+            found.append((y.detach().cpu(), a.grad.cpu()))
+        for here, there in zip(*found, strict=True):
+            torch.testing.assert_close(here, there)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"flip": 0.5}, {"vertical_flip": 0.5}, {"rescale": 0.4}, {"color_jitter": 0.4}, {"hue": 0.2}, {"pca": 0.1}],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_augmentation_is_that_of_the_cpu_and_never_waits(arguments: dict[str, float]) -> None:
+    data = PictureData("fake", num_classes=10, size=80, crop=67, augment=Augment(**arguments))
+    data.setup()
+    draws = torch.rand(8, len(DRAWS))
+    images = torch.randint(0, 256, (8, 3, 80 if "rescale" in arguments else 67, 67), dtype=torch.uint8)
+    images = images[..., : images.shape[-1]].contiguous(memory_format=torch.channels_last)
+    here = data.ready(images, draws)
+    there = data.ready(images.to(DEVICE), draws.to(DEVICE))  # once, since constants are copied at first
+    torch.testing.assert_close(there.cpu(), here, atol=2e-3, rtol=1e-3)
+    moved, numbers = images.to(DEVICE), draws.to(DEVICE)
+    with waiting_is_an_error():
+        data.ready(moved, numbers)
+
+
+def test_metrics_never_wait() -> None:
+    logits, labels = torch.randn(64, 10, device=DEVICE), torch.randint(10, (64,), device=DEVICE)
+    metrics = [TopAccuracy(1).to(DEVICE), TopAccuracy(5).to(DEVICE)]
+    loss = MeanLoss().to(DEVICE)
+    with waiting_is_an_error():
+        for metric in metrics:
+            metric.update(logits, labels)
+        loss.update(nn.functional.cross_entropy(logits, labels, reduction="sum"), 64)
+
+
+class waiting_is_an_error:  # used as a function
+    """Within it an operation for which the host waits for the GPU is an error."""
+
+    def __enter__(self) -> None:
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error")
+
+    def __exit__(self, *_: object) -> None:
+        if DEVICE.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not has("inference"), reason="inference is gone")
+def test_a_run_and_its_evaluation(tmp_path: Path) -> None:
+    """The run's own test again, to the last digit, and what can be done with it."""
+    folder = tmp_path / "run"
+    metrics = run(folder, "panels=all", "logger=default", "trainer.limit_test_batches=1.0")
+    assert math.isfinite(metrics["test"]["loss"])
+    assert metrics["images_per_second"] > 0
+    about = json.loads((folder / "run.json").read_text())
+    if DEVICE.type == "cuda":
+        assert about["precision"] == "bf16-mixed"
+        assert about["machine"]["gpus"]
+    program(sys.executable, "evaluate.py", str(folder))
+    evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text())
+    assert evaluation["as_in_training"] is True
+    program(sys.executable, "export.py", str(folder), "--format", "safetensors")
+
+
+def test_exact_runs_are_the_same_bit_for_bit(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", *EXACT)
+    for name, how in {
+        "second": (),
+        "on_device": ("data.on_device=true",),
+        "from_disk": ("data.on_device=false",),
+        "at_once": ("data.on_device=false", "data.prefetch=false"),
+        "workers": ("data.on_device=false", "data.workers=2"),
+    }.items():
+        assert figures(run(tmp_path / name, *EXACT, *how)) == figures(first), name
+        same(tmp_path / "first", tmp_path / name)
+
+
+@pytest.mark.skipif(not has("inference"), reason="inference is gone")
+def test_an_exact_run_is_evaluated_to_the_last_digit(tmp_path: Path) -> None:
+    run(tmp_path / "run", *EXACT, "trainer.limit_test_batches=1.0")
+    program(sys.executable, "evaluate.py", str(tmp_path / "run"))
+    evaluation = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
+    assert evaluation["as_in_training"] is True
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="the CPU has no float16 training")
+def test_float16_has_the_gradients_of_float32(tmp_path: Path) -> None:
+    """As logged and as clipped: not times the scale of the loss."""
+    norms = []
+    for precision in ("32-true", "16-mixed"):
+        folder = tmp_path / precision
+        run(folder, f"trainer.precision={precision}", "trainer.gradient_clip_val=1", "trainer.log_every_n_steps=1",
+            "model.dropout=0", "augment=none", "trainer.max_epochs=1")  # fmt: skip
+        rows = [row for row in csv.DictReader((folder / "metrics.csv").open()) if row["gradients/01_features.conv1"]]
+        norms.append([float(value) for key, value in rows[0].items() if key.startswith("gradients/")])
+    assert norms[1] == pytest.approx(norms[0], rel=0.05)
+
+
+@pytest.mark.parametrize("how", [("compile=true",), ("trainer=fast",), ("trainer.strategy=ddp",), ("model.lrn=false",)])
+def test_other_ways(how: tuple[str, ...], tmp_path: Path) -> None:
+    assert math.isfinite(run(tmp_path / "run", *how)["test"]["loss"])
+
+
+def test_it_is_measured() -> None:
+    bench = pytest.importorskip("alexnet.bench.gpu")
+    rows = list(bench.measure(DEVICE, batches=(4,), images=16, width=1 / 16, matrix=64, rounds=1, compiled=False))
+    assert all(row.ours > 0 and row.peer > 0 for row in rows)
