@@ -78,7 +78,9 @@ def test_each_command_of_docs_is_one(config: Callable[..., DictConfig]) -> None:
             if words[0] == "...":
                 words = [*before[: 3 if words[1].endswith(".py") else 4], *words[1:]]
             before, door = words, words[2] if words[1] == "-m" else words[1]
-            if door == "pytest":
+            if door == "pytest" and words[3] == "-m":
+                assert f"\n    {words[4]}:" in (ROOT / "setup.cfg").read_text(), said
+            elif door == "pytest":
                 tests = (ROOT / words[3]).read_text()
                 assert len(words) == 4 or re.search(rf'def test_\w*{words[5]}|"[\w ]*{words[5]}', tests), said
             elif door == "benchmark.py" and has("bench"):

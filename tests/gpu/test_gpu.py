@@ -16,7 +16,7 @@ from alexnet.data import PictureData
 from alexnet.data.augment import Augment
 from alexnet.data.loader import DRAWS
 from alexnet.models.lrn import LocalResponseNorm
-from alexnet.training.module import MeanLoss, TopAccuracy
+from alexnet.training.metrics import MeanLoss, TopAccuracy
 from tests.conftest import SMOKE, gpu, has, program
 from tests.training.test_resume import same
 

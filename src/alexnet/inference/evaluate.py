@@ -24,7 +24,7 @@ from alexnet.inference import figures
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import Trained, open_trained
 from alexnet.training.checkpoint import rebuild_metrics
-from alexnet.training.module import MeanLoss, accuracies, tops
+from alexnet.training.metrics import MeanLoss, accuracies, tops
 
 BINS = 15  # of the calibration error: Guo et al., ICML 2017
 

@@ -21,7 +21,8 @@ from alexnet.training.callbacks import ProgressBar, RightOrWrong, Speed, StopAtN
 from alexnet.training.checkpoint import read
 from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.hyperparameters import log_hyperparameters
-from alexnet.training.module import ImageClassifier, tops
+from alexnet.training.metrics import tops
+from alexnet.training.module import ImageClassifier
 from alexnet.training.parts import Parts, build_each, panels
 from alexnet.training.provenance import write_json
 from alexnet.training.resume import LAST, LastState, purge

@@ -17,55 +17,10 @@ from alexnet.data.crops import averaged
 from alexnet.rng import stream
 from alexnet.training.averaging import put_average
 from alexnet.training.callbacks import logged
+from alexnet.training.metrics import MeanLoss, accuracies
 from alexnet.training.optim import make_schedule, unfused
 
 Batch = tuple[Tensor | list[Tensor], Tensor]  # images, or several windows of each; labels
-
-
-class MeanLoss(Metric):
-    """The mean over an epoch's samples, of all ranks. Lightning's own rounds where ranks have unequal numbers of them,
-    and torchmetrics' MeanMetric leaves out NaN, or all weights.
-    """
-
-    total: Tensor
-    n: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("n", torch.tensor(0.0), dist_reduce_fx="sum")
-
-    def update(self, total: Tensor, n: int) -> None:
-        """total: the sum of n samples' losses."""
-        self.total += total
-        self.n += n
-
-    def compute(self) -> Tensor:
-        return self.total / self.n
-
-
-class TopAccuracy(Metric):
-    """The share of samples whose class is among the k likeliest. torchmetrics' MulticlassAccuracy gives the same
-    figures by 30 operations a batch, which a GPU waits for; this one takes 6.
-    """
-
-    correct: Tensor
-    n: Tensor
-
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
-        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("n", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """logits: (N, num_classes). labels: int64 (N,)."""
-        likeliest = logits.argmax(1, keepdim=True) if self.k == 1 else logits.topk(self.k).indices
-        self.correct += (likeliest == labels[:, None]).sum()
-        self.n += len(labels)
-
-    def compute(self) -> Tensor:
-        return self.correct / self.n
 
 
 class ImageClassifier(LightningModule):
@@ -104,7 +59,9 @@ class ImageClassifier(LightningModule):
         self.validated = -1  # the last epoch that was
         self.went_on = False  # within an epoch, without a step so far
         self.step_loss = torch.tensor(0.0)  # of the last step, the mean over the samples of all ranks
-        figures = MetricCollection(accuracies(num_classes) | (metrics or {}))  # type: ignore[arg-type]
+        # Groups would make one metric of those whose counts are the same after the first batch, as top1's and top5's may.
+        every: Any = accuracies(num_classes) | (metrics or {})
+        figures = MetricCollection(every, compute_groups=False)
         self.train_figures, self.val_figures, self.test_figures = (
             figures.clone(prefix=f"{split}/") for split in ("train", "val", "test")
         )
@@ -230,13 +187,3 @@ class ImageClassifier(LightningModule):
         if schedule and schedule.get("monitor", "").startswith("val"):  # it has a value only after a validation
             schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule else {})
-
-
-def accuracies(num_classes: int) -> dict[str, Metric]:
-    """Of every run: top1, and top5 where there are more than five classes."""
-    return {name: TopAccuracy(k) for name, k in tops(num_classes).items()}
-
-
-def tops(num_classes: int) -> dict[str, int]:
-    """Among how many of the most likely classes the right one counts, by the name of the accuracy."""
-    return {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}

@@ -25,7 +25,7 @@ from alexnet.errors import ArgumentError, UserError
 from alexnet.models.init import paired
 from alexnet.models.summary import Summary, summarize
 from alexnet.training.checkpoint import check_trusted, network_class
-from alexnet.training.module import accuracies
+from alexnet.training.metrics import accuracies
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.start import check_times, freeze, take_weights
 
