@@ -59,7 +59,7 @@ class ImageClassifier(LightningModule):
         self.validated = -1  # the last epoch that was
         self.went_on = False  # within an epoch, without a step so far
         self.step_loss = torch.tensor(0.0)  # of the last step, the mean over the samples of all ranks
-        # Groups would make one metric of those whose counts are the same after the first batch, as top1's and top5's may.
+        # Groups would make one metric of those whose counts are the same after a batch, as top1's and top5's may be.
         every: Any = accuracies(num_classes) | (metrics or {})
         figures = MetricCollection(every, compute_groups=False)
         self.train_figures, self.val_figures, self.test_figures = (
