@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from alexnet.sweep import _gpus_of_a_job
-from alexnet.training import gpus
+from alexnet.training import gpus, run
 from alexnet.training.gpus import take_gpus
 
 Job = Callable[..., str | None]
@@ -82,3 +82,20 @@ def test_what_ray_is_asked_for(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     trainer = {"devices": devices, "accelerator": accelerator}
     assert _gpus_of_a_job(OmegaConf.create({"trainer": trainer})) == asked
+
+
+def test_gpus_are_taken_before_anything_uses_them(
+    config: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a job was done before depends on its precision, which the GPU is asked for."""
+    order = []
+
+    def done_before(*_: object) -> dict[str, object]:
+        order.append("looked up")
+        return {"monitor": "val/top1", "val": {"top1": 0.5}}
+
+    monkeypatch.setattr(run, "in_sweep", lambda: True)
+    monkeypatch.setattr(run, "take_gpus", lambda _: order.append("taken"))
+    monkeypatch.setattr(run, "done_before", done_before)
+    assert run.train(config()) == 0.5
+    assert order == ["taken", "looked up"]

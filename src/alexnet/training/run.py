@@ -51,10 +51,10 @@ def train(cfg: DictConfig) -> float:
         note_done(Path(cfg.resume))
         print(f"resume={cfg.resume}: this run is done; nothing to go on with", flush=True)
         return monitored(result_of(Path(cfg.resume)))
+    take_gpus(cfg)  # before anything asks what the GPU can do, and so begins to use it
     asked = digest(cfg)
     if in_sweep() and (before := done_before(cfg, asked)):
         return monitored(before)
-    take_gpus(cfg)
     parts = build_parts(cfg)
     parts.data.setup()
     for key in ("reproduce", "resume"):
