@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up pictures if left out")
     parser.add_argument("--size", type=int, default=256, help="data: the side of a stored picture; 256")
     parser.add_argument("--crop", type=int, default=227, help="data: the side of a window of it; 227")
-    parser.add_argument("--device", default="cpu", help="step and lrn: cpu or cuda; cpu if left out")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="step and lrn: cpu if left out")
     parser.add_argument("--batch", type=int, default=64, help="step and lrn: images at a time; 64")
     parser.add_argument("--json", type=Path, help="a file for the rows")
     parser.add_argument("--plot", type=Path, help="a picture of the ratios, .png, .svg or .pdf")
@@ -47,8 +47,6 @@ def main() -> None:
 
     if ("gpu" in options.parts or options.device == "cuda") and not torch.cuda.is_available():
         parser.error("gpu, --device cuda: torch finds no CUDA device here")
-    if options.device not in ("cpu", "cuda"):
-        parser.error(f"--device {options.device}: must be cpu or cuda")
 
     from alexnet.bench.measure import HEAD, line
     from alexnet.memory import keep_freed_memory

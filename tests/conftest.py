@@ -41,9 +41,14 @@ def options(group: str) -> list[str]:
 
 
 slow = pytest.mark.slow  # `make test` leaves it out, and SLOW=1 does not
-no_gpu = pytest.mark.skipif(not torch.cuda.is_available() and "GPU_TESTS_ON" not in os.environ, reason="needs a GPU")
-gpu = [pytest.mark.gpu, no_gpu]  # a module's pytestmark
 digits = pytest.mark.skipif("digits" not in options("data"), reason="the digits are gone")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests with the marker gpu are skipped without one. GPU_TESTS_ON=cpu tries those of tests/gpu themselves."""
+    tried = "GPU_TESTS_ON" in os.environ and item.path.parent.name == "gpu"
+    if item.get_closest_marker("gpu") and not tried and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
 
 
 def program(*command: str, code: int | None = 0, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
@@ -142,15 +147,19 @@ def config() -> Iterator[Callable[..., DictConfig]]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
+    return two_classes(tmp_path / "pictures")
+
+
+def two_classes(root: Path) -> Path:
     """A folder with training/ and validation/ of two classes, one blue and one red, in several formats and sizes."""
     draw = np.random.default_rng(0)
     for split, count in (("training", 8), ("validation", 3)):
         for name, colour in (("n0", (40, 40, 200)), ("n1", (200, 40, 40))):
-            folder = tmp_path / "pictures" / split / name
+            folder = root / split / name
             folder.mkdir(parents=True)
             for i in range(count):
                 height, width = draw.integers(40, 120, 2)
                 noise = draw.integers(-30, 30, (height, width, 3))
                 image = Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8))
                 image.save(folder / f"{i}.{('jpg', 'png', 'bmp')[i % 3]}")
-    return tmp_path / "pictures"
+    return root

@@ -16,11 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+from tests.conftest import ROOT, two_classes
+
 SMALL = ("trainer=exact", "trainer.accelerator=cpu", "experiment=smoke", "panels=none", "logger=csv")
 ALEXNET = (*SMALL, "model.width=0.0625")
 LINES = {
@@ -58,7 +57,7 @@ def main() -> None:
         other.mkdir()
         own.mkdir()
         (own / "golden_stop.py").write_text(STOP)
-        make_images(own / "images")
+        two_classes(own / "images")
         archive = subprocess.run(["git", "archive", asked.commit], cwd=ROOT, stdout=subprocess.PIPE, check=True)
         subprocess.run(["tar", "-x", "-C", str(other)], input=archive.stdout, check=True)
         differ = [name for name in asked.names or LINES if not is_same(name, other, own)]
@@ -115,18 +114,6 @@ def digest(checkpoint: Path) -> str:
 def rows(table: Path) -> list[dict[str, str]]:
     with table.open() as file:
         return [{key: value for key, value in row.items() if key not in OF_ITS_TIME} for row in csv.DictReader(file)]
-
-
-def make_images(folder: Path) -> None:
-    """Three classes of images, which a colour tells apart."""
-    draw = np.random.default_rng(0)
-    for split, n in (("train", 20), ("test", 6)):
-        for label, name in enumerate(("blue", "green", "red")):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(n):
-                pixels = draw.integers(0, 120, (90, 110, 3), dtype=np.uint8)
-                pixels[..., label] += 100
-                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from alexnet.errors import UserError, cause
 
+PARTS = ".*.part"  # what `replacing` writes in place of any file
 Plain = TypeVar("Plain", list[str], dict[str, Any])
 
 

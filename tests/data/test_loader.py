@@ -115,7 +115,6 @@ def test_places_are_cut_into_the_same_windows(whole: bool) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_that_are_copied_ahead_are_the_same(workers: int) -> None:
     def batches(device: torch.device | None) -> list[tuple[torch.Tensor, ...]]:

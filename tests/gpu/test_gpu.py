@@ -17,14 +17,14 @@ from alexnet.data.augment import Augment
 from alexnet.data.loader import DRAWS
 from alexnet.models.lrn import LocalResponseNorm
 from alexnet.training.metrics import MeanLoss, TopAccuracy
-from tests.conftest import SMOKE, gpu, has, program
+from tests.conftest import SMOKE, has, program
 from tests.training.test_resume import same
 
 DEVICE = torch.device(os.environ.get("GPU_TESTS_ON", "cuda"))
 LINE = (*SMOKE, f"trainer.accelerator={'gpu' if DEVICE.type == 'cuda' else 'cpu'}", "logger=csv", "after=none")
 EXACT = ("trainer=exact", "data.batch_size=16", "trainer.limit_train_batches=6")
 
-pytestmark = gpu
+pytestmark = pytest.mark.gpu
 
 
 def run(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -63,8 +63,8 @@ def test_augmentation_is_that_of_the_cpu_and_never_waits(arguments: dict[str, fl
     data = PictureData("fake", num_classes=10, size=80, crop=67, augment=Augment(**arguments))
     data.setup()
     draws = torch.rand(8, len(DRAWS))
-    images = torch.randint(0, 256, (8, 3, 80 if "rescale" in arguments else 67, 67), dtype=torch.uint8)
-    images = images[..., : images.shape[-1]].contiguous(memory_format=torch.channels_last)
+    side = 80 if "rescale" in arguments else 67
+    images = torch.randint(0, 256, (8, 3, side, side), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     here = data.ready(images, draws)
     there = data.ready(images.to(DEVICE), draws.to(DEVICE))  # once, since constants are copied at first
     torch.testing.assert_close(there.cpu(), here, atol=2e-3, rtol=1e-3)

@@ -130,7 +130,6 @@ def test_torch_sees_one_operation() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_gpu_gives_the_same(dtype: torch.dtype) -> None:
     x, upstream = torch.randn(2, 2, 96, 9, 9).to(dtype).unbind(0)

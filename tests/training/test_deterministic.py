@@ -30,17 +30,14 @@ def test_twice_with_any_number_of_workers(workers: int, alone: dict[str, Any], t
     assert result(tmp_path / "run") == alone
 
 
-GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
-
-
 @pytest.mark.parametrize(
     "how",
     [
         ("trainer.accelerator=cpu", "data.on_device=true"),
         ("trainer.accelerator=cpu", "data.on_device=true", "augment.rescale=0.5", "data.workers=1"),
-        pytest.param(("data.on_device=true",), marks=GPU),
-        pytest.param(("data.on_device=false", "data.prefetch=true"), marks=GPU),
-        pytest.param(("data.on_device=false", "data.prefetch=true", "data.workers=2"), marks=GPU),
+        pytest.param(("data.on_device=true",), marks=pytest.mark.gpu),
+        pytest.param(("data.on_device=false", "data.prefetch=true"), marks=pytest.mark.gpu),
+        pytest.param(("data.on_device=false", "data.prefetch=true", "data.workers=2"), marks=pytest.mark.gpu),
     ],
 )
 def test_wherever_the_pictures_are_cut(how: tuple[str, ...], tmp_path: Path) -> None:

@@ -28,8 +28,7 @@ def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.
     bfloat16 with fused SGD; the others as they are usually written.
     """
     mine = ours(batch, width, device=device)
-    half = BF16 if device.type == "cpu" else True
-    rate = matmul_rate(torch.bfloat16 if half else torch.float32, device=device)
+    rate = matmul_rate(torch.bfloat16 if _has_bf16(device) else torch.float32, device=device)
     limit = rate / flops(AlexNet(width=width))
     against = partial(compare, unit="images/s", ours=mine, limit=limit, rounds=rounds)
     yield against("step_vs_transcription", peer=transcribed(batch, width, device))
@@ -48,8 +47,12 @@ def ours(
         network.compile()
     optimizer = sgd(network, lr=1e-4, bias_lr=2.0, bias_decay=False)
     x, labels = _batch(batch, device)
-    half = BF16 if device.type == "cpu" else True
-    return partial(_step, network, optimizer, x.contiguous(memory_format=torch.channels_last), labels, half)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return partial(_step, network, optimizer, x, labels, _has_bf16(device))
+
+
+def _has_bf16(device: torch.device) -> bool:
+    return BF16 if device.type == "cpu" else True
 
 
 def transcribed(batch: int, width: float = 1.0, device: torch.device = CPU, half: bool = False) -> Callable[[], int]:

@@ -69,7 +69,7 @@ class PictureData(LightningDataModule):
     it, bfloat16, and of several test crops a list of such; labels int64 (N,).
 
     Raises:
-        ArgumentError: for a value out of range, or a folder that is not there. No picture is read before `setup`.
+        ArgumentError: for a value out of range, or a folder that is not there. No image is read before `setup`.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class PictureData(LightningDataModule):
         self.size = integer("size", size, 1, 4096)
         self.crop = integer("crop", crop, 1)
         if crop > size:
-            raise ArgumentError(f"crop={crop}: must be at most size={size}, the side of the stored pictures")
+            raise ArgumentError(f"crop={crop}: must be at most size={size}, the side of the stored images")
         self.fraction = number("fraction", fraction, 0, 1, above=True)
         self.batch_size = integer("batch_size", batch_size, 1)
         self.keep = flag("packed", packed) and source != "stream"
         if on_broken == "skip" and not packed:
-            raise ArgumentError("on_broken=skip: needs packed=true, which reads every picture beforehand")
+            raise ArgumentError("on_broken=skip: needs packed=true, which reads every image beforehand")
         self.on_device = None if on_device is None else flag("on_device", on_device)
         if on_device and not self.keep:
             raise ArgumentError("on_device=true: needs packed=true, and is not for streams")

@@ -170,7 +170,7 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
 class Prefetched(DataLoader[Batch]):
     """A DataLoader of what `Crops` gives, whose next batch is on its way to `device` while this one is used: copied in
     a stream of its own, beside the kernels of the one that computes. Without worker processes, a thread cuts the
-    pictures beside the training, too. The same batches in the same order. device: of CUDA; None does none of it.
+    images beside the training, too. The same batches in the same order. device: of CUDA; None does none of it.
     """
 
     def __init__(self, crops: Crops, *, device: torch.device | None = None, **kwargs: Any) -> None:

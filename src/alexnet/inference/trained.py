@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Trained:
     config: dict[str, Any]
     about: dict[str, Any]
     normalize: Normalize
-    trusted: list[str] = field(default_factory=list)  # packages whose code the checkpoint may name
+    trusted: list[str]  # packages whose code the checkpoint may name
 
     @cached_property
     def origin(self) -> dict[str, Any]:

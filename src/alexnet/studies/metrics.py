@@ -4,15 +4,15 @@ epochs it takes until a metric reaches a value. Nothing here imports torch.
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 from alexnet.checks import one_of
 from alexnet.errors import ArgumentError, nearest
 
 DEFAULT = "test/top1"
 OWN = ("loss", "top1", "top5")  # that every run has
-PLAIN = r"(?:train|val|test)/(\w+)"
-UNTIL = r"((?:train|val)/(\w+))(>=|<=)(\d+\.?\d*)"
+PLAIN = r"(?:train|val|test)/\w+"
+UNTIL = r"((?:train|val)/\w+)(>=|<=)(\d+\.?\d*)"
 
 
 class Metric:
@@ -120,7 +120,7 @@ class EpochsUntil(Metric):
         super().__init__(name)
         found = re.fullmatch(UNTIL, name)
         assert found
-        self.curve, self.sign, self.wanted = found[1], 1 if found[3] == ">=" else -1, float(found[4])
+        self.curve, self.sign, self.wanted = found[1], 1 if found[2] == ">=" else -1, float(found[3])
 
     def compared(self, value: float) -> float:
         return math.log2(value)
@@ -176,9 +176,9 @@ def metric_of(name: object, mode: object = None) -> Metric:
     return metric
 
 
-def check_known(name: str, metrics: Collection[str]) -> None:
+def check_known(name: str, metrics: Iterable[str]) -> None:
     """Raises ArgumentError for a metric that no run will have. metrics: the names in the group `metrics`."""
-    figure, known = name.split("/")[1].split(">")[0].split("<")[0], [*OWN, *metrics]
+    figure, known = re.split("[/<>]", name)[1], [*OWN, *metrics]
     if figure not in known:
         near = nearest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"
         raise ArgumentError(f"metric={name}: no run would have it.{near}")

@@ -33,7 +33,7 @@ class Progress(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         with refusing():
-            check_study(config.study, list(config.hydra.overrides.task), list(map(str, config.metrics or ())))
+            check_study(config.study, list(config.hydra.overrides.task), config.metrics or ())
             print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
             jobs = [planned(config, overrides) for overrides in jobs_of(config)]
             print("\n".join([*told(jobs), f"  {folder}"]), flush=True)

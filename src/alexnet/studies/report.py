@@ -5,16 +5,15 @@ its own report.csv and report.json do not hold, and can be made again of these t
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from alexnet.checks import number
 from alexnet.errors import UserError
-from alexnet.files import read_json, write, write_json
-from alexnet.folders import make_folder
+from alexnet.files import read_json, read_yaml, write, write_json
+from alexnet.folders import dated_folder, make_folder
 from alexnet.settings import on_any_machine
 from alexnet.studies.compare import PAIRS, Comparison, compare
 from alexnet.studies.doubts import check_alike, doubts, not_begun, unfinished
@@ -110,10 +109,10 @@ def report(
 
 
 def _new_folder(folders: Sequence[Path]) -> Path:
-    """Of a report on several folders: OUTPUTS/report/DATE_TIME, of the outputs that the first run was told."""
-    outputs = Path(find_runs(folders)[0].config.get("outputs", "outputs"))
-    outputs = outputs if outputs.is_dir() else Path("outputs")
-    return make_folder(outputs / "report" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))[0]
+    """Of a report on several folders: OUTPUTS/report/DATE_TIME, of the outputs that a run of the first was told."""
+    config = read_yaml(next(folders[0].rglob("config.yaml")), dict)
+    outputs = Path(config.get("outputs", "outputs"))
+    return make_folder(dated_folder(outputs if outputs.is_dir() else "outputs", {"experiment": "report"}))[0]
 
 
 def made_of(
@@ -127,10 +126,7 @@ def made_of(
     old = folders[0] / TABLE
     if len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml")):
         rows, about = read_rows(old), read_json(old.with_name(ABOUT))
-        metric = metric or about.get("metric") or DEFAULT
-        if metric == about.get("metric"):
-            margin = about.get("margin") if margin is None else margin
-            mode = mode or about.get("mode")
+        metric, mode, margin = _by_default(about, metric, mode, margin)
         baseline = baseline or about.get("baseline")
         chosen = _checked(metric, mode, margin)
     else:
@@ -138,10 +134,7 @@ def made_of(
         plan = plan_of(folders[0]) if len(folders) == 1 else {}
         studies = [run.config["study"] for run in reversed(runs) if run.config.get("study")] if plan else []
         study = {key: value for key, value in studies[0].items() if key not in ("arms", "arm")} if studies else {}
-        metric, own = metric or study.get("metric") or DEFAULT, study.get("metric")
-        if metric == own:
-            margin = study.get("margin") if margin is None else margin
-            mode = mode or study.get("mode")
+        metric, mode, margin = _by_default(study, metric, mode, margin)
         chosen = _checked(metric, mode, margin)
         check_alike([run for run in runs if run.state == "done"])
         arms, left_out = arms_of_runs(runs, plan)
@@ -154,6 +147,16 @@ def made_of(
         about["seeds"] = read_json(folders[0] / ABOUT).get("seeds", [])
     about |= {"metric": metric, "mode": mode, "margin": margin, "baseline": baseline}
     return rows, Report(*_compared(rows, chosen, margin, baseline, folders[0]), about)
+
+
+def _by_default(
+    before: Mapping[str, Any], metric: str | None, mode: str | None, margin: float | None
+) -> tuple[str, str | None, float | None]:
+    """What is asked, and else what `before`, a study or an earlier report, says of the same metric."""
+    metric = metric or before.get("metric") or DEFAULT
+    if metric == before.get("metric"):
+        mode, margin = mode or before.get("mode"), before.get("margin") if margin is None else margin
+    return metric, mode, margin
 
 
 def _checked(name: str, mode: str | None, margin: float | None) -> Metric:

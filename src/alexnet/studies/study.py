@@ -1,6 +1,6 @@
 """A study: a question, and the runs that shall answer it. Nothing here imports torch."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +14,7 @@ from alexnet.studies.metrics import check_known, metric_of
 KEYS = ("question", "claim", "source", "paper", "metric", "mode", "margin", "arms", "arm")
 
 
-def check_study(study: DictConfig, typed: list[str], metrics: Collection[str] = ()) -> None:
+def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()) -> None:
     """Refuses a study that does not say what it must, and an override of the command line that an arm sets as well.
 
     Args:
@@ -61,7 +61,7 @@ def arms_of(study: DictConfig) -> dict[str, list[str]]:
 def take_arm(cfg: DictConfig) -> None:
     """Makes `cfg` the config of the arm study.arm, composed anew with its overrides."""
     typed = list(HydraConfig.get().overrides.task)
-    check_study(cfg.study, typed, list(map(str, cfg.metrics or ())))
+    check_study(cfg.study, typed, cfg.metrics or ())
     arms, arm = arms_of(cfg.study), cfg.study.arm
     if not arms and arm is None:
         return

@@ -65,10 +65,9 @@ class Speed(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if batch_idx + 1 == trainer.num_training_batches and torch.accelerator.is_available():
+        measured = not self.warm or batch_idx + 1 == trainer.num_training_batches
+        if measured and torch.accelerator.is_available():
             torch.accelerator.synchronize()  # it may still be at work on what was asked of it
-        if not self.warm and pl_module.device.type != "cpu":
-            torch.accelerator.synchronize()
         now = time.perf_counter()
         if self.warm:
             self.epoch_images += len(batch[1])

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from alexnet.errors import UserError
-from alexnet.files import parts_of
+from alexnet.files import PARTS, parts_of
 from alexnet.folders import record, state_of
 from alexnet.training.averaging import end_validation
 from alexnet.training.callbacks import StopAtNaN
@@ -24,7 +24,7 @@ from alexnet.training.provenance import code_now, code_of, write_resumed
 from alexnet.training.reproduce import named_folder, recorded_config
 
 log = logging.getLogger("alexnet")
-LAST, BEST = Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt")
+LAST = Path("checkpoints", "last.ckpt")
 GRACE = 10  # seconds that a batch may take after a signal
 
 
@@ -67,9 +67,9 @@ def go_on(folder: Path, state: dict[str, Any], keeps_memory: bool) -> None:
     if code_of(folder) != code_now():
         commit = record(folder).get("git_commit")
         log.warning("this run was begun by another version of the code (%.7s); the result may be neither's", commit)
-    if halves := parts_of(folder / LAST):
+    if parts_of(folder / LAST):
         log.info("a later state was only half written when it was stopped; the one before is taken")
-    for half in [*halves, *parts_of(folder / BEST)]:
+    for half in folder.rglob(PARTS):
         half.unlink()
     reached = f"epoch {state['epoch']}" + (f" and {state['batches']} batches" if state["batches"] else "")
     log.info("%s: goes on after %s", folder, "its training" if state["trained"] else reached)
