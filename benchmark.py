@@ -48,8 +48,8 @@ def main() -> None:
     if ("gpu" in options.parts or options.device == "cuda") and not torch.cuda.is_available():
         parser.error("gpu, --device cuda: torch finds no CUDA device here")
 
-    from alexnet.bench.measure import HEAD, line
-    from alexnet.memory import keep_freed_memory
+    from alexnet.benchmarks.measure import HEAD, line
+    from alexnet.malloc import keep_freed_memory
 
     kept = not options.give_back and keep_freed_memory()
     print(
@@ -65,11 +65,11 @@ def main() -> None:
                 rows.append(row)
                 print(line(row), flush=True)
     if "gpu" in options.parts:
-        from alexnet.bench.gpu import projection
+        from alexnet.benchmarks.gpu import projection
 
         print("\n".join(projection(rows)))
     if options.plot and rows:
-        from alexnet.bench.plot import plot
+        from alexnet.benchmarks.plot import plot
 
         plot(rows, options.plot)
     if options.json:
@@ -81,40 +81,40 @@ def measure(part: str, options: argparse.Namespace) -> Iterator[Any]:
 
     device = torch.device(options.device)
     if part == "limits":
-        from alexnet.bench.limits import copy_rate, matmul_rate
+        from alexnet.benchmarks.limits import copy_rate, matmul_rate
 
         half = [torch.bfloat16] if torch.cpu._is_avx512_bf16_supported() else []  # else a product takes a minute
         for dtype in (torch.float32, *half):
             print(f"matmul {str(dtype)[6:]}: {matmul_rate(dtype) / 1e9:,.0f} GFLOP/s", flush=True)
         print(f"copy: {copy_rate() / 1e9:.1f} GB/s, read and written", flush=True)
     elif part == "lrn":
-        from alexnet.bench import lrn
+        from alexnet.benchmarks import lrn
 
         yield from lrn.measure(options.batch, device=device)
         if device.type == "cpu":
             yield from lrn.measure_beside(options.batch)
     elif part == "step":
-        from alexnet.bench import step
+        from alexnet.benchmarks import step
 
         yield from step.measure(options.batch, device=device)
     elif part == "data":
-        from alexnet.bench import data
+        from alexnet.benchmarks import data
 
         yield from data.measure(options.photos, options.size, options.crop)
     elif part == "train":
-        from alexnet.bench import train
+        from alexnet.benchmarks import train
 
         yield from train.measure()
     elif part == "panels":
-        from alexnet.bench import panels
+        from alexnet.benchmarks import panels
 
         print(panels.table(panels.run()), flush=True)
     elif part == "sweep":
-        from alexnet.bench import sweep
+        from alexnet.benchmarks import sweep
 
         print(sweep.measure(), flush=True)
     else:
-        from alexnet.bench import gpu
+        from alexnet.benchmarks import gpu
 
         print(torch.cuda.get_device_name())
         yield from gpu.measure(torch.device("cuda"))

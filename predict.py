@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from alexnet.door import door, keys_and_values, run_or_checkpoint
+from alexnet.cli import door, keys_and_values, run_or_checkpoint
 from alexnet.errors import printable_lines
 
 

@@ -3,14 +3,14 @@
 import hydra
 from omegaconf import DictConfig
 
+from alexnet.cli import door
 from alexnet.config import check
-from alexnet.door import door
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prepare")
 def main(cfg: DictConfig) -> None:
     check(cfg)
-    from alexnet.training.prepare import prepare
+    from alexnet.data.prepare import prepare
 
     prepare(cfg)
 

@@ -5,7 +5,7 @@ makes the pages of docs/studies anew.
 import argparse
 from pathlib import Path
 
-from alexnet.door import door
+from alexnet.cli import door
 from alexnet.errors import printable_lines
 
 
@@ -23,11 +23,11 @@ def main() -> None:
     if not asked.folders:
         if any(value is not None for key, value in vars(asked).items() if key != "folders"):
             parser.error("which runs? Options are for the report of a FOLDER")
-        from alexnet.studies.pages import write_pages  # matplotlib takes a second
+        from alexnet.study.pages import write_pages  # matplotlib takes a second
 
         print("\n".join(map(str, write_pages())))
         return
-    from alexnet.studies.report import report
+    from alexnet.study.report import report
 
     out, text = report(asked.folders, asked.out, asked.metric, asked.margin, asked.baseline, asked.mode)
     print(printable_lines(f"{text}\n\nreport {out / 'report.md'}"))

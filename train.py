@@ -3,15 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
+from alexnet.cli import door
 from alexnet.config import check
-from alexnet.door import door
 from alexnet.training.slurm import run_of_this_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
     if cfg.study is not None:
-        from alexnet.studies.study import take_arm
+        from alexnet.sweeps.study import take_arm
 
         take_arm(cfg)
     if cfg.resume is None:

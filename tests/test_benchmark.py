@@ -1,4 +1,4 @@
-"""benchmark.py as a user types it; what it measures is tested in tests/bench."""
+"""benchmark.py as a user types it; what it measures is tested in tests/benchmarks."""
 
 import platform
 import re

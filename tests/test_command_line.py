@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from alexnet.command_line import for_hydra, quoted
+from alexnet.overrides import for_hydra, quoted
 from tests.conftest import train_py
 
 

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from alexnet.config import GROUPS, PRESETS, build, check
 from alexnet.config import ROOT as ROOT_KEYS
 from alexnet.errors import UserError, nearest
+from alexnet.training.build import panels
 from alexnet.training.optim import make_optimizer, make_schedule
-from alexnet.training.parts import panels
 from tests.conftest import ROOT, has, quick, train_py
 
 Config = Callable[..., DictConfig]
@@ -28,7 +28,7 @@ NEEDS = {("logger", "wandb"): "wandb", ("logger", "mlflow"): "mlflow"}
 
 
 def test_every_group_is_known() -> None:
-    gone = set() if has("studies") else {"study"}
+    gone = set() if has("study") else {"study"}
     assert {group for group, _ in OPTIONS} == {*GROUPS, *PRESETS} - gone
     assert {*ROOT_KEYS, "base"} == {path.stem for path in (ROOT / "conf").glob("*.yaml")}
 
@@ -235,7 +235,7 @@ def test_a_bug_in_ones_own_module_keeps_its_trace(tmp_path: Path, monkeypatch: p
 )
 def test_a_wrong_argument_is_a_line(node: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_fine.py").write_text(
-        "from alexnet.checks import number\nclass Small:\n    def __init__(self, p): number('p', p, 0, 1)\n"
+        "from alexnet.validation import number\nclass Small:\n    def __init__(self, p): number('p', p, 0, 1)\n"
         "def needs():\n    import pandaz.frames\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from alexnet import figures
+from alexnet import plotting
 
 
 @pytest.mark.parametrize("n", [2, 10, 31, 1000])
@@ -16,16 +16,16 @@ def test_any_number_of_classes(n: int, tmp_path: Path) -> None:
     draw = np.random.default_rng(n)
     counts = draw.integers(0, 3, (n, n)) + 50 * np.eye(n, dtype=int)
     names = [f"class ${i}$ {'x' * 40}" for i in range(n)]
-    figure = figures.confusion("title", names, counts)
+    figure = plotting.confusion("title", names, counts)
     axes = figure.axes[0]
     shown = np.asarray(axes.images[0].get_array())
     assert shown == pytest.approx(counts / counts.sum(1, keepdims=True))
-    assert len(axes.texts) == (np.count_nonzero(counts) if n <= figures.NAMED else 0)
-    bars = figures.bars("title", names, shown.diagonal(), "share")
+    assert len(axes.texts) == (np.count_nonzero(counts) if n <= plotting.NAMED else 0)
+    bars = plotting.bars("title", names, shown.diagonal(), "share")
     widths = [bar.get_width() for bar in bars.axes[0].patches]
-    assert widths == sorted(shown.diagonal().tolist())[: figures.NAMED]
+    assert widths == sorted(shown.diagonal().tolist())[: plotting.NAMED]
     for name, one in (("confusion", figure), ("bars", bars)):
-        figures.save(one, tmp_path / name)
+        plotting.save(one, tmp_path / name)
         with Image.open(tmp_path / f"{name}.png") as image:
             assert max(image.size) < 2500
 
@@ -35,7 +35,7 @@ def test_the_same_figure_makes_the_same_files(tmp_path: Path) -> None:
         figure = Figure()
         figure.subplots().plot([1, 2], label="a line")
         for kind in (".png", ".svg", ".pdf"):
-            figures.write(figure, tmp_path / f"{name}{kind}")
+            plotting.write(figure, tmp_path / f"{name}{kind}")
     for kind in (".png", ".svg", ".pdf"):
         assert (tmp_path / f"a{kind}").read_bytes() == (tmp_path / f"b{kind}").read_bytes(), kind
     assert len(list(tmp_path.iterdir())) == 6

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import cause, unwritable
-from alexnet.files import parts_of, replacing, write
+from alexnet.io import parts_of, replacing, write
 
 
 def test_several_write_one_file(tmp_path: Path) -> None:

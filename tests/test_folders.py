@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import UserError
-from alexnet.folders import held, make_folder, state_of
+from alexnet.run_dir import held, make_folder, state_of
 from tests.conftest import ROOT, SMOKE, slow, train_py
 
 SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none", "after=none")

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.font_manager import findfont, fontManager, get_font
 
 from alexnet import fonts
-from alexnet.figures import confusion, save
+from alexnet.plotting import confusion, save
 
 
 def rendered(names: list[str], path: Path) -> bytes:

@@ -35,7 +35,7 @@ LINES: dict[str, tuple[str, ...]] = {  # which keys, in which run
     "metrics": (*SMALL, "metrics=f1"),
     "callbacks": (*SMALL, "callbacks=gradients"),
     "logger": (*SMALL, "logger=default"),
-    **({"study": (*SMALL, "study=lrn", "seed=7")} if has("studies") else {}),
+    **({"study": (*SMALL, "study=lrn", "seed=7")} if has("study") else {}),
     "prepare": ("data.size=24", "data.crop=20", "stream=there"),
 }
 

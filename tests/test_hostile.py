@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from alexnet.data import PictureData
-from alexnet.data.downloads import downloaded
+from alexnet.data.sources.torchvision import downloaded
 from alexnet.errors import UserError
 from tests.conftest import SMOKE, has, quick, slow, train_py
 
@@ -83,7 +83,7 @@ def test_the_files_of_a_run(name: str, smoke: Path, mark: Path, tmp_path: Path) 
         shutil.copytree(smoke, folder)
     (folders[0] / name).write_bytes(RUN_FILES[name](mark))
     said = []
-    if has("studies"):
+    if has("study"):
         said.append(quick("report.py", *map(str, folders), "--out", f"{tmp_path}/report", code=None))
     said.append(train_py(f"reproduce={folders[0]}", f"outputs={tmp_path}/o", "trainer.devices=1", code=None))
     if name != "metrics.json":
@@ -201,7 +201,7 @@ def test_names_do_not_speak_to_the_terminal(tmp_path: Path) -> None:
     named = tmp_path / f"named{ESCAPE}"
     said.append(train_py(*TINY, *data[:-1], "data.root=" + str(tmp_path / f"none{ESCAPE}"), f"outputs={named}", code=1))
     (tmp_path / "o").rename(named)
-    if has("studies"):
+    if has("study"):
         said.append(quick("report.py", str(named), code=None))
     texts = [done.stdout + done.stderr for done in said]
     texts += [path.read_text() for path in named.rglob("train.log")]

@@ -18,7 +18,13 @@ from tests.conftest import ROOT, has, program, slow
 PAGE = (ROOT / "docs" / "make-it-yours.md").read_text()
 LINES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
 FILES = re.findall(r"`((?:conf|src)/[\w./]+)`(?::| picks groups[^`]*)\n\n```(?:python|yaml)\n(.*?)```", PAGE, re.S)
-WINGS = {line.split()[2].rpartition("/")[2]: line.split()[2:] for line in LINES if line.startswith("rm -r ")}
+WINGS: dict[str, list[str]] = {}  # what to delete of each
+for line in LINES:
+    if line.startswith("rm -r "):
+        first = line.split()[2]
+        if re.fullmatch(r"src/alexnet/\w+", first):
+            WINGS[first.rpartition("/")[2]] = []
+        WINGS[[*WINGS][-1]] += line.split()[2:]
 TINY = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
 TINY += ("trainer.limit_test_batches=1", "data.batch_size=8", "trainer.accelerator=cpu")
 NOT_COPIED = (".git", ".venv", "outputs", "__pycache__", ".*_cache", "*.egg-info", "build", "*.png")

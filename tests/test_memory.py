@@ -10,7 +10,7 @@ from tests.conftest import slow
 
 CODE = """
 import resource, torch
-from alexnet.memory import keep_freed_memory
+from alexnet.malloc import keep_freed_memory
 torch.set_num_threads(1)
 print(keep_freed_memory() if {on} else None)
 for _ in range(30):  # what alignment leaves over goes to malloc's caches of small blocks, until those are full
@@ -35,7 +35,7 @@ def test_freed_memory_is_not_faulted_in_anew() -> None:
 
 
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alexnet.memory import keep_freed_memory
+    from alexnet.malloc import keep_freed_memory
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert not keep_freed_memory()

@@ -32,7 +32,7 @@ def test_packs_a_folder_and_says_what_it_is(pictures: Path, tmp_path: Path) -> N
 
 
 @digits
-@pytest.mark.skipif(not has("pictures"), reason="pictures is gone")
+@pytest.mark.skipif(not has("visualization"), reason="visualization is gone")
 def test_shows_a_contact_sheet(tmp_path: Path) -> None:
     said = prepare("augment=light", "data.size=32", "data.crop=28", "show=true", f"outputs={tmp_path}")
     path = Path(said.split("\nsheet")[1].strip())

@@ -21,7 +21,7 @@ LINES = [
     for block in re.findall(r"```bash\n(.*?)```", README, re.S)
     for line in block.splitlines()
     if not line.startswith("#") and (not line.startswith("python") or (ROOT / line.split()[1]).exists())
-    if "study=" not in line or has("studies")
+    if "study=" not in line or has("study")
 ]
 SMALL = ("model.width=0.125", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
 SMALL += ("trainer.limit_test_batches=1",)
@@ -34,7 +34,7 @@ def test_the_commands_were_found() -> None:
 
 # Many processes cost seconds each: training/test_ranks.py has them, with torchrun and SLURM.
 ALONE = [line for line in LINES if line.startswith("python train.py") and not re.search("devices=|launcher=", line)]
-ELSEWHERE = ("study=parts", "seed=1,2,3,4,5,6")  # studies/test_study.py and test_progress.py
+ELSEWHERE = ("study=parts", "seed=1,2,3,4,5,6")  # study/test_study.py and test_progress.py
 ALONE = [line for line in ALONE if not any(argument in line for argument in ELSEWHERE)]
 MARKS = {" -m ": slow, "weights=outputs/digits": digits}
 ALONE = [pytest.param(line, marks=[mark for part, mark in MARKS.items() if part in line]) for line in ALONE]
@@ -54,12 +54,12 @@ def test_train_lines(line: str, smoke: Path, pictures: Path, tmp_path: Path) -> 
     if not {"--help", "--cfg"} & set(arguments):
         assert len(list((tmp_path / "outputs").rglob("metrics.json"))) == runs
         assert done.stdout.count(": test/top1 0." if study else "test top-1 accuracy") == runs
-        assert ("report.md" in done.stdout) == (runs > 1 and has("studies"))
+        assert ("report.md" in done.stdout) == (runs > 1 and has("study"))
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python report.py")])
 def test_report_lines(line: str, tmp_path: Path) -> None:
-    from tests.studies.fakes import fake_run
+    from tests.study.fakes import fake_run
 
     for seed in range(3):
         fake_run(tmp_path / str(seed), seed, np.arange(100) < 90 + seed)
@@ -70,8 +70,8 @@ def test_report_lines(line: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python prepare.py")])
 def test_prepare_lines(line: str, pictures: Path, tmp_path: Path) -> None:
-    if "show=true" in line and not has("pictures"):
-        pytest.skip("pictures is gone")
+    if "show=true" in line and not has("visualization"):
+        pytest.skip("visualization is gone")
     arguments = shlex.split(line.replace("monkeys", str(pictures)))[2:]
     said = quick("prepare.py", *arguments, f"outputs={tmp_path}").stdout
     assert ("sheet " if "show=true" in arguments else "stream ") in said

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig
 
-from alexnet.settings import differing, digest, on_any_machine, settings, spelled
+from alexnet.run_identity import differing, digest, on_any_machine, settings, spelled
 
 Config = Callable[..., DictConfig]
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from alexnet.errors import UserError
-from alexnet.training.messages import endings
+from alexnet.training.logging import endings
 from tests.conftest import ROOT, SMOKE, quick, slow, train_py
 from tests.training.test_resume import checkpoint
 

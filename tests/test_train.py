@@ -20,8 +20,8 @@ from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet import load
+from alexnet.cli import door
 from alexnet.config import check
-from alexnet.door import door
 from alexnet.models import AlexNet
 from alexnet.training.run import train
 from tests.conftest import ROOT, SMOKE, digits, has, options, slow, train_py
@@ -301,7 +301,7 @@ def test_a_sweep_says_each_failure_and_goes_on(tmp_path: Path) -> None:
     assert len(said) == 4, "each when it happens, and a list at the end"
     assert "Traceback" not in done.stderr
     (sweep,) = (tmp_path / "it's here" / "smoke").iterdir()
-    assert (f"report {sweep / 'report.md'}" in done.stdout) == has("studies"), "of the one that is done"
+    assert (f"report {sweep / 'report.md'}" in done.stdout) == has("study"), "of the one that is done"
     assert [path.name for path in sweep.iterdir() if path.is_dir()] == ["model.groups=1"]
 
 

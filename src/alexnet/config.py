@@ -19,6 +19,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from alexnet.compat import RENAMED_TARGETS
 from alexnet.errors import ArgumentError, UserError, nearest
 
 # That a launcher's plugin knows the keys of its preset, which is right. Here, since its workers import this too.
@@ -176,6 +177,8 @@ def _check_arguments(key: str, target: Any, node: DictConfig, arguments: Mapping
 def _class(name: Any) -> Any:
     if not isinstance(name, str):
         raise ArgumentError(f"_target_={name}: must be the name of a class or function, such as torch.optim.RMSprop")
+    if name in RENAMED_TARGETS:
+        raise ArgumentError(f"_target_={name}: is {RENAMED_TARGETS[name]} now")
     quiet = logging.getLogger("hydra.utils")  # it prints what is raised as well
     quiet.disabled = True
     try:

@@ -5,8 +5,8 @@ import torch
 import torchvision.transforms.functional as tv
 from torch import Tensor
 
-from alexnet.data.augment import Augment, resized_crop, turn_hue
 from alexnet.data.loader import DRAWS
+from alexnet.data.transforms import Augment, resized_crop, turn_hue
 from alexnet.rng import uniform
 
 EIGENVALUES, EIGENVECTORS = torch.tensor([0.01, 0.03, 0.2]), torch.linalg.qr(torch.eye(3) + 0.3)[0]

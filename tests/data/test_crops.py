@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms import FiveCrop, TenCrop
 
-from alexnet.data.crops import averaged, check_crops, windows
+from alexnet.data.transforms import averaged, check_crops, windows
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -12,8 +12,8 @@ from PIL import Image, TiffImagePlugin
 
 from alexnet.data import PictureData
 from alexnet.data.decode import bounds, decode, few_levels, image_extensions, is_image, to_uint8
-from alexnet.data.folder import Reading, folder
 from alexnet.data.packed import Unpacked, pack_in_memory
+from alexnet.data.sources.folder import Reading, open_folder
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # 12 bits
 
@@ -95,7 +95,7 @@ def test_a_data_set_has_its_own_largest_value(tmp_path: Path) -> None:
     for i in range(20):
         for name in ("a", "b"):
             save(tmp_path / "set" / name / f"{i}.png", Image.fromarray(RAMP if i else RAMP // 2))
-    packed = pack_in_memory(folder(tmp_path / "set"), 64, 1)
+    packed = pack_in_memory(open_folder(tmp_path / "set"), 64, 1)
     assert packed.about.value_range == (0, 4095)
     train = packed.splits["train"]
     assert train.images[train.rows].max() == 255
@@ -107,7 +107,7 @@ def test_a_data_set_has_its_own_largest_value(tmp_path: Path) -> None:
     images = data.splits["train"].images
     assert isinstance(images, Unpacked)
     assert max(images[row].max() for row in range(len(data.splits["train"]))) == 255
-    wide = pack_in_memory(folder(tmp_path / "set", Reading(value_range=(0, 65535))), 64, 1)
+    wide = pack_in_memory(open_folder(tmp_path / "set", Reading(value_range=(0, 65535))), 64, 1)
     assert wide.splits["train"].images.max() == 16
     assert any("fewer than 32 levels" in note for note in wide.about.notes)
 
@@ -116,9 +116,9 @@ def test_an_image_of_few_levels_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for i in range(8):
             save(tmp_path / name / f"{i}.png", Image.fromarray((RAMP // 16).astype(np.uint8)))
-    assert not pack_in_memory(folder(tmp_path), 64, 1).about.notes
+    assert not pack_in_memory(open_folder(tmp_path), 64, 1).about.notes
     save(tmp_path / "a" / "dark.png", Image.fromarray((RAMP // 256).astype(np.uint8)))
-    (note,) = pack_in_memory(folder(tmp_path), 64, 1).about.notes
+    (note,) = pack_in_memory(open_folder(tmp_path), 64, 1).about.notes
     assert "a/dark.png (16)" in note
 
 
@@ -175,7 +175,7 @@ def test_what_is_left_out_is_counted_by_extension(tmp_path: Path) -> None:
     (tmp_path / "b" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "c").symlink_to(tmp_path / "nowhere")
     (tmp_path / "labels.csv").write_text("")
-    source = folder(tmp_path)
+    source = open_folder(tmp_path)
     assert sum(len(split.labels) for split in source.splits.values()) == 6
     note = source.notes[0]
     assert "2 .heic (such as " in note

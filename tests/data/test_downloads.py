@@ -29,7 +29,7 @@ from torchvision import datasets
 from torchvision.datasets import imagenet
 
 from alexnet.data import PictureData
-from alexnet.data.downloads import DOWNLOADS, downloaded
+from alexnet.data.sources.torchvision import DOWNLOADS, downloaded
 from alexnet.data.splits import Source
 
 Content = dict[str, list[tuple[str, bytes]]]  # of each official split, the class and the pixels of every picture

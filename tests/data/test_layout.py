@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from alexnet.data import PictureData
-from alexnet.data.folder import folder, open_test_folder
-from alexnet.data.layout import split_of
+from alexnet.data.sources.folder import open_folder, open_test_folder
+from alexnet.data.sources.layout import split_of
 from alexnet.errors import ArgumentError, UserError
 
 
@@ -22,7 +22,7 @@ def tree(root: Path, **counts: int) -> Path:
 
 
 def sizes(root: Path) -> dict[str, int]:
-    return {name: len(split.labels) for name, split in folder(root).splits.items()}
+    return {name: len(split.labels) for name, split in open_folder(root).splits.items()}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_names_of_splits(name: str, split: str | None) -> None:
 )  # fmt: skip
 def test_splits_are_no_classes(train: str, test: str, tmp_path: Path) -> None:
     tree(tmp_path, **{f"{train}__a": 20, f"{train}__b": 20, f"{test}__a": 3, f"{test}__b": 4})
-    assert folder(tmp_path).classes == ["a", "b"]
+    assert open_folder(tmp_path).classes == ["a", "b"]
     assert sizes(tmp_path) == {"train": 34, "val": 6, "test": 7}
 
 
@@ -71,7 +71,7 @@ def test_a_folder_that_wraps_all(tmp_path: Path) -> None:
 def test_two_readings_are_refused_and_both_are_named(counts: dict[str, int], tmp_path: Path) -> None:
     tree(tmp_path, **counts)
     with pytest.raises(UserError) as error:
-        folder(tmp_path)
+        open_folder(tmp_path)
     candidate, other = (
         next(name for name in counts if (split_of(name.partition("__")[0]) is None) == is_class).partition("__")[0]
         for is_class in (False, True)
@@ -84,31 +84,31 @@ def test_two_readings_are_refused_and_both_are_named(counts: dict[str, int], tmp
 
 def test_classes_whose_names_hold_a_split(tmp_path: Path) -> None:
     tree(tmp_path, bullet_train=3, electric_train=3, test_tube=3, cat=3)
-    assert folder(tmp_path).classes == ["bullet_train", "cat", "electric_train", "test_tube"]
+    assert open_folder(tmp_path).classes == ["bullet_train", "cat", "electric_train", "test_tube"]
 
 
 def test_splits_without_class_folders_are_refused(tmp_path: Path) -> None:
     tree(tmp_path, Train=3, Test=3)
     with pytest.raises(UserError, match="Test and Train"):
-        folder(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_splits_inside_classes_are_refused(tmp_path: Path) -> None:
     tree(tmp_path, cat__train=3, cat__test=3, dog__train=3, dog__test=3)
     with pytest.raises(UserError, match=r"cat.*test, train"):
-        folder(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
     tree(tmp_path, train__a=2, train__b=2, train_augmented__a=2, train_augmented__b=2)
     with pytest.raises(UserError, match="train and train_augmented"):
-        folder(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_images_without_labels_are_counted(tmp_path: Path) -> None:
     tree(tmp_path, train__a=20, train__b=20, test=7, extra=5)
     assert sizes(tmp_path) == {"train": 34, "val": 6, "test": 0}
-    notes = folder(tmp_path).notes
+    notes = open_folder(tmp_path).notes
     assert any("test" in note and "7 images" in note and "nothing is tested" in note for note in notes)
     assert any("extra" in note and "5 images" in note for note in notes)
     assert any("7 images outside class folders" in note for note in notes)
@@ -120,7 +120,7 @@ def test_images_without_labels_are_counted(tmp_path: Path) -> None:
 
 def test_a_class_that_is_not_tested_is_named(tmp_path: Path) -> None:
     tree(tmp_path, train__a=2, train__b=2, test__a=2)
-    assert any("test" in note and note.endswith("b") for note in folder(tmp_path).notes)
+    assert any("test" in note and note.endswith("b") for note in open_folder(tmp_path).notes)
 
 
 @pytest.mark.parametrize("counts", [{"b": 3, "a": 2}, {"test__b": 3, "test__a": 2}, {"train__a": 9, "Test__b": 5}])
@@ -154,6 +154,6 @@ def test_folders_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(UserError, match=r"data\.root=.*Permission denied"):
-        folder(tmp_path)
+        open_folder(tmp_path)
     with pytest.raises(ValueError, match=r"root=.*Permission denied"):
         PictureData("folder", str(tmp_path))

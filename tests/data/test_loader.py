@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from alexnet.data import PictureData
-from alexnet.data.augment import Augment
-from alexnet.data.loader import DRAWS, Crops, EpochSampler, Places, Prefetched, RankBatches, in_thread
+from alexnet.data.loader import DRAWS, Crops, EpochSampler, Places, RankBatches
 from alexnet.data.packed import Pictures
+from alexnet.data.prefetch import Prefetched, in_thread
+from alexnet.data.transforms import Augment
 from alexnet.errors import UserError
 
 

@@ -15,18 +15,18 @@ import pytest
 from PIL import Image
 
 from alexnet.data import PictureData, packed
-from alexnet.data.folder import folder
 from alexnet.data.packed import Packed, pack_in_memory, pack_on_disk
+from alexnet.data.sources.folder import open_folder
 from alexnet.errors import UserError
 from tests.conftest import slow
 
 
 def pack(pictures: Path, cache: Path, on_broken: str = "error") -> Packed:
-    return pack_on_disk(partial(folder, pictures), cache / "set", 24, 3, on_broken)
+    return pack_on_disk(partial(open_folder, pictures), cache / "set", 24, 3, on_broken)
 
 
 def test_what_is_packed_is_what_was_read(pictures: Path, tmp_path: Path) -> None:
-    on_disk, in_memory = pack(pictures, tmp_path), pack_in_memory(folder(pictures), 24, 3)
+    on_disk, in_memory = pack(pictures, tmp_path), pack_in_memory(open_folder(pictures), 24, 3)
     assert on_disk.about == in_memory.about
     train = on_disk.splits["train"]
     assert np.allclose(on_disk.mean_image, train.images[train.rows].mean(0), rtol=1e-6)
@@ -142,17 +142,18 @@ def test_many_processes_at_once(pictures: Path, tmp_path: Path) -> None:
     said = {queue.get(timeout=120) for _ in processes}
     for process in processes:
         process.join(60)
-    assert said == {pack_in_memory(folder(pictures), 24, 3).about.fingerprint}
+    assert said == {pack_in_memory(open_folder(pictures), 24, 3).about.fingerprint}
 
 
 def test_killed_in_the_middle_it_starts_again(pictures: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from functools import partial\n"
-        "from alexnet.data import folder, packed\n"
+        "from alexnet.data import packed; from alexnet.data.sources import folder\n"
         "slow = folder.decode\n"
         "def wait(path, **how): time.sleep(0.3); return slow(path, **how)\n"
         "folder.decode = wait\n"
-        "packed.pack_on_disk(partial(folder.folder, Path(sys.argv[1])), Path(sys.argv[2]) / 'set', 24, 3, 'error')\n"
+        "where, cache = map(Path, sys.argv[1:3])\n"
+        "packed.pack_on_disk(partial(folder.open_folder, where), cache / 'set', 24, 3, 'error')\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(pictures), str(tmp_path)])
     while not (tmp_path / "set.part" / "images.npy").exists():

@@ -14,11 +14,11 @@ from sklearn.datasets import load_digits
 
 from alexnet.data import PictureData
 from alexnet.data.decode import decode, fit
-from alexnet.data.downloads import DOWNLOADS, downloaded
-from alexnet.data.folder import folder, list_files
-from alexnet.data.layout import find_classes, find_splits
 from alexnet.data.packed import pack_in_memory
-from alexnet.data.sources import digits, fake
+from alexnet.data.sources.folder import list_files, open_folder
+from alexnet.data.sources.layout import find_classes, find_splits
+from alexnet.data.sources.synthetic import digits, fake
+from alexnet.data.sources.torchvision import DOWNLOADS, downloaded
 from alexnet.data.splits import Source, stratified
 from alexnet.errors import UserError
 
@@ -63,7 +63,7 @@ def test_fake_pictures_can_be_told_apart() -> None:
 
 
 def test_folder_with_the_slides_names(pictures: Path) -> None:
-    source = folder(pictures)
+    source = open_folder(pictures)
     assert source.classes == ["n0", "n1"]
     assert sum(len(source.splits[s].labels) for s in ("train", "test")) == 16, "test/ is taken from training/"
     assert len(source.splits["test"].labels) == 2
@@ -138,7 +138,7 @@ def test_grey_from_colour_and_colour_from_grey() -> None:
 def test_two_classes_and_five_pictures(tmp_path: Path) -> None:
     for i in range(5):
         save(tmp_path / f"c{i % 2}" / f"{i}.jpg", Image.new("RGB", (30, 30), (i, 0, 0)))
-    source = folder(tmp_path)
+    source = open_folder(tmp_path)
     assert source.classes == ["c0", "c1"]
     assert sum(len(s.labels) for s in source.splits.values()) == 5
     assert len(source.splits["train"].labels)
@@ -156,18 +156,18 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 
 
 def test_the_state_changes_with_the_files_and_only_then(pictures: Path) -> None:
-    first = folder(pictures).state
-    assert folder(pictures).state == first
+    first = open_folder(pictures).state
+    assert open_folder(pictures).state == first
     path = pictures / "training" / "n0" / "0.jpg"
     os.utime(path, ns=(1, 1))
-    second = folder(pictures).state
+    second = open_folder(pictures).state
     path.rename(path.with_name("renamed.jpg"))
-    third = folder(pictures).state
+    third = open_folder(pictures).state
     (pictures / "training" / "n2").mkdir()
     shutil.copy(path.with_name("renamed.jpg"), pictures / "training" / "n2")
-    fourth = folder(pictures).state
+    fourth = open_folder(pictures).state
     (pictures / "test").mkdir()
-    assert len({first, second, third, fourth, folder(pictures).state}) == 5
+    assert len({first, second, third, fourth, open_folder(pictures).state}) == 5
 
 
 @pytest.mark.parametrize("name", DOWNLOADS)
@@ -238,13 +238,13 @@ def test_folders_that_do_not_suit(tmp_path: Path) -> None:
         find_splits(tmp_path)
     (tmp_path / "val" / "a").mkdir(parents=True)
     with pytest.raises(UserError, match="no train or training"):
-        folder(tmp_path)
+        open_folder(tmp_path)
     (tmp_path / "train" / "b").mkdir(parents=True)
     with pytest.raises(UserError, match="classes that training images lack: a"):
-        folder(tmp_path)
+        open_folder(tmp_path)
     (tmp_path / "val" / "a").rmdir()
     with pytest.raises(UserError, match="no images in"):
-        folder(tmp_path)
+        open_folder(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(6000, 1), (1, 6000), (2, 30000)])
@@ -261,29 +261,29 @@ def test_a_strip_takes_no_more_memory_than_a_picture(shape: tuple[int, int]) -> 
 
 
 def test_what_is_no_class_and_no_picture(pictures: Path) -> None:
-    plain = folder(pictures)
+    plain = open_folder(pictures)
     (pictures / "training" / "n0" / ".ipynb_checkpoints").mkdir()
     shutil.copy(
         pictures / "training" / "n0" / "0.jpg", pictures / "training" / "n0" / ".ipynb_checkpoints" / "0-copy.jpg"
     )
     (pictures / "training" / "n0" / "._0.jpg").write_bytes(b"Mac OS X")
     (pictures / "training" / "__MACOSX" / "n0").mkdir(parents=True)
-    assert folder(pictures).classes == plain.classes
-    assert folder(pictures).state == plain.state
+    assert open_folder(pictures).classes == plain.classes
+    assert open_folder(pictures).state == plain.state
     (pictures / "training" / "n7").mkdir()
     with pytest.raises(UserError, match="no images to train on in the class folders n7"):
-        folder(pictures)
+        open_folder(pictures)
 
 
 def test_a_replaced_picture_is_noticed_under_the_same_size_and_time(pictures: Path) -> None:
     path = pictures / "training" / "n0" / "2.bmp"
-    info, before = path.stat(), folder(pictures).state
+    info, before = path.stat(), open_folder(pictures).state
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
     assert path.stat().st_size == info.st_size
-    after = folder(pictures).state
+    after = open_folder(pictures).state
     assert after != before
     assert after.split(":")[0] == before.split(":")[0], "which a copy on another disk shares"
 

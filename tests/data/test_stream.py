@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet.data import PictureData, stream
+from alexnet.data import PictureData, streaming
 from alexnet.data.loader import EpochSampler, RankBatches
 from alexnet.data.packed import FORMAT
-from alexnet.data.stream import write_stream
+from alexnet.data.streaming import write_stream
 from alexnet.errors import UserError
 from tests.conftest import digits, quick, slow, train_py
 from tests.training.test_resume import ENV, RUN, assert_same
@@ -24,7 +24,7 @@ litdata = pytest.importorskip("litdata")
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "CHUNK_BYTES", 50_000)
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", 50_000)
 
 
 def source(**arguments: Any) -> PictureData:
@@ -160,12 +160,12 @@ def test_a_chunk_is_read_to_its_end_before_the_next() -> None:
 
 def test_a_full_disk_keeps_the_chunks_that_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = written(source(), tmp_path / "s")
-    monkeypatch.setattr(stream, "KEEP_FREE", 1.0)
+    monkeypatch.setattr(streaming, "KEEP_FREE", 1.0)
     assert len(list((tmp_path / "s").glob("*.bin"))) > 15
     data = opened(f"local:{tmp_path}/s", workers=2, cache_dir=str(tmp_path / "cache"))
     for epoch in range(3):
         assert equal(batches(data, epoch), batches(plain, epoch))
-        assert len(list((tmp_path / "cache").rglob("*.bin"))) <= stream.KEEP_CHUNKS + 2  # one more for each worker
+        assert len(list((tmp_path / "cache").rglob("*.bin"))) <= streaming.KEEP_CHUNKS + 2  # one more for each worker
 
 
 def test_what_has_been_written_anew_is_fetched_anew(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from alexnet.data import PictureData
-from alexnet.data.augment import Augment
 from alexnet.data.loader import DRAWS
+from alexnet.data.transforms import Augment
 from alexnet.models.lrn import LocalResponseNorm
 from alexnet.training.metrics import MeanLoss, TopAccuracy
 from tests.conftest import SMOKE, has, program
@@ -153,6 +153,6 @@ def test_other_ways(how: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_it_is_measured() -> None:
-    bench = pytest.importorskip("alexnet.bench.gpu")
+    bench = pytest.importorskip("alexnet.benchmarks.gpu")
     rows = list(bench.measure(DEVICE, batches=(4,), images=16, width=1 / 16, matrix=64, rounds=1, compiled=False))
     assert all(row.ours > 0 and row.peer > 0 for row in rows)

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import alexnet
+from alexnet.checkpoint import read_safetensors, write_safetensors
 from alexnet.data import PictureData
 from alexnet.errors import UserError
 from alexnet.inference.export import WithInput, export
 from alexnet.models import AlexNet, CifarNet, LeNet, TorchvisionAlexNet, TutorialNet
-from alexnet.training.exported import read_safetensors, write_safetensors
 from tests.conftest import Once, program, quick, slow
 
 

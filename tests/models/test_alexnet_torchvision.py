@@ -9,7 +9,7 @@ import torchvision
 from omegaconf import DictConfig
 
 from alexnet.models import TorchvisionAlexNet
-from alexnet.training.parts import build_parts
+from alexnet.training.build import build_parts
 
 
 @pytest.mark.parametrize("classes", [1000, 7])

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, library, nn
 
-from alexnet.models import kernel
 from alexnet.models.lrn import LocalResponseNorm, lrn
+from alexnet.ops.lrn import kernel
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 

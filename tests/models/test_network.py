@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from alexnet.models import AlexNet, CifarNet, LeNet
-from alexnet.models.network import load_weights
+from alexnet.models.base import load_weights
 
 SMALL = {"num_classes": 7, "image_size": 67, "width": 1 / 16}
 

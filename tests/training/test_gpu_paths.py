@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from alexnet.data.augment import flipped, resized_crop, turn_hue
+from alexnet.data.transforms import flipped, resized_crop, turn_hue
 from alexnet.errors import UserError
 from alexnet.models import lrn
 from alexnet.training.callbacks import Speed, StopAtNaN

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from alexnet.sweep import _gpus_of_a_job
-from alexnet.training import gpus, run
-from alexnet.training.gpus import take_gpus
+from alexnet.sweeps import gpus
+from alexnet.sweeps.callbacks import _gpus_of_a_job
+from alexnet.sweeps.gpus import take_gpus
+from alexnet.training import run
 
 Job = Callable[..., str | None]
 

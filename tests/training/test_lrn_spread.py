@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from alexnet.diagnostics.lrn_spread import spread
 from alexnet.models.lrn import LocalResponseNorm
-from alexnet.training.lrn_spread import spread
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

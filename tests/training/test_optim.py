@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from alexnet.config import build
+from alexnet.recipes import krizhevsky2012
 from alexnet.training import optim
 
 
@@ -103,7 +104,7 @@ def test_the_log_of_2012(config: Any) -> None:
 def test_changes_by_hand_keep_what_goes_together() -> None:
     network = nn.Sequential(*(nn.Linear(1, 1) for _ in range(5)))
     optimizer = optim.adamw(network, lr=1.0, weight_decay=0.3)
-    optim.by_hand(optimizer, 1, 1, "m", "max", [{"after": 1, "of": "4.*", "times": 0.5}])
+    krizhevsky2012.by_hand(optimizer, 1, 1, "m", "max", [{"after": 1, "of": "4.*", "times": 0.5}])
     groups = [(group["param_names"], group["weight_decay"]) for group in optimizer.param_groups]
     assert [(len(names), decay) for names, decay in groups] == [(4, 0.3), (1, 0.3), (4, 0), (1, 0)]
     assert groups[1][0] == ["4.weight"]
@@ -119,7 +120,7 @@ def test_changes_by_hand_keep_what_goes_together() -> None:
 )  # fmt: skip
 def test_changes_by_hand_that_are_none(changes: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        optim.by_hand(optim.sgd(nn.Linear(1, 1)), 1, 1, "m", "max", changes)
+        krizhevsky2012.by_hand(optim.sgd(nn.Linear(1, 1)), 1, 1, "m", "max", changes)
 
 
 def test_cosine_with_warm_up_by_hand() -> None:

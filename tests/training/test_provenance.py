@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.training import provenance
+from alexnet.training import metadata
 
 
 def test_the_patch_makes_another_clone_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,16 +24,16 @@ def test_the_patch_makes_another_clone_the_same(tmp_path: Path, monkeypatch: pyt
     git("clone", "-q", str(repository), str(clone), cwd=tmp_path)
     for key, value in {"color.ui": "always", "diff.external": "false", "diff.noprefix": "true"}.items():
         git("config", key, value)
-    monkeypatch.setattr(provenance, "HERE", inside)
-    assert provenance.git_diff() is None
+    monkeypatch.setattr(metadata, "HERE", inside)
+    assert metadata.git_diff() is None
     (inside / "old.py").write_bytes("a = 'caf\xe9'\n\n".encode("latin-1"))
     (repository / "conf").mkdir()
     (repository / "conf" / "my own.yaml").write_text("lr: 1\n")
     (repository / "big data.bin").write_bytes(bytes(10))
-    diff = provenance.git_diff()
+    diff = metadata.git_diff()
     assert diff is not None
     assert "# not in git: big data.bin" in diff
-    provenance.write(tmp_path / "git.diff", diff + "\n")
+    metadata.write(tmp_path / "git.diff", diff + "\n")
     git("apply", str(tmp_path / "git.diff"), cwd=clone)
     for name in ("src/code/old.py", "conf/my own.yaml"):
         assert (clone / name).read_bytes() == (repository / name).read_bytes()
@@ -44,16 +44,16 @@ def test_a_refusal_of_gits_is_said_once_with_its_advice(
 ) -> None:
     code = tmp_path / "src"
     code.mkdir()
-    monkeypatch.setattr(provenance, "HERE", code)
-    assert provenance.git_refusal() is None, "no repository"
+    monkeypatch.setattr(metadata, "HERE", code)
+    assert metadata.git_refusal() is None, "no repository"
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    assert provenance.git_refusal() is None, "a repository without a commit"
+    assert metadata.git_refusal() is None, "a repository without a commit"
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    provenance._warn_of_git.cache_clear()
-    provenance._warn_of_git()
-    provenance._warn_of_git()
+    metadata._warn_of_git.cache_clear()
+    metadata._warn_of_git()
+    metadata._warn_of_git()
     (record,) = logged.records
     assert record.levelname == "WARNING"
     assert "safe.directory" in record.getMessage()
     monkeypatch.setenv("PATH", "")
-    assert "git" in str(provenance.git_refusal()), "git is not installed"
+    assert "git" in str(metadata.git_refusal()), "git is not installed"

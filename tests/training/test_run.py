@@ -15,12 +15,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet import load
+from alexnet.cli import door
 from alexnet.data import PictureData
-from alexnet.door import door
 from alexnet.errors import UserError
 from alexnet.models import AlexNet
+from alexnet.training.build import build_parts
 from alexnet.training.module import ImageClassifier
-from alexnet.training.parts import build_parts
 from alexnet.training.run import train
 from tests.conftest import digits, slow
 
@@ -203,10 +203,10 @@ def test_the_figures_are_those_of_the_best_checkpoint(run: Callable) -> None:
 def test_nan_stops_and_keeps_the_last_good_checkpoint(config: Config, tmp_path: Path) -> None:
     good = config(*TINY, f"outputs={tmp_path}", "trainer.max_epochs=2", "scheduler=step", "scheduler.milestones=[1]",
                   "scheduler.factor=1", "folder=" + str(tmp_path / "run"), "trainer.limit_train_batches=3")  # fmt: skip
-    from alexnet.data import augment
+    from alexnet.data import transforms
 
     calls = 0
-    original = augment.Augment.__call__
+    original = transforms.Augment.__call__
 
     def poisoned(self: Any, images: torch.Tensor, *rest: Any) -> torch.Tensor:
         nonlocal calls
@@ -214,7 +214,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(config: Config, tmp_path: 
         return original(self, images, *rest) * (float("nan") if calls == 5 else 1.0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(augment.Augment, "__call__", poisoned)
+        patch.setattr(transforms.Augment, "__call__", poisoned)
         with pytest.raises(UserError, match=r"training loss is nan at step 5 \(epoch 2\), learning rate 0.01") as error:
             train(good)
     kept = tmp_path / "run" / "checkpoints" / "best.ckpt"

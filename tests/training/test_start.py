@@ -12,12 +12,11 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from alexnet.checkpoint import read, write_safetensors
 from alexnet.errors import UserError
 from alexnet.models import LeNet
 from alexnet.training import optim
-from alexnet.training.checkpoint import read
-from alexnet.training.exported import write_safetensors
-from alexnet.training.start import check_times, freeze, take_weights
+from alexnet.training.finetune import check_times, freeze, take_weights
 from tests.conftest import SMOKE, digits, train_py
 
 

@@ -15,20 +15,18 @@ from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from alexnet.checks import flag, folder_path, integer, number, one_of
 from alexnet.cores import available_cores
-from alexnet.data.augment import Augment
-from alexnet.data.crops import check_crops, windows
 from alexnet.data.decode import check_background, check_value_range
-from alexnet.data.downloads import DOWNLOADS
-from alexnet.data.folder import Reading, open_test_folder, training_classes
-from alexnet.data.loader import Batch, Crops, EpochSampler, Places, Prefetched, RankBatches
-from alexnet.data.normalize import Normalize
+from alexnet.data.loader import Batch, Crops, EpochSampler, Places, RankBatches
 from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
+from alexnet.data.prefetch import Prefetched
 from alexnet.data.sources import SOURCES, open_source
+from alexnet.data.sources.folder import Reading, open_test_folder, training_classes
+from alexnet.data.sources.torchvision import DOWNLOADS
 from alexnet.data.splits import subset
-from alexnet.data.stream import find_stream
+from alexnet.data.transforms import Augment, Normalize, check_crops, windows
 from alexnet.errors import ArgumentError, UserError
+from alexnet.validation import flag, folder_path, integer, number, one_of
 
 log = logging.getLogger("alexnet")
 
@@ -135,6 +133,8 @@ class PictureData(LightningDataModule):
         if source == "folder":
             known = len(test_classes or training_classes(self.root))
         elif source == "stream":
+            from alexnet.data.streaming import find_stream  # optional
+
             self.stream = find_stream(str(root), self.cache_dir)
             if (size, size, channels) != self.stream.shape:
                 side, _, kind = self.stream.shape

@@ -2,21 +2,17 @@
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from lightning_fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from alexnet.data.packed import Pictures
 from alexnet.rng import stream, uniform
@@ -165,83 +161,6 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
         """Returns where the n samples that this rank has of a batch are in the order of `sampler`."""
         first = batch * self.batch_size + self.rank
         return [first + i * self.world_size for i in range(n)]
-
-
-class Prefetched(DataLoader[Batch]):
-    """A DataLoader of what `Crops` gives, whose next batch is on its way to `device` while this one is used: copied in
-    a stream of its own, beside the kernels of the one that computes. Without worker processes, a thread cuts the
-    images beside the training, too. The same batches in the same order. device: of CUDA; None does none of it.
-    """
-
-    def __init__(self, crops: Crops, *, device: torch.device | None = None, **kwargs: Any) -> None:
-        super().__init__(crops, collate_fn=_as_it_is, worker_init_fn=outlive_signals, **kwargs)
-        self.device = device
-        self.side: torch.cuda.Stream | None = None
-
-    def __iter__(self) -> Any:
-        return super().__iter__() if self.device is None else self._ahead()
-
-    def _ahead(self) -> Iterator[Batch]:
-        assert self.device is not None
-        if self.side is None:
-            self.side = torch.cuda.Stream(self.device)
-        side, ahead = self.side, None
-        batches: Iterator[Batch] = super().__iter__()
-        if not self.num_workers:  # pinned memory is of the current device, which is a thread's own
-            batches = in_thread(batches, partial(torch.cuda.set_device, self.device))
-        for batch in batches:
-            with torch.cuda.stream(side):
-                copied = move_data_to_device(batch, self.device), side.record_event()
-            if ahead:
-                yield self._arrived(*ahead)
-            ahead = copied
-        if ahead:
-            yield self._arrived(*ahead)
-
-    def _arrived(self, batch: Batch, copied: torch.cuda.Event) -> Batch:
-        """The batch, for the stream that computes to use once it has been copied, and to give its memory back."""
-        computing = torch.cuda.current_stream(self.device)
-        computing.wait_event(copied)
-        for part in batch:
-            (part.places if isinstance(part, Places) else part).record_stream(computing)
-        return batch
-
-
-def in_thread(values: Iterable[T], first: Callable[[], object], most: int = 2) -> Iterator[T]:
-    """What `values` gives, in its order, made by a thread while the last ones are used. first: is called in the thread.
-    most: values that wait. Errors are raised where their value would be; the thread ends with the iterator.
-    """
-    made, ended = queue.Queue[tuple[T | None, BaseException | None] | None](most), threading.Event()
-
-    def put(what: tuple[T | None, BaseException | None] | None) -> None:
-        while not ended.is_set():
-            with suppress(queue.Full):
-                return made.put(what, timeout=0.1)
-
-    def make() -> None:
-        try:
-            first()
-            for value in values:
-                put((value, None))
-                if ended.is_set():
-                    return
-            put(None)
-        except BaseException as error:
-            put((None, error))
-
-    threading.Thread(target=make, daemon=True).start()
-    try:
-        while (found := made.get()) is not None:
-            value, error = found
-            if error is not None:
-                raise error
-            yield cast(T, value)
-    finally:
-        ended.set()
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def outlive_signals(worker: int) -> None:

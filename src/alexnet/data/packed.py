@@ -23,7 +23,7 @@ from alexnet.cores import available_cores
 from alexnet.data.decode import FEW_LEVELS, Range, bounds, few_levels, fit, to_uint8
 from alexnet.data.splits import Source, Split
 from alexnet.errors import UserError, printable
-from alexnet.files import wait_for
+from alexnet.io import wait_for
 
 FORMAT = 4  # raised whenever the files below change their meaning: an older cache is then built anew
 QUEUED = 4096  # images that are handed to the packing threads at a time

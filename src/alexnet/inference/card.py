@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from alexnet.files import read_json
+from alexnet.checkpoint import IMAGE
 from alexnet.inference.trained import Trained
+from alexnet.io import read_json
 from alexnet.models.summary import summarize
-from alexnet.settings import on_any_machine
-from alexnet.training.exported import IMAGE
+from alexnet.run_identity import on_any_machine
 
 
 def plain(trained: Trained) -> dict[str, Any]:

@@ -15,15 +15,15 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
+from alexnet.checkpoint import rebuild_metrics
 from alexnet.config import named
 from alexnet.data import PictureData
-from alexnet.data.crops import averaged, check_crops, windows
+from alexnet.data.transforms import averaged, check_crops, windows
 from alexnet.errors import UserError
-from alexnet.files import write_csv, write_json
 from alexnet.inference import figures
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import Trained, open_trained
-from alexnet.training.checkpoint import rebuild_metrics
+from alexnet.io import write_csv, write_json
 from alexnet.training.metrics import MeanLoss, accuracies, tops
 
 BINS = 15  # of the calibration error: Guo et al., ICML 2017

@@ -13,16 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from alexnet.checks import one_of
+from alexnet.checkpoint import IMAGE, read, read_safetensors, rebuild, write_safetensors
 from alexnet.config import named
 from alexnet.errors import UserError
-from alexnet.files import replacing, write, write_json
 from alexnet.inference import card
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import Trained, open_trained
+from alexnet.io import replacing, write, write_json
 from alexnet.rng import stream
-from alexnet.training.checkpoint import read, rebuild
-from alexnet.training.exported import IMAGE, read_safetensors, write_safetensors
+from alexnet.validation import one_of
 
 FILES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch_export": "model.pt2"}
 CLOSE = 1e-4  # of the largest logit: two programs add up in another order

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet.data import PictureData
-from alexnet.figures import plain, write
 from alexnet.inference.prediction import Prediction
+from alexnet.plotting import plain, write
 
 COLUMNS = 4
 RIGHT, OTHER = "tab:red", "0.8"  # in grey print the one is dark, the other light

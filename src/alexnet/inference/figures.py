@@ -8,15 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from alexnet import figures
+from alexnet import plotting
 
 
 def draw(
     out: Path, title: str, classes: Sequence[str], counts: NDArray[np.int64], calibration: Mapping[str, Any]
 ) -> None:
     """confusion.png and calibration.png into `out`, and the same as SVG."""
-    figures.save(figures.confusion(title, classes, counts), out / "confusion")
-    figures.save(_calibration(title, calibration), out / "calibration")
+    plotting.save(plotting.confusion(title, classes, counts), out / "confusion")
+    plotting.save(_calibration(title, calibration), out / "calibration")
 
 
 def _calibration(title: str, calibration: Mapping[str, Any]) -> Figure:

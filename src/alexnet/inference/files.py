@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from alexnet.cores import available_cores
 from alexnet.data.decode import SIXTEEN_BITS, bounds, decode, fit, to_uint8
-from alexnet.data.folder import Reading
 from alexnet.data.loader import outlive_signals
-from alexnet.data.walk import LeftOut, walk
+from alexnet.data.sources.folder import Reading
+from alexnet.data.sources.walk import LeftOut, walk
 
 BATCH = 64
 FEW = 2 * BATCH  # are decoded sooner than worker processes start

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from alexnet.data import PictureData
 from alexnet.errors import UserError
 from alexnet.inference.trained import Trained
-from alexnet.models.network import last_linear
+from alexnet.models.base import last_linear
 
 
 @contextmanager

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alexnet.checks import integer
 from alexnet.config import named
-from alexnet.data.crops import windows
 from alexnet.data.decode import check_background, check_value_range
-from alexnet.data.folder import Reading
+from alexnet.data.sources.folder import Reading
+from alexnet.data.transforms import windows
 from alexnet.errors import UserError, printable, short
 from alexnet.inference.files import batches, named_files
 from alexnet.inference.neighbours import hidden, nearest
 from alexnet.inference.out import check_new
 from alexnet.inference.prediction import Prediction
 from alexnet.inference.trained import Trained, open_trained
+from alexnet.validation import integer
 
 FIGURES = (".png", ".svg", ".pdf")
 SHOWN = 40  # pictures in a figure

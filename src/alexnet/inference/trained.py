@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from alexnet.checkpoint import check_trusted, read, rebuild
 from alexnet.config import named
 from alexnet.cores import limit_threads
 from alexnet.data import PictureData
-from alexnet.data.normalize import Normalize
+from alexnet.data.transforms import Normalize
 from alexnet.errors import UserError, nearest
-from alexnet.files import read_json
-from alexnet.folders import record
-from alexnet.settings import spelled
-from alexnet.training.checkpoint import check_trusted, read, rebuild
+from alexnet.io import read_json
+from alexnet.run_dir import record
+from alexnet.run_identity import spelled
 
 # What may be said anew of the pictures: where they are, and how they are read.
 FREE = ("root", "cache_dir", "workers", "batch_size", "packed", "on_broken", "background", "value_range")

@@ -1,9 +1,9 @@
 """Networks as plain torch modules: no Lightning and no Hydra needed."""
 
 from alexnet.models.alexnet import AlexNet
-from alexnet.models.alexnet_torchvision import TorchvisionAlexNet
-from alexnet.models.cifar import CifarNet
+from alexnet.models.cifar_net import CifarNet
 from alexnet.models.lenet import LeNet
+from alexnet.models.torchvision_alexnet import TorchvisionAlexNet
 from alexnet.models.tutorial_net import TutorialNet
 
 __all__ = ["AlexNet", "CifarNet", "LeNet", "TorchvisionAlexNet", "TutorialNet"]

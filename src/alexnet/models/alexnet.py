@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alexnet.checks import flag, integer, number, one_of
 from alexnet.errors import ArgumentError
+from alexnet.models.base import ACTIVATIONS, Network, sequential
 from alexnet.models.init import init_weights, kaiming
 from alexnet.models.lrn import LocalResponseNorm, make_norm
-from alexnet.models.network import ACTIVATIONS, Network, sequential
-from alexnet.models.towers import check_devices, split
+from alexnet.models.two_gpu import check_devices, split
+from alexnet.validation import flag, integer, number, one_of
 
 
 class AlexNet(Network):

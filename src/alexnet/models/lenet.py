@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from alexnet.checks import integer, one_of
+from alexnet.models.base import ACTIVATIONS, Network, sequential
 from alexnet.models.init import init_weights, kaiming
-from alexnet.models.network import ACTIVATIONS, Network, sequential
+from alexnet.validation import integer, one_of
 
 
 class LeNet(Network):

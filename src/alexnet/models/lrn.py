@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, library, nn
 from torch.nn.functional import avg_pool2d, pad
 
-from alexnet.checks import flag, integer, number, one_of
 from alexnet.errors import ArgumentError
-from alexnet.models import kernel
+from alexnet.ops.lrn import kernel
+from alexnet.validation import flag, integer, number, one_of
 
 log = logging.getLogger("alexnet")
 

@@ -5,8 +5,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from alexnet.checks import integer, one_of
-from alexnet.models.network import Network, check_input
+from alexnet.models.base import Network, check_input
+from alexnet.validation import integer, one_of
 
 
 class Define(nn.Module):

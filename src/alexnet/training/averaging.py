@@ -9,8 +9,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
-from alexnet.checks import number
 from alexnet.errors import ArgumentError
+from alexnet.validation import number
 
 WARM_UP = 10  # steps, as TensorFlow's ExponentialMovingAverage has it
 

@@ -5,19 +5,15 @@ import math
 import signal
 import sys
 import time
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor, nn
-from torch.linalg import vector_norm
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
 from alexnet.errors import UserError
 
@@ -166,49 +162,6 @@ class RightOrWrong(Callback):
             rows = rows[rows[:, 0].argsort()]
             bits = {name: np.packbits(rows[:, 1 + i].numpy().astype(bool)) for i, name in enumerate(self.ranks)}
             np.savez(self.folder / "test_right.npz", pictures=len(rows), **bits)  # type: ignore[arg-type]
-
-
-class GradientNorms(Callback):
-    """Logs the L2 norm of the gradient of every layer's weights, in every step that is logged: how much of the error
-    arrives at each. It is of the whole batch, as the optimiser gets it, before any clipping. The names have a number,
-    gradients/01_features.conv1, since loggers sort them.
-    """
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        if not logged(trainer):
-            return
-        weights = [(name, p.grad) for name, p in pl_module.named_parameters() if p.ndim > 1 and p.grad is not None]
-        for i, (name, grad) in enumerate(weights, 1):
-            pl_module.log(f"gradients/{i:02}_{layer_of(name)}", vector_norm(grad))
-
-
-class FirstValidationBatch(Callback):
-    """Has a look at every layer of `kinds` in the first batch of each validation."""
-
-    kinds: ClassVar[tuple[type[nn.Module], ...]]
-
-    def __init__(self) -> None:
-        self.hooks: list[RemovableHandle] = []
-
-    def look(self, trainer: Trainer, name: str, layer: nn.Module, given: tuple[Tensor], values: Tensor) -> None:
-        """name: of the layer in the network. given, values: what it got, and what it gave."""
-        raise NotImplementedError
-
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        if batch_idx or trainer.sanity_checking:
-            return
-        layers = [(layer_of(name), layer) for name, layer in pl_module.named_modules() if isinstance(layer, self.kinds)]
-        self.hooks = [layer.register_forward_hook(partial(self.look, trainer, name)) for name, layer in layers]
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
-        for hook in self.hooks:
-            hook.remove()
-        self.hooks = []
 
 
 class StopAtNaN(Callback):

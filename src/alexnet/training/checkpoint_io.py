@@ -8,7 +8,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from alexnet.files import replacing
+from alexnet.io import replacing
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -15,16 +15,16 @@ from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from alexnet.checkpoint import read
 from alexnet.config import build
 from alexnet.errors import ArgumentError, Refused
+from alexnet.training.build import Parts, build_each, panels
 from alexnet.training.callbacks import ProgressBar, RightOrWrong, Speed, StopAtNaN, Stoppable
-from alexnet.training.checkpoint import read
 from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.hyperparameters import log_hyperparameters
+from alexnet.training.metadata import write_json
 from alexnet.training.metrics import tops
 from alexnet.training.module import ImageClassifier
-from alexnet.training.parts import Parts, build_each, panels
-from alexnet.training.provenance import write_json
 from alexnet.training.resume import LAST, LastState, purge
 
 log = logging.getLogger("alexnet")

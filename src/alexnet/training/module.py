@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
-from alexnet.data.crops import averaged
+from alexnet.data.transforms import averaged
 from alexnet.rng import stream
 from alexnet.training.averaging import put_average
 from alexnet.training.callbacks import logged

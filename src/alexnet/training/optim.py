@@ -1,7 +1,5 @@
 """Optimisers and learning-rate schedules, as the configs in conf/optimizer and conf/scheduler name them."""
 
-import fnmatch
-import functools
 import inspect
 import logging
 import math
@@ -12,8 +10,8 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
-from alexnet.checks import MOST, flag, integer, number
 from alexnet.errors import ArgumentError
+from alexnet.validation import MOST, flag, integer, number
 
 log = logging.getLogger("alexnet")
 
@@ -215,36 +213,6 @@ def cosine(
         return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
 
     return {"scheduler": LambdaLR(optimizer, scale), "interval": "step"}
-
-
-def by_hand(
-    optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str, changes: Sequence[Mapping[str, Any]]
-) -> Schedule:
-    """Changes of the rate as a log has them: after so many epochs, of the parameters with such names, times a number.
-
-    changes: {after, of, times} of each. `of` is a pattern as fnmatch has them: "*.weight", "*conv1*", "*".
-    """
-    if not isinstance(changes, list | tuple) or not changes:
-        raise ArgumentError(f"changes={changes}: must be a list of {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
-    names = [name for group in optimizer.param_groups for name in group.get("param_names", ())]
-    for i, change in enumerate(changes):
-        if not isinstance(change, Mapping) or set(change) != {"after", "of", "times"}:
-            raise ArgumentError(f"changes.{i}={change}: must be {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
-        if not isinstance(change["of"], str):
-            raise ArgumentError(f"changes.{i}.of={change['of']}: must be a pattern, such as '*.weight'")
-        integer(f"changes.{i}.after", change["after"], 0)
-        number(f"changes.{i}.times", change["times"], 0, MOST)
-        if not any(fnmatch.fnmatchcase(name, change["of"]) for name in names):
-            raise ArgumentError(f"changes.{i}.of={change['of']}: fits none of {', '.join(names)}")
-
-    def fits(name: str) -> tuple[int, ...]:
-        return tuple(k for k, change in enumerate(changes) if fnmatch.fnmatchcase(name, change["of"]))
-
-    def scale(mine: tuple[int, ...], done: int) -> float:
-        return math.prod(changes[k]["times"] for k in mine if changes[k]["after"] <= done)
-
-    rates: list[Callable[[int], float]] = [functools.partial(scale, mine) for mine in split_groups(optimizer, fits)]
-    return {"scheduler": LambdaLR(optimizer, rates), "interval": "epoch"}
 
 
 def constant(optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str) -> Schedule:

@@ -12,11 +12,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from alexnet.compat import upgrade
 from alexnet.config import become, explain
 from alexnet.errors import UserError
-from alexnet.files import read_yaml
-from alexnet.folders import in_sweep, record, result_of
-from alexnet.settings import CAUSE, OF_TODAY, decides
+from alexnet.io import read_yaml
+from alexnet.run_dir import in_sweep, record, result_of
+from alexnet.run_identity import CAUSE, OF_TODAY, decides
 
 LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 
@@ -50,7 +51,7 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
         raise UserError(f"{key}={folder}: not in a sweep; one goes on by itself, with folder=SWEEP")
     if None not in (cfg.resume, cfg.reproduce):
         raise UserError("resume and reproduce: one of them, since each says what the run is")
-    recorded = OmegaConf.create(read_yaml(folder / "config.yaml", dict))
+    recorded = OmegaConf.create(upgrade(read_yaml(folder / "config.yaml", dict)))
     overrides = read_yaml(folder / "overrides.yaml", list)
     typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     try:

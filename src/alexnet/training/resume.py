@@ -14,17 +14,19 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from alexnet.checkpoint import read
 from alexnet.errors import UserError
-from alexnet.files import PARTS, parts_of
-from alexnet.folders import record, state_of
+from alexnet.io import PARTS, parts_of
+from alexnet.run_dir import record, state_of
 from alexnet.training.averaging import end_validation
 from alexnet.training.callbacks import StopAtNaN
-from alexnet.training.checkpoint import read
-from alexnet.training.provenance import code_now, code_of, write_resumed
+from alexnet.training.loggers import CSVLogger
+from alexnet.training.metadata import code_now, code_of, write_resumed
 from alexnet.training.reproduce import named_folder, recorded_config
 
 log = logging.getLogger("alexnet")
 LAST = Path("checkpoints", "last.ckpt")
+OWN_LOGGERS = (".TensorBoardLogger", f"{CSVLogger.__module__}.CSVLogger")  # that can go on with their files
 GRACE = 10  # seconds that a batch may take after a signal
 
 
@@ -218,6 +220,6 @@ def _beside(device: torch.device, value: Tensor) -> Tensor:
 def purge(cfg: DictConfig, step: int) -> None:
     """Tells the loggers that write into the run's folder that the curves go on with `step`."""
     for node in (cfg.logger or {}).values():
-        if node.get("_target_", "").endswith((".TensorBoardLogger", "curves.CSVLogger")):
+        if node.get("_target_", "").endswith(OWN_LOGGERS):
             with open_dict(node):
                 node.purge_step = step

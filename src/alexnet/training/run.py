@@ -10,25 +10,25 @@ import torch
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Trainer
 
-from alexnet.checks import flag, integer
 from alexnet.config import named
 from alexnet.cores import limit_threads
 from alexnet.errors import Refused, UserError
-from alexnet.folders import discard, in_sweep, new_folder, result_of, state_of
-from alexnet.memory import keep_freed_memory
+from alexnet.malloc import keep_freed_memory
 from alexnet.models.summary import table
 from alexnet.output import tolerant_output
-from alexnet.settings import digest
-from alexnet.training.again import done_before, stopped_before
+from alexnet.run_dir import discard, in_sweep, new_folder, result_of, state_of
+from alexnet.run_identity import digest
+from alexnet.sweeps.gpus import take_gpus
+from alexnet.sweeps.skip import done_before, stopped_before
+from alexnet.training.build import build_parts, starts_ranks
 from alexnet.training.fit import fit, validates
-from alexnet.training.gpus import take_gpus
-from alexnet.training.messages import endings, messages, quiet, report
-from alexnet.training.parts import build_parts, starts_ranks
-from alexnet.training.provenance import note_done, recorded, write_origin
-from alexnet.training.ranks import fit_in_ranks
+from alexnet.training.launch import fit_in_ranks
+from alexnet.training.logging import endings, messages, quiet, report
+from alexnet.training.metadata import note_done, recorded, write_origin
 from alexnet.training.reproduce import agreement, check_same
 from alexnet.training.resume import go_on, kept
 from alexnet.training.slurm import requeued
+from alexnet.validation import flag, integer
 
 log = logging.getLogger("alexnet")
 

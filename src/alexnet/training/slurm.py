@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from alexnet.folders import in_sweep, record
+from alexnet.run_dir import in_sweep, record
 
 
 def run_of_this_job(cfg: DictConfig) -> str | None:

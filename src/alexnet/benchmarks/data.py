@@ -1,0 +1,166 @@
+"""The loader against torchvision's: ImageFolder, PIL and a DataLoader with one worker per core."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from alexnet.benchmarks.limits import copy_rate
+from alexnet.benchmarks.measure import Row, compare
+from alexnet.cores import available_cores
+from alexnet.data import Augment, PictureData
+from alexnet.data.decode import decode
+from alexnet.data.packed import pack_on_disk
+from alexnet.data.sources.folder import open_folder
+from alexnet.data.sources.synthetic import fake
+from alexnet.data.streaming import write_stream
+from alexnet.data.transforms import Normalize
+
+CORES = available_cores()
+Sides = tuple[Callable[[], int], Callable[[], int]]  # ours and the peer's
+PAPER = Augment(crop=True, flip=0.5, pca=0.1)
+
+
+def measure(
+    photos: Path | None, size: int = 256, crop: int = 227, count: int = 2000, least: int = 4000, rounds: int = 5
+) -> Iterator[Row]:  # fmt: skip
+    """photos: a folder of pictures, scaled to a shorter side of `size` and repeated to `count`; None: made-up ones.
+    least: pictures of ours in a round.
+    """
+    versus = partial(compare, unit="images/s", rounds=rounds)
+    crops, ready = partial(_crops, at_least=least), partial(_ready, at_least=least)
+    shape: Any = {"size": size, "crop": crop, "batch_size": 128, "augment": PAPER}
+    with tempfile.TemporaryDirectory() as temporary:
+        root, originals, cache = (Path(temporary, name) for name in ("photos", "originals", "cache"))
+        _laid_out(photos, root, count, size)
+        data = PictureData("folder", str(root), cache_dir=str(cache), **shape)
+        data.setup()
+
+        def peer(folder: Path) -> Callable[[], int]:
+            pictures = ImageFolder(folder, _transform(size, crop, data.normalize))
+            return partial(_through, DataLoader(pictures, 128, True, num_workers=CORES, persistent_workers=True))
+
+        through_peer = peer(root)
+        limit = copy_rate() / (2 * crop * crop * 3)
+        yield versus("loader_crops", ours=partial(crops, data), peer=through_peer, limit=limit)
+        yield versus("loader_batches", ours=partial(ready, data), peer=through_peer)
+        assert data.packed
+        write_stream(data.packed, data.splits, Path(temporary, "stream"))
+        stream = PictureData("stream", f"{temporary}/stream", workers=0, **shape)
+        stream.setup()
+        yield versus("loader_stream", ours=partial(ready, stream), peer=through_peer)
+        _laid_out(photos, originals, count)
+        unpacked = PictureData("folder", str(originals), packed=False, cache_dir=str(cache), **shape)
+        unpacked.setup()
+        yield versus("loader_unpacked", ours=partial(ready, unpacked), peer=peer(originals))
+        if size == 256:
+            mine, theirs = _cifar(25 * least)
+            yield versus("cifar_batches", ours=mine, peer=theirs)
+        mine, theirs = _packing(root, cache, size)
+        yield versus("packing", ours=mine, peer=theirs)
+
+
+def _crops(data: PictureData, at_least: int) -> int:
+    done = 0
+    while done < at_least:
+        done += _through(data.train_dataloader())
+    return done
+
+
+def _ready(data: PictureData, at_least: int) -> int:
+    done = 0
+    dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    while done < at_least:
+        for images, labels, draws in data.train_dataloader():
+            data.ready(images, draws, dtype)
+            done += len(labels)
+    return done
+
+
+def _through(loader: DataLoader) -> int:
+    return sum(len(batch[1]) for batch in loader)
+
+
+def _cifar(at_least: int) -> Sides:
+    """32x32 pictures in memory, batches of 512, crops of 24; the peer goes through PIL, as torchvision's own does."""
+    data = PictureData("fake", num_classes=10, size=32, crop=24, batch_size=512, augment=PAPER)
+    data.setup()
+    train = data.splits["train"]
+    many = np.tile(np.arange(len(train)), max(1, at_least // 5000))
+    data.splits["train"] = train.take(many)
+    arrays = train.images[train.rows[many]]
+    peer = _Arrays(arrays, _transform(32, 24, data.normalize))
+    loader = DataLoader(peer, 512, shuffle=True, num_workers=CORES, persistent_workers=True)
+    return partial(_ready, data, at_least), partial(_through, loader)
+
+
+class _Arrays(Dataset):
+    def __init__(self, arrays: np.ndarray, transform: transforms.Compose) -> None:
+        self.arrays, self.transform = arrays, transform
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self.arrays[i])), i
+
+
+def _packing(root: Path, cache: Path, size: int) -> Sides:
+    """Packing onto disk against decoding alone, both with every core."""
+    files = sorted(p for p in root.rglob("*.jpg"))
+
+    def ours() -> int:
+        shutil.rmtree(cache, ignore_errors=True)
+        packed = pack_on_disk(partial(open_folder, root), cache / "set", size, 3, "error")
+        return sum(map(len, packed.splits.values()))
+
+    def peer() -> int:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(CORES) as pool:
+            done = sum(1 for _ in pool.map(decode, files))
+        torch.set_num_threads(threads)
+        return done
+
+    return ours, peer
+
+
+def _transform(size: int, crop: int, normalize: Normalize) -> transforms.Compose:
+    """Resize leaves alone what has that size already."""
+    steps = [transforms.Resize(size), transforms.RandomCrop(crop), transforms.RandomHorizontalFlip()]
+    return transforms.Compose(
+        [*steps, transforms.ToTensor(), transforms.Normalize(normalize.mean.tolist(), normalize.std.tolist())]
+    )
+
+
+def _laid_out(photos: Path | None, root: Path, count: int, size: int | None = None) -> None:
+    """JPEGs in two class folders below `root`, with a shorter side of `size` pixels; None: as they are."""
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+    if photos:
+        files = sorted(p for p in photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    else:
+        images, files = fake(256, 3, 10).splits["train"], []
+        for i in range(200):
+            files.append(root.with_name(f"{i}.jpg"))
+            Image.fromarray(images.read(i).permute(1, 2, 0).numpy()).save(files[-1])
+    laid = [root / "ab"[i % 2] / f"{i}.jpg" for i in range(max(count, len(files)))]
+    for file, path in zip(files, laid, strict=False):
+        with Image.open(file) as picture:
+            if size in (None, min(picture.size)):
+                shutil.copy(file, path)
+            else:
+                scaled = ImageOps.scale(picture.convert("RGB"), size / min(picture.size), Image.Resampling.BILINEAR)
+                scaled.save(path, quality=90)
+    for i in range(len(files), len(laid)):
+        shutil.copy(laid[i % len(files)], laid[i])

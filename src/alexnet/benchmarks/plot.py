@@ -1,0 +1,23 @@
+"""A benchmark as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from alexnet.benchmarks.measure import Row
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Each row's ratio as a bar, left of the line where ours is slower. The ending of `path` is the format."""
+    figure = Figure(figsize=(7, 1 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    rates = [row for row in reversed(rows) if row.unit.endswith("/s")]
+    bars = axes.barh([row.name for row in rates], [row.ratio - 1 for row in rates], left=1)
+    axes.bar_label(bars, [f" {row.ratio:.2f} " for row in rates])
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.set_xlabel("times as fast as the peer")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)

@@ -1,0 +1,98 @@
+"""One training step of AlexNet, against the network written down literally and against torchvision's."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Optimizer
+from torchvision.models import alexnet
+
+from alexnet.benchmarks.limits import CPU, matmul_rate
+from alexnet.benchmarks.measure import Row, compare
+from alexnet.benchmarks.script import transcription
+from alexnet.models import AlexNet
+from alexnet.models.summary import summarize
+from alexnet.training.optim import sgd
+
+BF16 = torch.cpu._is_avx512_bf16_supported()
+
+
+def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.device = CPU) -> Iterator[Row]:
+    """Each in the precision and layout that it would be run in: ours channels-last and, where the device has it, in
+    bfloat16 with fused SGD; the others as they are usually written.
+    """
+    mine = ours(batch, width, device=device)
+    rate = matmul_rate(torch.bfloat16 if _has_bf16(device) else torch.float32, device=device)
+    limit = rate / flops(AlexNet(width=width))
+    against = partial(compare, unit="images/s", ours=mine, limit=limit, rounds=rounds)
+    yield against("step_vs_transcription", peer=transcribed(batch, width, device))
+    yield against("step_vs_torchvision", peer=_plain(alexnet().to(device), batch, device))
+    yield against("lrn_cost", peer=ours(batch, width, lrn=False, device=device))
+    if device.type == "cpu" and Path("/proc/self/status").exists():
+        yield _peak_memory(batch, width)
+
+
+def ours(
+    batch: int, width: float = 1.0, lrn: bool = True, device: torch.device = CPU, compiled: bool = False
+) -> Callable[[], int]:
+    """A training step of so many pictures, which gives their number."""
+    network = AlexNet(width=width, lrn=lrn).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compiled:
+        network.compile()
+    optimizer = sgd(network, lr=1e-4, bias_lr=2.0, bias_decay=False)
+    x, labels = _batch(batch, device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return partial(_step, network, optimizer, x, labels, _has_bf16(device))
+
+
+def _has_bf16(device: torch.device) -> bool:
+    return BF16 if device.type == "cpu" else True
+
+
+def transcribed(batch: int, width: float = 1.0, device: torch.device = CPU, half: bool = False) -> Callable[[], int]:
+    return _plain(transcription(width).to(device), batch, device, half)
+
+
+def _plain(network: nn.Module, batch: int, device: torch.device = CPU, half: bool = False) -> Callable[[], int]:
+    optimizer = SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
+    return partial(_step, network, optimizer, *_batch(batch, device), half)
+
+
+def _batch(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.randn(size, 3, 227, 227, device=device), torch.randint(1000, (size,), device=device)
+
+
+def _step(network: nn.Module, optimizer: Optimizer, x: Tensor, labels: Tensor, half: bool) -> int:
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+        loss = cross_entropy(network(x).float(), labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return len(x)
+
+
+def _peak_memory(batch: int, width: float) -> Row:
+    """Of a process that imports torch and makes five steps, in MB: less is better, and so is a ratio below 1."""
+    peaks = []
+    for side in ("ours", "transcribed"):
+        code = (
+            f"from alexnet.malloc import keep_freed_memory; from alexnet.benchmarks.step import {side}\n"
+            f"keep_freed_memory(); step = {side}({batch}, {width}); [step() for _ in range(5)]\n"
+            "print(open('/proc/self/status').read())"  # resource.getrusage counts what forked it, too
+        )
+        status = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        peaks.append(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024)  # type: ignore[index]
+    mine, its = peaks
+    return Row("peak_memory", mine, its, "MB", mine / its, None, (mine, mine), (its, its))
+
+
+def flops(network: AlexNet) -> int:
+    """Of a step, a picture: forward, and backward twice as much, but no gradient of the picture itself."""
+    summary = summarize(network, torch.zeros(1, *network.input_shape))
+    return 3 * summary.flops - summary.rows[0].flops

@@ -1,0 +1,171 @@
+"""How a network comes back out of a checkpoint, and which code a checkpoint may name."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from alexnet.compat import upgrade
+from alexnet.errors import ArgumentError, UserError
+from alexnet.run_identity import PATHS, SHOWN
+
+PREFIX = "network."  # ImageClassifier.network
+IMAGE = "mean_image"
+TRUSTED = (__name__.partition(".")[0], "torch", "torchvision")
+
+
+def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
+    """The trained network of a run's folder (its best.ckpt), a checkpoint or a safetensors file that export.py has
+    written, ready to use, in eval mode.
+
+    It is built from the config inside, never from today's defaults: a network without LRN has the same weights as
+    one with it, and would give other answers. Its input is described by the checkpoint's "data".
+
+    Args:
+        trusted: packages beside this one, torch and torchvision whose classes and functions a checkpoint may name,
+            such as ["timm"]: loading it runs their code.
+
+    Raises:
+        UserError: for a file that is no checkpoint of this project, or that names code it may not run.
+    """
+    return rebuild(read(path), path, trusted)
+
+
+def rebuild(checkpoint: dict[str, Any], path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
+    """The same of a checkpoint that has been read from `path`."""
+    try:
+        model = dict(checkpoint["config"]["model"])
+        make = network_class(model.pop("_target_"), trusted)
+        model |= {key: None for key in ("weights", "devices") if key in model}  # of the run, not of the network
+        network = make(**model)
+        network.load_state_dict(network_state(checkpoint))
+    except Exception as error:  # whatever a file holds that was made or changed by somebody else
+        raise UserError(f"checkpoint={path}: cannot be rebuilt: {' '.join(str(error).split())[:300]}") from error
+    return network.eval()
+
+
+def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tuple[dict[str, Metric], list[str]]:
+    """Returns the metrics of a checkpoint's config by name, and what to say of those that may not be built."""
+    found, problems = dict[str, Metric](), []
+    for name, node in (config.get("metrics") or {}).items():
+        arguments = dict(node)
+        target = str(arguments.pop("_target_", None))
+        try:
+            kind = _named(target, ("torchmetrics", *TRUSTED, *trusted))
+            if not (isinstance(kind, type) and issubclass(kind, Metric)):
+                raise ArgumentError(f"_target_={target}: no Metric")
+            found[name] = kind(**arguments)
+        except Exception as error:  # as above
+            problems.append(f"metrics.{name} is left out: {' '.join(str(error).split())[:300]}")
+    return found, problems
+
+
+def check_trusted(trusted: Any) -> list[str]:
+    """Returns the names of packages in a value such as timm or [timm,mine].
+
+    Raises:
+        ArgumentError: for what is no name of a package.
+    """
+    names = [trusted] if isinstance(trusted, str) else trusted
+    if not isinstance(names, Sequence) or not all(isinstance(n, str) and n.isidentifier() for n in names):
+        raise ArgumentError(f"trusted={trusted}: must be the names of packages, such as [timm]")
+    return list(names)
+
+
+def read(path: str | Path, key: str = "checkpoint") -> dict[str, Any]:
+    """The checkpoint at `path`, or of the run's folder `path`, as plain values and tensors on the CPU. key: what a
+    mistake calls it.
+    """
+    file = Path(path)
+    file = file / "checkpoints" / "best.ckpt" if file.is_dir() else file
+    if not file.is_file():
+        raise UserError(f"{key}={path}: no such file: {file}")
+    try:
+        if file.suffix == ".safetensors":
+            checkpoint = read_safetensors(file)
+        else:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except ImportError:
+        raise UserError(f"{key}={path}: needs a package that is not installed: pip install safetensors") from None
+    except Exception as error:  # a damaged file raises nearly every kind
+        raise UserError(f"{key}={path}: not a checkpoint that can be read safely: {error!r:.150}") from error
+    if not isinstance(checkpoint, dict) or not {"config", "data", "state_dict"} <= checkpoint.keys():
+        raise UserError(f"{key}={path}: not a checkpoint of this project: it lacks config, data or state_dict")
+    if isinstance(checkpoint["config"], dict):
+        checkpoint["config"] = upgrade(checkpoint["config"])
+    return checkpoint
+
+
+def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.Module]:
+    """Returns the network's class, torchvision's function that makes it, or any class or function of a package that the
+    user trusts. Raises ArgumentError for all others: a checkpoint may come from anybody.
+    """
+    found = _named(target, (*TRUSTED, *trusted))
+    module, _, name = target.rpartition(".")
+    is_class = isinstance(found, type) and issubclass(found, nn.Module)
+    is_trusted = module.split(".")[0] in trusted and callable(found)
+    if is_class or is_trusted or (module.startswith("torchvision.models") and _makes_a_network(name)):
+        return found
+    raise ArgumentError(f"_target_={target}: no network class, and no other is loaded from a checkpoint")
+
+
+def _named(target: str, packages: Sequence[str]) -> Any:
+    """What a dotted name stands for. Raises ArgumentError, before importing it, if it is of no package of these."""
+    module, _, name = target.rpartition(".")
+    package = module.split(".")[0]
+    if package not in packages:
+        raise ArgumentError(
+            f"_target_={target}: not of {', '.join(packages)}, and no other code is run for a checkpoint, which may "
+            f"come from anybody; trusted=[{package or 'PACKAGE'}] allows it"
+        )
+    found = getattr(import_module(module), name, None)
+    if found is None:
+        raise ArgumentError(f"_target_={target}: {module} has no {name}")
+    return found
+
+
+def _makes_a_network(name: str) -> bool:
+    from torchvision.models import list_models
+
+    return name in list_models()
+
+
+def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's weights under its own names."""
+    state = checkpoint["state_dict"].items()
+    return {key.removeprefix(PREFIX): value for key, value in state if key.startswith(PREFIX)}
+
+
+def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
+    """The network's weights under their own names, and as metadata what `read_safetensors` needs beside them."""
+    from safetensors.torch import save
+
+    state = network_state(checkpoint)
+    about = dict(checkpoint["data"])
+    tensors = {key: value.contiguous().clone() for key, value in state.items() if isinstance(value, Tensor)}
+    if (image := about.pop(IMAGE, None)) is not None:
+        tensors[IMAGE] = image.contiguous()
+    rest = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+    config = {key: value for key, value in checkpoint["config"].items() if key not in (*PATHS, *SHOWN)}
+    config["model"] = {key: None if key == "weights" else value for key, value in config["model"].items()}
+    config["data"] = {key: value for key, value in config["data"].items() if f"data.{key}" not in PATHS}
+    plain = {"config": config, "data": about, "epoch": checkpoint["epoch"], "state": rest}
+    # save_file would leave a file that only its owner can read
+    file.write_bytes(save(tensors, {"format": "pt", "alexnet": json.dumps(plain)}))
+
+
+def read_safetensors(file: Path) -> dict[str, Any]:
+    """As a checkpoint: config, data, epoch, state_dict. Raises nearly anything for a file that is none of these."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        plain = json.loads(opened.metadata()["alexnet"])
+        tensors: dict[str, Any] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    about = plain["data"] | ({IMAGE: tensors.pop(IMAGE)} if IMAGE in tensors else {})
+    state = {f"{PREFIX}{key}": value for key, value in (tensors | plain["state"]).items()}
+    return {"config": plain["config"], "data": about, "epoch": plain["epoch"], "state_dict": state}

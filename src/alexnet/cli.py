@@ -1,0 +1,118 @@
+"""What every program stands in: the user's mistakes end in a line, and signals in an exit code."""
+
+import atexit
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from alexnet.config import GROUPS, PRESETS, explain
+from alexnet.errors import Terminated, UserError, printable_lines, unwritable
+from alexnet.output import tolerant_output
+from alexnet.overrides import for_hydra
+
+# What optional packages do when a program ends, however it does. Each is told whether it was interrupted.
+at_end: list[Callable[..., None]] = []
+
+
+@contextmanager
+def door() -> Iterator[None]:
+    """Around a program: the user's mistakes end in one or two lines and exit code 1, without a stack trace.
+
+    HYDRA_FULL_ERROR=1 shows the trace all the same.
+    """
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
+    pid = os.getpid()
+
+    def terminate(number: int, _: Any) -> None:
+        if os.getpid() != pid:  # a forked helper
+            os._exit(143)
+        raise Terminated
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if in_main else None
+    try:
+        sys.argv[1:] = for_hydra(sys.argv[1:])
+        _check_groups(sys.argv[1:])
+        with tolerant_output():
+            yield
+            _end()
+        _end_rank()
+    except KeyboardInterrupt as interrupt:
+        _end(interrupted=True)
+        print(printable_lines(str(interrupt)) or "interrupted", file=sys.stderr)
+        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+    except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        _end()
+        # ValueErrors of Hydra's: model=null, and -m with --cfg
+        hydras = not isinstance(error, ValueError) or re.match(
+            "Config group override must be|Only one of --", str(error)
+        )
+        if full or not hydras:
+            raise
+        sys.exit(f"error: {printable_lines(explain(error))}")
+    except Exception as error:
+        _end()
+        if full or not (text := unwritable(error)):
+            raise
+        sys.exit(f"error: {printable_lines(text)}")
+    finally:
+        if not full:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        if in_main:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def run_or_checkpoint(text: str) -> Path:
+    """The type of an argument of argparse."""
+    if not (path := Path(text)).exists():
+        raise UserError(f"{path}: no such run or checkpoint")
+    return path
+
+
+def keys_and_values(arguments: list[str]) -> dict[str, Any]:
+    """KEY=VALUE as Hydra reads it, for a program that composes no config."""
+    return {found.key_or_group: found.value() for found in OverridesParser.create().parse_overrides(arguments)}
+
+
+def _end(*, interrupted: bool = False) -> None:
+    while at_end:
+        at_end.pop()(interrupted=interrupted)
+
+
+def _end_rank() -> None:
+    """Ends one of several processes of a run, when all is written, without what C++ libraries do at the very end: a
+    thread of theirs may abort it there, and the launcher takes the run for failed.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _check_groups(arguments: list[str]) -> None:
+    """Refuses model=1 and model=[1], which are no options' names: Hydra's own error does not say of which group it
+    speaks, or is a TypeError.
+    """
+    for argument in arguments:
+        group, equals, _ = argument.partition("=")
+        if equals and group in (*GROUPS, *PRESETS):
+            asked = OverridesParser.create().parse_override(argument).value()
+            for one in asked.list if isinstance(asked, ChoiceSweep) else [asked]:
+                if not all(isinstance(name, str | QuotedString) for name in (one if isinstance(one, list) else [one])):
+                    raise UserError(f"{argument}: must be the name of an option, or several, {group}=[NAME,NAME]")

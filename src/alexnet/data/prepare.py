@@ -1,0 +1,56 @@
+"""What prepare.py does: pack, say what there is, and show it."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from PIL import Image
+
+from alexnet.config import build, named
+from alexnet.data import PictureData
+from alexnet.data.streaming import new_stream, write_stream
+from alexnet.errors import ArgumentError, UserError, printable
+from alexnet.run_dir import new_folder
+from alexnet.validation import flag, integer
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Packs the pictures of cfg.data and prints what they are; cfg.stream writes them once more, in LitData's format,
+    and cfg.show draws contact_sheet.png.
+    """
+    with named(""):
+        flag("show", cfg.show)
+        integer("seed", cfg.seed, 0, 2**32 - 1)
+        if cfg.jpeg is not None:
+            integer("jpeg", cfg.jpeg, 1, 100)
+            if not cfg.stream:
+                raise ArgumentError(f"jpeg={cfg.jpeg}: is of a stream; pass stream=FOLDER too")
+        stream = None if cfg.stream is None else new_stream(cfg.stream)
+    data: PictureData = build(cfg, "data", augment=build(cfg, "augment"))
+    data.setup()
+    about = data.about
+    for name, pictures in data.splits.items():
+        print(f"{name:6} {len(pictures):9,} pictures")
+    some = printable(", ".join(about.classes[:10]))
+    print(f"{len(about.classes)} classes: {some}{', ...' if len(about.classes) > 10 else ''}")
+    print(f"stored  {data.size}x{data.size}x{data.channels}, {data.where or 'in memory'}")
+    print(f"mean    {', '.join(f'{m:.4f}' for m in data.normalize.mean.tolist())} of 1")
+    print(f"std     {', '.join(f'{s:.4f}' for s in data.normalize.std.tolist())}")
+    print(f"SHA-256 {about.fingerprint}")
+    for note in data.notes:
+        print(printable(f"note    {note}"))
+    if about.broken:
+        print(f"left out, since they cannot be read: {len(about.broken)}")
+        print("\n".join(f"  {text}" for text in about.broken))
+    if stream:
+        assert data.packed
+        write_stream(data.packed, data.splits, stream, cfg.jpeg)
+        size = sum(path.stat().st_size for path in stream.iterdir())
+        print(f"stream  {stream}, {size / 1e9:.2f} GB, for data=stream data.root={stream}")
+    if cfg.show:
+        from alexnet.visualization.sheet import contact_sheet  # a wing that may be gone
+
+        if not data.has("train"):
+            raise UserError("show=true: there are no training pictures to show")
+        path = new_folder(cfg)[0] / "contact_sheet.png"
+        Image.fromarray(contact_sheet(data)).save(path)
+        print(f"sheet   {Path(path)}")

@@ -1,0 +1,140 @@
+"""Trees of class folders: train/CLASS/*.jpg."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from alexnet.data.decode import Range, decode, is_image
+from alexnet.data.sources.layout import find_classes, find_splits
+from alexnet.data.sources.walk import LeftOut, is_ignored, walk
+from alexnet.data.splits import Source, Split, split_off
+from alexnet.errors import ArgumentError, UserError, printable
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How image files are decoded: see `decode`."""
+
+    background: str | None = "white"
+    value_range: Range | None = None
+
+
+def training_classes(root: Path) -> list[str]:
+    """The class names of a tree. Raises ArgumentError for a tree without classes to train on."""
+    try:
+        layout = find_splits(root)
+        if "train" in layout.splits:
+            return find_classes(layout.splits["train"])
+    except OSError as error:
+        raise ArgumentError(f"root={root}: cannot read {printable(str(error.filename))}: {error.strerror}") from error
+    raise ArgumentError(f"root={root}: has {', '.join(layout.splits)}, but no train or training with class folders")
+
+
+def open_folder(root: Path, reading: Reading = Reading()) -> Source:  # frozen
+    """Opens a tree of class folders. A split without a folder gets 15% of the training images of every class.
+
+    Raises:
+        UserError: for a tree without training images, or one that can be read in two ways.
+    """
+    with _readable(root):
+        classes, layout = training_classes(root), find_splits(root)
+        listed = list_files(layout.splits, classes, reading)
+    train = listed.splits["train"]
+    left_out = listed.notes[0] if listed.notes else "no files"
+    if not len(train.labels):
+        raise UserError(f"data.root={root}: no images in {layout.splits['train']}; {left_out}")
+    if empty := sorted({*range(len(classes))} - set(train.labels.tolist())):
+        names = ", ".join(classes[label] for label in empty)
+        raise UserError(
+            f"data.root={root}: no images to train on in the class folders {names} ({left_out}). "
+            "Convert their images to a format such as PNG, or remove the folders"
+        )
+    missing = {name: 0.15 for name in ("val", "test") if name not in layout.splits}
+    splits = listed.splits | split_off(train, {"train": 1.0, **missing})
+    return Source(classes, listed.state, splits, [*layout.notes, *listed.notes], reading.background, files=True)
+
+
+def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading()) -> Source:
+    """Opens a tree of class folders whose images are all for testing: those of its test folder if it has one.
+
+    Args:
+        classes: the network's. The tree may lack some of them.
+
+    Raises:
+        UserError: for a tree without labelled test images, or with other classes.
+    """
+    with _readable(root):
+        layout = find_splits(root, classes)
+        place = layout.splits.get("test", root if not layout.named else None)
+        if place is None:
+            names = ", ".join(layout.splits)
+            raise UserError(f"data.root={root}: has {names}, but no test. Name the folder to test on, such as "
+                            f"data.root={next(iter(layout.splits.values()))}")  # fmt: skip
+        listed = list_files({"test": place}, classes, reading)
+    if not len(listed.splits["test"].labels):
+        raise UserError(f"data.root={root}: no labelled images in {place}; expected CLASS/*.jpg in it")
+    return Source(classes, listed.state, listed.splits, [*layout.notes, *listed.notes], reading.background, files=True)
+
+
+def list_files(folders: dict[str, Path], classes: list[str], reading: Reading = Reading()) -> Source:
+    """Lists every image file below the class folders. The state is made of names, sizes and times, not of contents:
+    what a copy of the folder shares, and after a colon what tells that a file was replaced under the same size and
+    time.
+    """
+    changed = hashlib.sha256()
+    identity = f"{sorted(folders)} {classes} {reading}"
+    state, splits = hashlib.sha256(identity.encode(errors="surrogateescape")), {}
+    left_out, notes = LeftOut(), list[str]()
+    for split, folder in folders.items():
+        found = find_classes(folder)
+        if unknown := sorted(set(found) - set(classes)):
+            raise UserError(f"data.root: {folder} has classes that training images lack: {', '.join(unknown)}")
+        _count_loose(folder, left_out)
+        files: list[tuple[str, int]] = []
+        for label, name in enumerate(classes):
+            for entry in sorted(walk(folder / name, left_out, (os.path.realpath(folder),)), key=lambda e: e.path):
+                info = entry.stat()
+                path = os.path.relpath(entry.path, folder)
+                files.append((path, label))
+                changed.update(f"{info.st_ctime_ns} ".encode())
+                state.update(f"{split}/{path}\0{info.st_size}\0{info.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        names = [path for path, _ in files]
+        labels = np.array([label for _, label in files], np.int64)
+        splits[split] = Split(labels, names, partial(_read, folder, names, reading))
+        absent = [name for label, name in enumerate(classes) if label not in set(labels.tolist())]
+        if split != "train" and len(labels) and absent:
+            notes.append(f"{split}: has no images of {len(absent)} classes: {', '.join(map(printable, absent[:10]))}")
+    if left_out.counts:
+        notes.insert(0, f"files were left out: {left_out}")
+    return Source(classes, f"{state.hexdigest()}:{changed.hexdigest()}", splits, notes, reading.background, files=True)
+
+
+def _count_loose(folder: Path, left_out: LeftOut) -> None:
+    """Counts the files that lie beside the class folders, and so have no label."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_ignored(entry.name) or entry.is_dir():
+                continue
+            left_out.add(entry, "images outside class folders" if is_image(entry.path) else None)
+
+
+@contextmanager
+def _readable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"data.{error}") from error
+    except OSError as error:
+        where = printable(str(error.filename or root))
+        raise UserError(f"data.root={root}: cannot read {where}: {error.strerror}") from error
+
+
+def _read(folder: Path, names: list[str], reading: Reading, i: int) -> Tensor:
+    return decode(folder / names[i], background=reading.background, value_range=reading.value_range)

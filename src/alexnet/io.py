@@ -1,0 +1,94 @@
+"""Files that appear whole, plain values out of them, and waiting for who makes them. Nothing here imports torch."""
+
+import csv
+import glob
+import io
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from filelock import FileLock, Timeout
+
+from alexnet.errors import UserError, cause
+
+PARTS = ".*.part"  # what `replacing` writes in place of any file
+Plain = TypeVar("Plain", list[str], dict[str, Any])
+
+
+def is_remote(root: str) -> bool:
+    """s3://..., and local:FOLDER, which LitData reads as if it were far away."""
+    return re.match(r"\w+://|local:", root) is not None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_yaml(path: Path, kind: type[Plain]) -> Plain:
+    """Plain values. Raises UserError for a file that cannot be read, or holds something else than a `kind`."""
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if not isinstance(found, kind):
+            raise ValueError(f"not the {path.stem} of a run")
+        return found
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def parts_of(path: Path) -> list[Path]:
+    """What processes that were killed have left of writing `path`."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the file to write in place of `path`, whose name it then takes, so that nobody ever reads half a file, and
+    of several who write at once the last one's is there. If it cannot be written an OSError names `path`: a full disk
+    does not say in which file, and torch.save makes a RuntimeError of it.
+    """
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        yield beside
+        os.replace(beside, path)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, Exception) and (found := cause(error, OSError)):
+            raise OSError(found.errno, found.strerror, str(path)) from error
+        raise
+
+
+def write(path: Path, text: str) -> None:
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def write_csv(path: Path, keys: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, keys)
+    writer.writeheader()
+    writer.writerows(rows)
+    write(path, text.getvalue())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=2) + "\n")
+
+
+def wait_for(lock: FileLock, what: str) -> None:
+    """Acquires the lock, and says what its holder does if that takes a while."""
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        print(f"another process {what}: waiting for it", flush=True)
+        lock.acquire()

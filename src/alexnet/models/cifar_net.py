@@ -1,0 +1,92 @@
+"""The four-layer network for CIFAR-10 of the paper's claims about ReLU and about response normalisation."""
+
+from functools import partial
+
+from torch import nn
+
+from alexnet.models.base import ACTIVATIONS, Network, sequential
+from alexnet.models.init import init_weights, kaiming
+from alexnet.models.lrn import WINDOWS, make_norm
+from alexnet.validation import flag, integer, one_of
+
+
+class CifarNet(Network):
+    """Three convolutions of 5x5 and one fully connected layer: cuda-convnet's layers-18pct.cfg, Krizhevsky's own for
+    18% of error. Of the paper's two networks (figure 1, and section 3.3: 13% of error without LRN, 11% with it) no
+    layers are known.
+
+    Args:
+        num_classes: number of outputs.
+        in_channels: channels of the input.
+        image_size: height and width of the input; 24 are cut out of CIFAR's 32.
+        lrn: local response normalisation after the first and the second pooling.
+        lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha, lrn_window: its constants; by the file 3 x 3 places of
+            the same map. See LocalResponseNorm.
+        activation: relu, tanh or sigmoid.
+        overlapping_pooling: windows of 3x3 with stride 2, the last of which may hang over the edge; 2x2 if False,
+            which gives the same shapes.
+        init: kaiming: N(0, sqrt(2 / fan_in)). 2012: by the file N(0, 1e-4) in conv1 and N(0, 0.01) after, which suits
+            values from 0 to 255 (data.normalize=mean_image). No bias in either.
+
+    Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
+
+    Raises:
+        ArgumentError: for a value that fits no layer.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 24,
+        *,
+        lrn: bool = True,
+        lrn_size: int = 3,
+        lrn_alpha: float = 5e-5,
+        lrn_beta: float = 0.75,
+        lrn_k: float = 1.0,
+        lrn_divide_alpha: bool = True,
+        lrn_window: str = "map",
+        activation: str = "relu",
+        overlapping_pooling: bool = True,
+        init: str = "kaiming",
+    ) -> None:
+        super().__init__()
+        integer("num_classes", num_classes, 1)
+        self.input_shape = (integer("in_channels", in_channels, 1), integer("image_size", image_size, 8), image_size)
+        act = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
+        overlap = flag("overlapping_pooling", overlapping_pooling)
+        max_pool, mean_pool = (
+            partial(kind, 3, 2, ceil_mode=True) if overlap else partial(kind, 2)
+            for kind in (nn.MaxPool2d, nn.AvgPool2d)
+        )
+        side = image_size // 2 // 2 // 2
+        one_of("lrn_window", lrn_window, WINDOWS)
+        constants = {
+            "lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k,
+            "lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window,
+        }  # fmt: skip
+        norm = make_norm(*constants.values())
+        has_norm = flag("lrn", lrn)
+        rule = {"kaiming": kaiming, "2012": _file}[one_of("init", init, ("kaiming", "2012"))]
+        self.features = sequential(  #                        in_channels x 24 x 24
+            conv1=nn.Conv2d(in_channels, 32, 5, padding=2),  #         32 x 24 x 24
+            pool1=max_pool(),  #                                       32 x 12 x 12
+            act1=act(),
+            norm1=norm() if has_norm else None,
+            conv2=nn.Conv2d(32, 32, 5, padding=2),  #                  32 x 12 x 12
+            act2=act(),
+            pool2=mean_pool(),  #                                      32 x  6 x  6
+            norm2=norm() if has_norm else None,
+            conv3=nn.Conv2d(32, 64, 5, padding=2),  #                  64 x  6 x  6
+            act3=act(),
+            pool3=mean_pool(),  #                                      64 x  3 x  3
+        )
+        self.classifier = sequential(flatten=nn.Flatten(), fc4=nn.Linear(64 * side * side, num_classes))
+        init_weights(self, rule)
+        self.variant = {"activation": activation, "overlapping_pooling": overlap, "lrn": lrn}
+        self.variant |= constants if lrn else {}
+
+
+def _file(name: str, layer: nn.Module) -> tuple[float, float]:
+    return (1e-4 if name.endswith("conv1") else 0.01), 0.0

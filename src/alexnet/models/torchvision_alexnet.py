@@ -1,0 +1,82 @@
+"""torchvision's AlexNet, the later network of "One weird trick" (Krizhevsky 2014): narrower, without towers and without
+local response normalisation.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import AlexNet, AlexNet_Weights
+
+from alexnet.errors import ArgumentError
+from alexnet.models.base import check_input, load_weights
+from alexnet.validation import flag, integer, number
+
+LEAST = 63  # pixels that leave the last pooling something
+
+
+class TorchvisionAlexNet(AlexNet):
+    """torchvision.models.alexnet for any input, with the same keys, so that its weights fit.
+
+    Args:
+        num_classes: number of outputs.
+        in_channels: channels of the input.
+        image_size: height and width of the input; 224 in torchvision.
+        dropout: probability of dropping an input of the first and of the second linear layer; 0 or False turns it off.
+        weights: IMAGENET1K_V1 starts from torchvision's, which are downloaded once into torch.hub's folder; or a file
+            of such weights, as torch.save has written it. They expect pictures normalised as ImageNet's.
+        new_head: the last layer starts anew, for other classes than those of the weights.
+
+    Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
+
+    Raises:
+        ArgumentError: for a value out of range, for weights and an input that do not fit, and without a network.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        image_size: int = 224,
+        *,
+        dropout: float = 0.5,
+        weights: str | None = None,
+        new_head: bool = False,
+    ) -> None:
+        p = number("dropout", dropout, 0, 0.99, off=True)
+        super().__init__(integer("num_classes", num_classes, 1), p)
+        self.input_shape = (in_channels, integer("image_size", image_size, LEAST), image_size)
+        if integer("in_channels", in_channels, 1) != 3:
+            self.features[0] = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
+        if flag("new_head", new_head) and weights is None:
+            raise ArgumentError("new_head=true: there are no weights whose head it would replace")
+        if weights is not None:
+            state = _read(weights)
+            if in_channels != 3:
+                raise ArgumentError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
+            try:
+                load_weights(self, state, new_head)
+            except ValueError as error:
+                raise ArgumentError(f"weights={weights}: {error}") from None
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input(x, self.input_shape)
+        return super().forward(x)
+
+
+def _read(weights: str) -> dict[str, Any]:
+    known = AlexNet_Weights.__members__.get(weights) if isinstance(weights, str) else None
+    if known is None:
+        names = ", ".join(weight.name for weight in AlexNet_Weights)
+        if not isinstance(weights, str) or not Path(weights).is_file():
+            raise ArgumentError(f"weights={weights}: must be {names}, or a file that is there")
+        try:
+            return dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except Exception as error:  # a damaged file raises nearly every kind
+            raise ArgumentError(f"weights={weights}: no state dict that can be read safely: {error!r:.100}") from error
+    try:
+        return dict(known.get_state_dict(progress=True, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        place = f"{torch.hub.get_dir()}/checkpoints/{known.url.rpartition('/')[2]}"
+        raise ArgumentError(f"weights={weights}: cannot be fetched ({error}); put {known.url} at {place}") from error

@@ -1,0 +1,64 @@
+"""Hydra's overrides as a user types them. Nothing here imports torch."""
+
+import os
+import re
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from alexnet.config import PRESETS
+from alexnet.run_identity import PATHS
+
+_PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, PATHS))})=)(.+)", re.DOTALL)
+_HOME = re.compile(r"([\w.+]+=)(~(?:/.*)?)", re.DOTALL)
+_GIVEN_TO_HYDRA = re.compile(r"""null|'.*'|".*"|.*\$\{.*""", re.DOTALL)  # quoted, or an interpolation
+
+
+def quoted(text: str) -> str:
+    """Returns `text` as a quoted string of Hydra's override grammar, where a backslash counts only before a quote."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
+
+
+def for_hydra(arguments: list[str]) -> list[str]:
+    """Returns the command line's arguments as Hydra's grammar has to have them.
+
+    - A path that the grammar would read otherwise, such as weights=outputs/model.lrn=true,seed=1, is quoted. In a
+      sweep, weights=a,b stays a choice of two, unless there is a file or folder of that name.
+    - A ~ at the beginning of a value is replaced by the home directory.
+    - experiment=null takes the preset away, ~experiment.
+    """
+    sweep = not {"-m", "--multirun"}.isdisjoint(arguments) or any(a.startswith("study=") for a in arguments)
+    without = {f"{preset}=null": f"~{preset}" for preset in PRESETS}
+    return [without.get(argument) or _take_path(_expand_home(argument), sweep) for argument in arguments]
+
+
+def as_typed(override: str) -> str:
+    """Returns what a user would type for an override of Hydra's: a path without the quotes that `for_hydra` adds."""
+    parsed = OverridesParser.create().parse_override(override)
+    path = parsed.value()
+    if parsed.key_or_group not in PATHS or not isinstance(path, str) or not os.path.exists(path):
+        return override
+    return f"{parsed.key_or_group}={path}"
+
+
+def _expand_home(argument: str) -> str:
+    found = _HOME.fullmatch(argument)
+    return found[1] + quoted(os.path.expanduser(found[2])) if found else argument
+
+
+def _take_path(argument: str, sweep: bool) -> str:
+    found = _PATH.fullmatch(argument)
+    if found is None or _GIVEN_TO_HYDRA.fullmatch(found[2]) or _hydra_takes(argument, found[2], sweep):
+        return argument
+    return found[1] + quoted(found[2])
+
+
+def _hydra_takes(argument: str, path: str, sweep: bool) -> bool:
+    """Whether Hydra reads the argument's value as this path, or as the choice that it is meant to be."""
+    try:
+        parsed = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    if parsed.is_sweep_override():
+        return sweep and not os.path.exists(path)
+    return bool(parsed.value() == path)

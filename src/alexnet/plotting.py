@@ -1,0 +1,69 @@
+"""How every figure is written, and names in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from alexnet.errors import printable, short
+from alexnet.fonts import choose_fonts
+from alexnet.io import replacing
+
+NAMED = 30  # classes; more have no room for their names
+
+
+def save(figure: Figure, path: Path) -> None:
+    """path.png and path.svg."""
+    for kind in ("png", "svg"):
+        write(figure, path.with_name(f"{path.name}.{kind}"))
+
+
+def write(figure: Figure, path: Path) -> None:
+    """In the format that the name says. The same figures make the same files."""
+    kind = path.suffix[1:].lower()
+    meta = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    choose_fonts(figure)
+    with matplotlib.rc_context({"svg.hashsalt": "alexnet"}), replacing(path) as beside:
+        figure.savefig(beside, format=kind, dpi=150, bbox_inches="tight", metadata=meta)
+
+
+def plain(name: str, length: int = 20) -> str:
+    """Short, printable, and nothing that matplotlib takes for mathematics."""
+    return printable(short(name, length)).replace("$", r"\$")
+
+
+def confusion(title: str, classes: Sequence[str], counts: NDArray[np.int64]) -> Figure:
+    """Rows are what the pictures are, columns what the network says, as shares of a row."""
+    n = len(classes)
+    side = 3 + 0.25 * min(n, NAMED)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(image, ax=axes, label="share of the class's pictures", shrink=0.8)
+    axes.set(xlabel="what the network says", ylabel="what it is")
+    axes.set_title(title, fontsize="x-small", wrap=True)
+    if n <= NAMED:
+        names = [plain(name) for name in classes]
+        axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(n), names)
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            colour = "w" if shares[i, j] > 0.5 else "k"
+            axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize="x-small", color=colour)
+    return figure
+
+
+def bars(title: str, classes: Sequence[str], shares: NDArray[np.float64], label: str) -> Figure:
+    """A share of each class, the smallest first; of many classes the NAMED smallest."""
+    order = shares.argsort()[:NAMED]
+    figure = Figure(figsize=(5, 1 + 0.22 * len(order)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(order)), shares[order], color="0.6")
+    axes.set_yticks(range(len(order)), [plain(classes[i]) for i in order])
+    axes.set(xlim=(0, 1), ylim=(len(order) - 0.5, -0.5), xlabel=label)
+    more = f"; the {NAMED} least of {len(shares)}" if len(shares) > NAMED else ""
+    axes.set_title(f"{title}{more}", fontsize="x-small", wrap=True)
+    return figure

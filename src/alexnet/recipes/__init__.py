@@ -1,0 +1,1 @@
+"""Optional parts that reproduce one published training to the letter."""

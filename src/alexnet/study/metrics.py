@@ -1,0 +1,192 @@
+"""What a study compares, and how it is written: an accuracy, a loss, any other metric of metrics.json, or how many
+epochs it takes until a metric reaches a value. Nothing here imports torch.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from alexnet.errors import ArgumentError, nearest
+from alexnet.validation import one_of
+
+DEFAULT = "test/top1"
+OWN = ("loss", "top1", "top5")  # that every run has
+PLAIN = r"(?:train|val|test)/\w+"
+UNTIL = r"((?:train|val)/\w+)(>=|<=)(\d+\.?\d*)"
+
+
+class Metric:
+    """An accuracy, which is written in percent, and a difference of two in points.
+
+    Attributes:
+        name: as it is typed, and its column in report.csv.
+        less_is_better: as of losses and epochs.
+        none: the change where nothing has changed, in the unit in which a margin is typed.
+        scale: from what is compared to what is drawn.
+        points: what follows a difference in a sentence.
+        change: what a table calls a difference.
+        curve: the figure whose curve says most of it.
+        by_image: every test image counts as right or wrong, so that intervals can be for new test images too.
+    """
+
+    less_is_better = False
+    none = 0.0
+    scale = 100.0
+    points = " points"
+    change = "difference"
+    curve = "val/top1"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.by_image = name in ("test/top1", "test/top5")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def compared(self, value: float) -> float:
+        """What is compared, and has an interval, of a value or a margin as it is written in files."""
+        return value
+
+    @property
+    def unit(self) -> str:
+        """Of `level`."""
+        return f"{self.name}, %"
+
+    def level(self, value: float) -> str:
+        """What an arm has reached."""
+        return f"{100 * value:.2f}"
+
+    def spread(self, value: float) -> str:
+        """The standard deviation of several."""
+        return self.level(value)
+
+    def signed(self, value: float) -> str:
+        """A difference."""
+        return f"{100 * value:+.2f}"
+
+    def amount(self, value: float) -> str:
+        """A difference in a sentence, whichever way it goes."""
+        points = f"{100 * value:.3g}"
+        return f"{points} point{'' if points == '1' else 's'}"
+
+    def difference_from(self, baseline: str) -> str:
+        """What an axis of differences says."""
+        return f"difference from {baseline} in {self.name}{', points' if self.points else ''}"
+
+
+class Loss(Metric):
+    """Written as it is."""
+
+    less_is_better = True
+    scale = 1.0
+    points = ""
+
+    @property
+    def unit(self) -> str:
+        return self.name
+
+    def level(self, value: float) -> str:
+        return f"{value:.4f}"
+
+    def signed(self, value: float) -> str:
+        return f"{value:+.3f}"
+
+    def amount(self, value: float) -> str:
+        return f"{value:.3g}"
+
+
+class Score(Loss):
+    """A metric of the group `metrics`, such as F1, written as it is."""
+
+    def __init__(self, name: str, *, less_is_better: bool = False) -> None:
+        super().__init__(name)
+        self.less_is_better = less_is_better
+        split, figure = name.split("/")
+        self.curve = f"{'val' if split == 'test' else split}/{figure}"
+
+
+class EpochsUntil(Metric):
+    """How many epochs it takes until a figure reaches a value, such as train/top1>=0.75. Ratios are compared: of what
+    was measured the logarithm to the base of 2.
+    """
+
+    less_is_better = True
+    none = 1.0
+    scale = 1.0
+    points = ""
+    change = "times"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        found = re.fullmatch(UNTIL, name)
+        assert found
+        self.curve, self.sign, self.wanted = found[1], 1 if found[2] == ">=" else -1, float(found[3])
+
+    def compared(self, value: float) -> float:
+        return math.log2(value)
+
+    @property
+    def unit(self) -> str:
+        return f"epochs until {self.name}"
+
+    def level(self, value: float) -> str:
+        return f"{2**value:.1f}"
+
+    def spread(self, value: float) -> str:
+        return self.signed(value)
+
+    def signed(self, value: float) -> str:
+        return f"{2**value:.2f}x"
+
+    def amount(self, value: float) -> str:
+        return f"{2**value:.3g} times"
+
+    def difference_from(self, baseline: str) -> str:
+        return f"{self.unit}, times those of {baseline}"
+
+    def epochs(self, curve: Sequence[float]) -> float:
+        """How many it took, between two of them in proportion; nan if it was never reached. curve: the figure's."""
+        wanted, before = self.sign * self.wanted, -math.inf
+        for epoch, value in enumerate((self.sign * value for value in curve), 1):
+            if value >= wanted:
+                return epoch - (value - wanted) / (value - before)
+            before = value
+        return math.nan
+
+
+def metric_of(name: object, mode: object = None) -> Metric:
+    """Returns the metric of a name such as test/top1, val/f1 or train/top1>=0.75.
+
+    Args:
+        mode: max or min, which way the metric is better; None: min for a loss, max for all others.
+
+    Raises:
+        ArgumentError: for one that cannot be compared.
+    """
+    if mode is not None:
+        one_of("mode", mode, ("max", "min"))
+    if not isinstance(name, str) or not re.fullmatch(f"{PLAIN}|{UNTIL}", name):
+        raise ArgumentError(
+            f"metric={name}: must be a metric of metrics.json, such as {DEFAULT} or val/loss, or the epochs until one "
+            "reaches a value, such as train/top1>=0.75"
+        )
+    metric = EpochsUntil(name) if re.fullmatch(UNTIL, name) else figure_of(name, less_is_better=mode == "min")
+    if mode is not None and metric.less_is_better != (mode == "min"):
+        raise ArgumentError(f"mode={mode}: the best {name} is the {'minimum' if metric.less_is_better else 'maximum'}")
+    return metric
+
+
+def check_known(name: str, metrics: Iterable[str]) -> None:
+    """Raises ArgumentError for a metric that no run will have. metrics: the names in the group `metrics`."""
+    figure, known = re.split("[/<>]", name)[1], [*OWN, *metrics]
+    if figure not in known:
+        near = nearest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"
+        raise ArgumentError(f"metric={name}: no run would have it.{near}")
+
+
+def figure_of(name: str, *, less_is_better: bool = False) -> Metric:
+    """Returns the metric SPLIT/NAME of any split. less_is_better: of one that is neither a loss nor an accuracy."""
+    figure = name.split("/")[1]
+    if figure == "loss":
+        return Loss(name)
+    return Metric(name) if figure in OWN else Score(name, less_is_better=less_is_better)

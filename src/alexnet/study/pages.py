@@ -1,0 +1,70 @@
+"""docs/studies: a page for every report.csv that lies there in a folder of its own, and an index of them."""
+
+import math
+from pathlib import Path
+
+from alexnet.errors import UserError
+from alexnet.io import write
+from alexnet.study.doubts import idle_norms
+from alexnet.study.findings import interval
+from alexnet.study.report import Report, made_of, write_page
+from alexnet.study.results import TABLE
+
+PAGES = Path("docs/studies")
+HEAD = f"""# Studies that were run
+
+`python report.py` makes this page and the others of the {TABLE} and report.json in each folder, a row for every run. In
+its column *both right* the last number is how many test pictures the run had right, and those before it how many of
+these each run above had right as well. `python report.py RUNS --out docs/studies/NAME` adds a study.
+
+Intervals are of 95%, and those of a study hold together. Hours are of training alone, on whatever machine it was.
+
+| question | the paper | here | n | pictures | hours | command |
+|---|---|---|--:|---|--:|---|
+"""
+
+
+def write_pages(folder: Path = PAGES) -> list[Path]:
+    """Makes every page and the index anew. Gives the pages.
+
+    Raises:
+        UserError: where there is nothing to make them of.
+    """
+    tables = sorted(folder.glob(f"*/{TABLE}"))
+    if not tables:
+        raise UserError(f"{folder}: no {TABLE} in a folder there; name the folders of a study, a sweep, or runs")
+    rows = []
+    for table in tables:
+        _, made = made_of([table.parent])
+        write_page(table.parent, made)
+        rows.append(_row(table.parent.name, made))
+    write(folder / "README.md", HEAD + "".join(rows))
+    return [table.with_name("report.md") for table in tables]
+
+
+def _row(name: str, made: Report) -> str:
+    study, rows = made.study, [made.found.baseline, *made.found.rows]
+    seeds = sorted({len(row.values) for row in rows})
+    cells = [
+        f"[{study.get('question') or name}]({name}/report.md)",
+        made.claim,
+        "<br>".join(_here(made)),
+        " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
+        made.pictures,
+        f"{sum(run.value('seconds') for run in made.done) / 3600:.2g}",
+        f"`{made.command}`" if made.command else "",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _here(made: Report) -> list[str]:
+    """The baseline, and what each other arm has changed."""
+    found, metric = made.found, made.found.metric
+    told = [f"{metric.unit}: {found.baseline.arm} {metric.level(found.baseline.mean)}"]
+    for row in found.rows:
+        within = f" ({interval(row, metric)})" if interval(row, metric) else ""
+        change = f" {metric.signed(row.change)}{metric.points}{within}" if math.isfinite(row.change) else ""
+        told.append(f"{row.arm}{change}: {row.verdict.split(':')[0]}")
+    if 0 < len(idle := idle_norms(made.arms)) < len(made.arms):
+        told.append(f"(LRN did next to nothing in {', '.join(idle)})")
+    return told

@@ -1,0 +1,159 @@
+"""Runs as they lie in their folders, and the arms that they make together."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet.compat import upgrade
+from alexnet.errors import UserError
+from alexnet.io import read_json, read_yaml
+from alexnet.run_dir import record, result_of, state_of
+from alexnet.run_identity import differing, settings, spelled
+
+SEEDS = ("seed", "data.seed")
+PLAN = "study.json"  # in a study's folder: what was asked for
+
+
+@dataclass(frozen=True)
+class Run:
+    """config, metrics and record are its config.yaml, metrics.json and run.json; empty where there are none."""
+
+    folder: Path
+    state: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    record: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result, but the seed."""
+        return {key: value for key, value in settings(self.config).items() if key not in SEEDS}
+
+    @cached_property
+    def logged(self) -> list[dict[str, str]]:
+        """The rows of the metrics.csv that logger=csv leaves; none without."""
+        try:
+            with (self.folder / "metrics.csv").open() as file:
+                return list(csv.DictReader(file))
+        except (OSError, ValueError, csv.Error):
+            return []
+
+    def right(self, metric: str) -> NDArray[np.bool_] | None:
+        """Of every test picture, whether it is right by test/top1 or test/top5; None where that is not known."""
+        try:
+            with np.load(self.folder / "test_right.npz") as file:
+                return np.unpackbits(file[metric.removeprefix("test/")], count=int(file["pictures"])).astype(bool)
+        except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile):
+            return None
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Arm(Generic[T]):
+    """Runs that differ in the seed alone, or what is known of them: the finished ones by seed, and the others."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    runs: dict[int, T] = field(default_factory=dict)
+    unfinished: list[T] = field(default_factory=list)
+
+
+def find_runs(folders: Sequence[Path]) -> list[Run]:
+    """Every run in these folders, in the order in which they were started.
+
+    Raises:
+        UserError: for a folder that is not there, or that holds no run.
+    """
+    found: dict[Path, Run] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder")
+        inside = [path.parent.resolve() for path in folder.rglob("config.yaml")]
+        if not inside:
+            raise UserError(f"{folder}: no runs in it, finished or not")
+        found |= {path: read_run(path) for path in inside}
+    return sorted(found.values(), key=lambda run: (run.record.get("started", ""), str(run.folder)))
+
+
+def read_run(folder: Path) -> Run:
+    config = upgrade(read_yaml(folder / "config.yaml", dict))
+    if "seed" not in config:
+        raise UserError(f"{folder / 'config.yaml'}: not the config of a run")
+    state = state_of(folder) or "interrupted"
+    metrics = result_of(folder) if state == "done" else {}
+    return Run(folder, state, config, metrics, record(folder))
+
+
+def plan_of(folder: Path) -> dict[str, Any]:
+    """study.json of a study's folder; nothing in any other."""
+    return read_json(folder / PLAN)
+
+
+def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm[Run]], list[str]]:
+    """The arms that these runs make, the baseline first, and what was left out of them, in words.
+
+    With the plan of a study, runs that differ from those it asked for in a key that it does not vary are left out.
+    """
+    left_out = []
+    if asked := {job["asked"] for job in plan.get("jobs", ())}:
+        varied = set(plan.get("varied", ()))
+        bases = [_without(run.settings, varied) for run in runs if run.record.get("asked") in asked]
+        kept = [run for run in runs if _without(run.settings, varied) in bases] if bases else list(runs)
+        if others := [run for run in runs if run not in kept]:
+            keys = sorted({key for run in others for key in differing(bases[0], _without(run.settings, varied))})
+            left_out.append(f"{_count(len(others), 'run')} with other settings ({', '.join(keys)})")
+        runs = kept
+    arms: list[Arm[Run]] = []
+    for run in runs:
+        arm = next((arm for arm in arms if arm.settings == run.settings), None)
+        if arm is None:
+            arms.append(arm := Arm("", run.settings))
+        if run.state != "done":
+            arm.unfinished.append(run)
+        elif run.seed in arm.runs:
+            left_out.append(f"{arm.runs[run.seed].folder.name}: the same settings as {run.folder.name}, which is later")
+            arm.runs[run.seed] = run
+        else:
+            arm.runs[run.seed] = run
+    for arm in arms:
+        arm.unfinished = [run for run in arm.unfinished if run.seed not in arm.runs]
+    _name(arms)
+    order = {name: place for place, name in enumerate(plan.get("arms", ()))}
+    return sorted(arms, key=lambda arm: order.get(arm.name, len(order))), left_out
+
+
+def _name(arms: Sequence[Arm[Run]]) -> None:
+    """As the sweep called them, where that tells them apart; else by the keys in which they differ."""
+    for arm in arms:
+        called = {run.record.get("arm", "") for run in (*arm.runs.values(), *arm.unfinished)}
+        arm.name = next(iter(called)) if len(called) == 1 else ""
+    if "" not in (names := {arm.name for arm in arms}) and len(names) == len(arms):
+        return
+    first, *others = arms
+    keys = list(dict.fromkeys(key for arm in others for key in differing(first.settings, arm.settings)))
+    few = len(keys) <= 2  # more are told by what differs from the first
+    for arm in arms:
+        told = keys if few else differing(first.settings, arm.settings)
+        arm.name = ", ".join(f"{key}={spelled(arm.settings.get(key))}" for key in told)
+    first.name = first.name or ("baseline" if others else "all runs")
+
+
+def _without(values: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,1 @@
+"""Sweeps and studies: their directories, jobs and progress, as callbacks of Hydra."""

@@ -1,0 +1,223 @@
+"""A sweep: its folder, its jobs, and what is said of those that failed. Only ray's jobs need torch here."""
+
+import itertools
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from alexnet.cli import at_end
+from alexnet.config import PRESETS, check_paths, explain, processes_started
+from alexnet.cores import available_cores
+from alexnet.errors import UserError, printable, printable_lines
+from alexnet.overrides import quoted
+from alexnet.run_dir import dated_folder, discard, make_folder
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Around what a callback of Hydra's checks before a sweep: Hydra makes a warning of an Exception, and goes on."""
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        SweepFolder.drop()
+        print(f"error: {printable_lines(explain(error))}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+class HydrasOwnFolders(Callback):
+    """Refuses the keys of Hydra that have no effect here, or half of one, since this project has its own for them."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        with refusing():
+            check_folders(config)
+
+    on_multirun_start = on_run_start
+
+
+def check_folders(config: DictConfig) -> None:
+    """Raises UserError for a key of Hydra's folders whose value is not that of conf/train.yaml."""
+    unused = {
+        "hydra.run.dir": (".", "folder=FOLDER names a run's folder, outputs=FOLDER the folder of all runs"),
+        "hydra.sweep.dir": (
+            config.outputs,
+            "outputs=FOLDER names the folder of all sweeps, folder=FOLDER a sweep to go on with",
+        ),
+        "hydra.sweep.subdir": (".", "a job's folder is named after what the sweep varies"),
+        "hydra.output_subdir": (None, "config.yaml and overrides.yaml lie in the run's folder"),
+        "hydra.job.chdir": (None, "the working directory stays; the config's `folder` is the run's"),
+    }
+    for key, (value, instead) in unused.items():
+        found = OmegaConf.select(config, key)
+        if found != value and found is not False:
+            raise UserError(f"{key}={found}: not used here; {instead}")
+
+
+class SweepFolder(Callback):
+    """Gives a sweep its folder: a new one, that of the study, or the one that `folder` names, to go on with. Takes it
+    away if no run came to be.
+    """
+
+    path: ClassVar[Path | None] = None
+    made: ClassVar[list[Path]] = []  # what was not there before
+    after: ClassVar[list[Callable[[Path], None]]] = []  # what others want done with the folder at the end
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        at_end.append(SweepFolder.end)
+        with refusing():
+            check_paths(config)
+            _check_launcher(config)
+            _check_presets(config)
+            SweepFolder.path, SweepFolder.made = _sweep_folder(config)
+        path = SweepFolder.path
+        (path / "failed.txt").unlink(missing_ok=True)
+        typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        with read_write(config), open_dict(config):
+            config.hydra.sweep.dir = str(path)
+            unnamed = [o.key_or_group for o in typed if not o.is_sweep_override()]
+            if config.hydra.runtime.choices.get("study"):  # its folders tell the arm, however it came to be
+                unnamed = [key for key in unnamed if key not in config.hydra.sweeper.params] + ["seed", "study.arm"]
+            config.hydra.overrides.hydra += [  # the jobs compose their config anew
+                f"hydra.sweep.dir={quoted(str(path))}",
+                # a job's folder is named after what the sweep varies
+                "hydra.job.config.override_dirname.exclude_keys="
+                f"[{','.join(map(quoted, [*unnamed, 'outputs', 'folder']))}]",
+            ]
+        launcher = config.hydra.runtime.choices["hydra/launcher"]
+        if launcher == "ray" and config.hydra.launcher.ray.remote.num_gpus is None:
+            with read_write(config):
+                config.hydra.launcher.ray.remote.num_gpus = _gpus_of_a_job(config)
+        if launcher == "submitit_local":  # which starts all jobs at once
+            share = available_cores() // len(jobs_of(config))
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Says at once that a job of a sweep has failed; the others go on."""
+        if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
+            return
+        try:
+            _ = job_return.return_value
+        except Exception as error:
+            known = isinstance(error, UserError | HydraException | OmegaConfBaseException)
+            if not known:
+                traceback.print_exception(error)
+            reason = printable_lines(explain(error)) if known else printable(f"{type(error).__name__}: {error}")
+            job = f"job {config.hydra.job.num} ({' '.join(job_return.overrides or ())})"
+            folder = OmegaConf.select(job_return.cfg, "folder") if job_return.cfg else None
+            where = f" ({folder})" if folder and Path(folder).exists() else ""
+            print(f"error: {job}: {reason}", file=sys.stderr, flush=True)
+            with (Path(config.hydra.sweep.dir) / "failed.txt").open("a") as failed:  # jobs may be other processes
+                failed.write(f"{job}: {reason}{where}\n")
+
+    @classmethod
+    def drop(cls) -> None:
+        """Takes the folder away if no run came to be."""
+        if cls.path and cls.made and not any(path.is_dir() and path.name[0] != "." for path in cls.path.iterdir()):
+            discard(cls.made)
+            cls.path = None
+
+    @classmethod
+    def end(cls, *, interrupted: bool = False) -> None:
+        """Does what shall be done after a sweep, however it ended; Hydra calls nothing once a job has failed. Ends the
+        program where jobs have failed, with a list of them.
+        """
+        cls.drop()
+        if cls.path is None:
+            return
+        path, cls.path = cls.path, None
+        for then in cls.after:
+            then(path)
+        cls.after.clear()
+        failed = path / "failed.txt"
+        if failed.exists() and not interrupted:
+            text = failed.read_text().rstrip()
+            jobs = sum(line.startswith("job ") for line in text.splitlines())
+            sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
+
+
+def _gpus_of_a_job(config: DictConfig) -> int:
+    """Ray hides all GPUs from a job that asks for none."""
+    import torch  # takes a second
+
+    devices = config.trainer.devices
+    found = torch.cuda.device_count() if config.trainer.accelerator != "cpu" else 0
+    return min(found, devices) if isinstance(devices, int) and devices > 0 else found
+
+
+def jobs_of(config: DictConfig) -> list[list[str]]:
+    """The overrides of every job, as Hydra's BasicSweeper makes them: the first key varies slowest."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    values: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task]):
+        key = override.get_key_element()
+        if override.is_discrete_sweep():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return [list(job) for job in itertools.product(*values.values())]
+
+
+def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:
+    """A sweep's folder, and which folders were made for it."""
+    choices, outputs = config.hydra.runtime.choices, Path(config.outputs).absolute()
+    if config.folder is not None:
+        path = Path(config.folder).absolute()
+        if not (path / "multirun.yaml").is_file() and not any(path.glob("*/run.json")):
+            raise UserError(f"folder={config.folder}: no sweep to go on with; leave it out to begin one")
+        return path, []
+    if choices.get("study"):
+        path = outputs / "study" / f"{choices['study']}-{choices['data']}-{choices['model']}"
+        return (path, []) if path.is_dir() else (path, make_folder(path, again=False))
+    made = make_folder(dated_folder(outputs, choices))
+    return made[0], made
+
+
+def _check_launcher(config: DictConfig) -> None:
+    """What Hydra's own errors do not say well, or not at all."""
+    if (started := processes_started()) > 1:
+        typed = shlex.join([a for a in sys.argv[1:] if a not in ("-m", "--multirun")])
+        raise UserError(
+            f"a sweep in each of {started} processes: start it in one, which starts the ranks of every job itself: "
+            f"python {sys.argv[0]} -m {typed}"
+        )
+    for part in ("launcher", "sweeper"):
+        package, name = config.hydra[part]._target_.split(".")[1], config.hydra.runtime.choices[f"hydra/{part}"]
+        if package.startswith("hydra_") and not find_spec(f"hydra_plugins.{package}"):
+            raise UserError(
+                f"hydra/{part}={name} needs a package that is not installed: pip install {package.replace('_', '-')}"
+            )
+    direction = str(getattr(found := config.hydra.sweeper.get("direction"), "name", found))
+    if found is not None and direction != (better := f"{config.mode}imize"):
+        raise UserError(f"hydra.sweeper.direction={direction}: mode={config.mode}, so hydra.sweeper.direction={better}")
+
+
+def _check_presets(config: DictConfig) -> None:
+    """Refuses a sweep over presets that each define a sweep: Hydra takes a sweep's keys from one config alone."""
+    typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    fixed = [str(override.input_line) for override in typed if not override.is_sweep_override()]
+    for override in typed:
+        if override.key_or_group not in PRESETS or not override.is_discrete_sweep():
+            continue
+        options = [f"{override.key_or_group}={option}" for option in override.sweep_string_iterator()]
+        for option in options:
+            composed = hydra.compose(config.hydra.job.config_name, [*fixed, option], return_hydra_config=True)
+            if params := composed.hydra.sweeper.get("params"):
+                each = " && ".join(f"python train.py -m {one}" for one in options)
+                raise UserError(
+                    f"{override.input_line}: {option} defines a sweep itself, over {', '.join(map(str, params))}; a "
+                    f"sweep cannot run another. Run one after the other: {each}"
+                )

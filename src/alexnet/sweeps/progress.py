@@ -1,0 +1,156 @@
+"""What a study says while it runs: its jobs beforehand, and a line for each that ends."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+
+from alexnet.config import check
+from alexnet.errors import UserError, printable_lines
+from alexnet.io import write_json
+from alexnet.run_dir import record, same_settings, state_of, swept
+from alexnet.run_identity import differing, digest, settings, spelled
+from alexnet.study.metrics import EpochsUntil, metric_of
+from alexnet.study.results import Result, row_of
+from alexnet.study.runs import PLAN, SEEDS, plan_of, read_run
+from alexnet.study.words import duration
+from alexnet.sweeps.callbacks import SweepFolder, jobs_of, refusing
+from alexnet.sweeps.study import check_study, take_arm
+
+
+class Progress(Callback):
+    """Checks a study and all its jobs before the first, and says how far it is."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        with refusing():
+            check_study(config.study, list(config.hydra.overrides.task), config.metrics or ())
+            print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
+            jobs = [planned(config, overrides) for overrides in jobs_of(config)]
+            print("\n".join([*told(jobs), f"  {folder}"]), flush=True)
+        before = plan_of(folder)
+        varied = {str(key) for key in config.hydra.sweeper.get("params") or ()}
+        varied |= {key for job in jobs for key in differing(jobs[0]["settings"], job["settings"])}
+        plan = {
+            "study": config.hydra.runtime.choices["study"],
+            "typed": list(config.hydra.overrides.task),
+            "began": time.time(),
+            # a line that asks for some arms alone goes on with the study that has them all
+            "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
+            "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
+            "jobs": [{key: job[key] for key in ("arm", "seed", "asked", "state", "began")} for job in jobs],
+        }
+        write_json(folder / PLAN, plan)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """A line for a job that was run now; those that were done before have one already."""
+        if job_return.status != JobStatus.COMPLETED or job_return.cfg is None:
+            return
+        folder, plan = Path(job_return.cfg.folder), plan_of(Path(config.hydra.sweep.dir))
+        before = {job["asked"]: job["began"] for job in plan["jobs"]}
+        if not _ended_since(folder, before):
+            return
+        ended = [path.parent for path in folder.parent.glob("*/run.json") if _ended_since(path.parent, before)]
+        to_do = max(len({job["asked"] for job in plan["jobs"] if job["state"] != "done"}), len(ended))
+        metric, about = metric_of(config.study.metric, config.study.get("mode")), record(folder)
+        value = Result(row_of("", read_run(folder), metric)).value(metric.name)
+        reached = f"{metric} {value:.4f}"
+        if isinstance(metric, EpochsUntil):
+            reached = f"{metric} not reached" if math.isnan(value) else f"{value:.1f} {metric.unit}"
+        took = datetime.now().astimezone() - datetime.fromisoformat(_began(about) or about["started"])
+        left = (time.time() - plan["began"]) / len(ended) * (to_do - len(ended))
+        to_come = f"; about {duration(left)} left" if left > 0 else ""
+        print(
+            f"[{len(ended)}/{to_do}] {folder.name}: {reached}, {duration(took.total_seconds())}{to_come}",
+            flush=True,
+        )
+
+
+def _ended_since(folder: Path, before: Mapping[str, str | None]) -> bool:
+    """Whether a run has ended since the study was begun, by what run.json says: the clocks of a job's machine and of
+    the disk may be others. before: when the jobs had been begun by then, by their digest.
+    """
+    about = record(folder)
+    asked = str(about.get("asked"))
+    return asked in before and about.get("state") in ("done", "failed") and _began(about) != before[asked]
+
+
+def _began(about: Mapping[str, Any]) -> str | None:
+    """When a run was begun, or went on for the last time."""
+    return (about.get("resumed") or [about])[-1].get("started")
+
+
+class Report(Callback):
+    """Makes the report of a sweep or study when it ends, whatever has failed in it."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        SweepFolder.after.append(_report)
+
+
+def _report(folder: Path) -> None:
+    try:
+        from alexnet.study.report import report  # matplotlib takes a second
+
+        _, text = report([folder])
+        said = f"\n{text}\n\nreport {folder / 'report.md'}"
+    except UserError as error:
+        said = f"no report: {error}"
+    except Exception as error:  # the runs are there all the same
+        said = f"no report: {type(error).__name__}: {error} (python report.py {folder} tries again)"
+    print(printable_lines(said), flush=True)
+
+
+def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """A job before it runs: its arm, seed, settings and their digest, and the state of its run, if there is one.
+
+    Raises:
+        UserError: for a config that its run would refuse.
+    """
+    name = config.hydra.job.config_name
+    cfg = hydra.compose(name, [*config.hydra.overrides.hydra, *overrides], return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.job.config_name, cfg.hydra.job.num = name, 0
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    take_arm(cfg)
+    check(cfg)
+    asked = digest(cfg)
+    runs = list(same_settings(asked))
+    states = [state_of(folder) for folder in runs]
+    state = next((state for state in ("done", *states) if state in states), None)
+    began = _began(record(runs[states.index(state)])) if runs else None
+    return {
+        "arm": swept(cfg),
+        "seed": cfg.seed,
+        "settings": settings(cfg),
+        "asked": asked,
+        "state": state,
+        "began": began,
+    }
+
+
+def told(jobs: list[dict[str, Any]]) -> list[str]:
+    """How many jobs there are and in which state, and what each arm changes against the first."""
+    arms = {job["arm"]: job["settings"] for job in reversed(jobs)}
+    arms = dict(reversed(arms.items()))
+    seeds = {job["seed"] for job in jobs}
+    states = Counter(job["state"] for job in jobs)
+    known = "".join(f", {states[s]} {s}" for s in ("done", "running", "interrupted", "failed") if states[s])
+    lines = [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}"]
+    baseline, *_ = arms.values()
+    for arm, values in arms.items():
+        keys = [key for key in differing(baseline, values) if key not in SEEDS]
+        changed = " ".join(f"{key}={spelled(values.get(key))}" for key in keys)
+        nothing = "baseline" if values is baseline else "the same as the baseline here"
+        lines.append(f"  {arm:24} {changed or nothing}")
+    return lines

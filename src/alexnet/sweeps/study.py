@@ -1,0 +1,78 @@
+"""A study: a question, and the runs that shall answer it. Nothing here imports torch."""
+
+from collections.abc import Iterable
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+
+from alexnet.config import become
+from alexnet.errors import UserError, nearest
+from alexnet.study.metrics import check_known, metric_of
+
+KEYS = ("question", "claim", "source", "paper", "metric", "mode", "margin", "arms", "arm")
+
+
+def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()) -> None:
+    """Refuses a study that does not say what it must, and an override of the command line that an arm sets as well.
+
+    Args:
+        typed: the overrides of the command line.
+        metrics: the names in the group `metrics`.
+
+    Raises:
+        UserError: with the key.
+    """
+    for key in map(str, study):
+        if key not in KEYS:
+            raise UserError(f"study.{key}: no such key.{nearest(key, KEYS)}")
+        if OmegaConf.is_missing(study, key):
+            raise UserError(f"study.{key} has no value: write it into the study's file")
+    try:
+        metric_of(study.metric, study.get("mode"))
+        check_known(study.metric, metrics)
+    except ValueError as error:
+        raise UserError(f"study.{error}") from None
+    if isinstance(study.margin, bool) or not isinstance(study.margin, int | float) or not study.margin > 0:
+        raise UserError(f"study.margin={study.margin}: must be a number above 0, in the metric's unit")
+    paper = study.get("paper") or {}
+    by_data = list(paper.values()) if isinstance(paper, DictConfig | dict) else [paper]
+    if not all(isinstance(d, DictConfig) and all(isinstance(x, int | float) for x in d.values()) for d in by_data):
+        raise UserError(
+            f"study.paper={paper}: must be the paper's differences from the baseline by data set and arm, "
+            "such as imagenet: {no_lrn: -0.014}"
+        )
+    setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
+    for override in typed:
+        if arm := setter.get(key_of(override)):
+            raise UserError(f"{override}: the study's arm {arm} sets this; leave it out, or ask another study")
+
+
+def arms_of(study: DictConfig) -> dict[str, list[str]]:
+    """The overrides of every arm by its name, the baseline first; none where the study varies keys instead."""
+    if study.arms is None:
+        return {}
+    if not isinstance(study.arms, DictConfig) or not all(isinstance(arm, ListConfig) for arm in study.arms.values()):
+        raise UserError("study.arms: must be names with a list of overrides each, such as no_lrn: [model.lrn=false]")
+    return {str(name): list(map(str, arm)) for name, arm in study.arms.items()}
+
+
+def take_arm(cfg: DictConfig) -> None:
+    """Makes `cfg` the config of the arm study.arm, composed anew with its overrides."""
+    typed = list(HydraConfig.get().overrides.task)
+    check_study(cfg.study, typed, cfg.metrics or ())
+    arms, arm = arms_of(cfg.study), cfg.study.arm
+    if not arms and arm is None:
+        return
+    if arm not in arms:
+        raise UserError(f"study.arm={arm}: must be one of {', '.join(arms)}.{nearest(str(arm), arms)}")
+    composed = hydra.compose(HydraConfig.get().job.config_name, [*typed, *arms[arm]], return_hydra_config=True)
+    choices = composed.hydra.runtime.choices
+    with open_dict(composed):
+        del composed["hydra"]
+    become(cfg, composed, choices)
+
+
+def key_of(override: str) -> str:
+    return str(OverridesParser.create().parse_override(override).key_or_group)

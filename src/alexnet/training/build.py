@@ -1,0 +1,259 @@
+"""What the config describes, built and tried before a picture is read or a folder made."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning.callbacks import StochasticWeightAveraging
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from torch import nn
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from alexnet.checkpoint import check_trusted, network_class
+from alexnet.config import build, named, processes_started
+from alexnet.data import PictureData
+from alexnet.data.transforms import check_crops
+from alexnet.errors import ArgumentError, UserError
+from alexnet.io import is_remote
+from alexnet.models.init import paired
+from alexnet.models.summary import Summary, summarize
+from alexnet.training.finetune import check_times, freeze, take_weights
+from alexnet.training.metrics import accuracies
+from alexnet.training.optim import make_optimizer, make_schedule
+from alexnet.validation import flag, integer, number, one_of
+
+# Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
+OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "plugins")
+LEAST = {
+    "max_epochs": -1,
+    "accumulate_grad_batches": 1,
+    "num_nodes": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+    "num_sanity_val_steps": -1,  # all of them
+}
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+@dataclass
+class Parts:
+    """What a run is made of.
+
+    Attributes:
+        network: with the weights that it starts from.
+        layers: what the network is, layer by layer.
+        optimizer, scheduler: see training.optim; the optimizer knows lr_times.
+        metrics: more figures than loss and accuracy, by name.
+        figures: the names of all figures of a split.
+        trainer: a trial of the one that will train. It knows the device, the precision and the ranks.
+        notes: what to say of the weights that the network starts from and of frozen parts.
+        taken: the SHA-256 of weights that were trained before.
+    """
+
+    data: PictureData
+    network: nn.Module
+    layers: Summary
+    optimizer: Callable[..., Optimizer]
+    scheduler: Callable[..., Any]
+    metrics: dict[str, Metric]
+    figures: list[str]
+    trainer: Trainer
+    notes: list[str]
+    taken: str | None
+
+
+def build_parts(cfg: DictConfig) -> Parts:
+    """Builds and tries everything, and settles in `cfg` what it leaves open: num_classes, precision, absolute paths.
+
+    Raises:
+        UserError: for a value that does not suit, by its key.
+    """
+    with named(""):
+        check_crops(cfg.crops)
+        seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
+    _make_paths_absolute(cfg)
+    data: PictureData = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.crops)
+    cfg.data.num_classes = data.num_classes  # a folder's classes are counted
+    network = paired(lambda: build(cfg, "model"), cfg.seed)
+    with named(""):
+        trusted = check_trusted(cfg.trusted)
+    with named("model", cfg.model):
+        network_class(cfg.model._target_, trusted)
+        layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
+        if layers.shape != (data.num_classes,):
+            if len(layers.shape) == 1 and "num_classes" in cfg.model:
+                raise ArgumentError(
+                    f"num_classes={layers.shape[0]}: the data have {data.num_classes}; leave it to them"
+                )
+            raise ArgumentError(
+                f"gives {layers.shape} for a picture; one number for each of {data.num_classes} classes "
+                f"is needed, ({data.num_classes},)"
+            )
+    notes, taken = [], None
+    if cfg.weights is not None and cfg.resume is None:
+        said, taken = take_weights(network, cfg.weights, data.num_classes)
+        notes.append(said)
+    with named(""):
+        if cfg.freeze is not None:
+            notes.append(freeze(network, cfg.freeze))
+        times = check_times(network, cfg.lr_times)
+    asked = cfg.trainer.precision
+    trainer = try_trainer(cfg)
+    if asked not in ("auto", cfg.trainer.precision):
+        notes.append(
+            f"trainer.precision={asked}: the CPU has no float16 training, so this run is {cfg.trainer.precision}"
+        )
+    if data.batch_size % trainer.world_size:
+        raise UserError(
+            f"data.batch_size={data.batch_size}: {trainer.world_size} devices share every batch evenly, so it must be "
+            f"a multiple of {trainer.world_size}"
+        )
+    spread = {str(p.device) for p in network.parameters()}
+    if trainer.world_size > 1 and len(spread) > 1:
+        raise UserError(
+            f"trainer.devices={trainer.world_size}: each process would need {', '.join(sorted(spread))}; with "
+            "model.devices there is one process, trainer.devices=1"
+        )
+    optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=times)
+    scheduler = build(cfg, "scheduler", _partial_=True)
+    with named("optimizer", cfg.optimizer):
+        trial = optimizer(network)
+    with named("scheduler", cfg.scheduler):
+        endless = trainer.max_epochs == -1 and trainer.max_steps == -1
+        make_schedule(scheduler, trial, 1, float("inf") if endless else 10**6, cfg.monitor, cfg.mode)
+    metrics = build_each(cfg, "metrics", Metric)
+    for name, metric in metrics.items():
+        with named(f"metrics.{name}", cfg.metrics[name]):
+            figure = metric.clone()(torch.eye(data.num_classes), torch.arange(data.num_classes))
+            if getattr(figure, "shape", None) != ():
+                raise ArgumentError("must give one number, as with average=macro")
+    figures = ["loss", *accuracies(data.num_classes), *metrics]
+    _check_root(cfg, figures)
+    build_each(cfg, "logger", Logger, folder=cfg.outputs)
+    for name, callback in build_each(cfg, "callbacks", Callback, folder=cfg.outputs).items():
+        if isinstance(callback, StochasticWeightAveraging):
+            raise UserError(
+                f"callbacks.{name}: StochasticWeightAveraging never validates its average, so best.ckpt and the test "
+                "would be without it. Use callbacks=swa"
+            )
+    panels(cfg)
+    return Parts(data, network, layers, optimizer, scheduler, metrics, figures, trainer, notes, taken)
+
+
+def _make_paths_absolute(cfg: DictConfig) -> None:
+    """So that what is recorded holds in another working directory."""
+    for key in ("data.root", "data.cache_dir", "weights"):
+        path = OmegaConf.select(cfg, key)
+        if isinstance(path, str) and path and not is_remote(path):
+            OmegaConf.update(cfg, key, os.path.abspath(os.path.expanduser(path)))
+
+
+def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None) -> dict[str, Any]:
+    """The named objects of a group, loggers writing into `folder`. Building them writes nothing."""
+    if folder:
+        cfg = cfg.copy()
+        cfg.folder = folder
+    made = {name: build(cfg, f"{group}.{name}") for name in map(str, cfg[group] or ())}
+    for name, thing in made.items():
+        if not isinstance(thing, kind):
+            raise UserError(f"{group}.{name}: must be a {kind.__name__}, and is a {type(thing).__name__}")
+        if group == "metrics" and (not name.isidentifier() or name in ("loss", "top1", "top5")):
+            raise UserError(
+                f"metrics.{name}: not a name for a metric: letters, digits and _, but not loss, top1 or top5"
+            )
+    return made
+
+
+def panels(cfg: DictConfig) -> list[Callback]:
+    """What TensorBoard shows; nothing with panels=none, and where the wing is gone."""
+    return build(cfg, "panels") if cfg.get("panels") else []
+
+
+def _check_root(cfg: DictConfig, figures: list[str]) -> None:
+    with named(""):
+        one_of("monitor", cfg.monitor, [f"{split}/{figure}" for split in ("val", "train") for figure in figures])
+        better = {"loss": "min", "top1": "max", "top5": "max"}.get(cfg.monitor.split("/")[1])
+        one_of("mode", cfg.mode, ("min", "max"))
+        if better and cfg.mode != better:
+            raise ArgumentError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")
+        if cfg.early_stopping is not None:
+            integer("early_stopping", cfg.early_stopping, 0)
+        flag("compile", cfg.compile)
+        flag("channels_last", cfg.channels_last)
+
+
+def try_trainer(cfg: DictConfig) -> Trainer:
+    """Tries the trainer's values, and puts a precision in the place of `auto`."""
+    with named("trainer"):
+        for name in OWN:
+            if name in cfg.trainer:
+                raise ArgumentError(f"{name}={cfg.trainer[name]}: the run sets this itself; leave it out")
+        for name, least in LEAST.items():
+            if name in cfg.trainer:
+                integer(name, cfg.trainer[name], least)
+        if isinstance(cfg.trainer.devices, int):
+            integer("devices", cfg.trainer.devices, -1)
+        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+            _share_or_count(name, cfg.trainer[name], none=name != "limit_train_batches")
+        if cfg.trainer.get("deterministic", False) not in (True, False, "warn"):
+            raise ArgumentError(f"deterministic={cfg.trainer.deterministic}: must be true, false or warn")
+        if cfg.trainer.gradient_clip_val is not None:
+            number("gradient_clip_val", cfg.trainer.gradient_clip_val, 0)
+        auto = one_of("precision", cfg.trainer.precision, PRECISIONS) == "auto"
+    cfg.trainer.precision = "32-true" if auto else cfg.trainer.precision
+    # An allocation of one SLURM task, a submitit job among them, holds one process: its ranks are the run's to start.
+    alone = not TorchElasticEnvironment.detect() and SLURMEnvironment.detect() and os.environ["SLURM_NTASKS"] == "1"
+    plugins = [LightningEnvironment()] if alone else []
+    trainer: Trainer = build(cfg, "trainer", logger=False, enable_checkpointing=False, plugins=plugins)
+    with named("trainer"):
+        _check_ranks(trainer)
+    device = trainer.strategy.root_device
+    if cfg.trainer.precision == "16-mixed" and device.type == "cpu":  # what Lightning does there is recorded
+        cfg.trainer.precision = "bf16-mixed"
+    if auto and (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    ):
+        cfg.trainer.precision = "bf16-mixed"
+    return trainer
+
+
+def _check_ranks(trainer: Trainer) -> None:
+    """More than one node needs somebody who starts the ranks on each; and there must be as many as are asked for."""
+    nodes, devices = trainer.num_nodes, trainer.num_devices
+    if getattr(trainer.strategy, "_start_method", "popen") != "popen":  # ddp_spawn, ddp_fork, ddp_notebook
+        raise ArgumentError("strategy: the run starts its ranks itself, so ddp is enough")
+    if starts_ranks(trainer):
+        if nodes > 1:
+            raise ArgumentError(
+                f"num_nodes={nodes}: start the run on every node, with torchrun --nnodes={nodes} or srun"
+            )
+        return
+    if (started := processes_started()) not in (1, nodes * devices):
+        raise ArgumentError(
+            f"devices={devices}: {started} processes were started for {nodes * devices}; pass "
+            f"trainer.devices={started // nodes}"
+        )
+
+
+def starts_ranks(trainer: Trainer) -> bool:
+    """Whether the run has ranks that are its own to start: neither torchrun nor SLURM has."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return environment is not None and not environment.creates_processes_externally
+
+
+def _share_or_count(name: str, value: Any, none: bool) -> None:
+    """Lightning takes a float as a share of an epoch's batches, and a whole number as so many of them."""
+    try:
+        number(name, value, 0, 1, above=not none) if isinstance(value, float) else integer(name, value, 1 - none)
+    except ValueError:
+        least = "0, a share" if none else "a share above 0"
+        raise ArgumentError(f"{name}={value}: must be {least} up to 1.0, or a whole number of batches") from None

@@ -1,0 +1,141 @@
+"""What a run says, and where: on the screen, in train.log, and when it is interrupted."""
+
+import logging
+import re
+import shlex
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from alexnet.errors import UserError, cause, printable_lines, unwritable
+from alexnet.overrides import as_typed
+from alexnet.run_dir import in_sweep, record
+from alexnet.training.resume import LAST
+
+log = logging.getLogger("alexnet")
+PROFILERS = "pytorch_lightning.profilers"  # their reports are messages
+NO_MEMORY = "DefaultCPUAllocator: can't allocate memory|Caught MemoryError in DataLoader worker"
+
+
+def _readable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable_lines(record.getMessage()), ()
+    return True
+
+
+log.addFilter(_readable)  # of names that come from anywhere
+
+
+def quiet() -> None:
+    """The run says itself what matters of what Lightning says."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(PROFILERS).setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", "Checkpoint directory|.*does not have many workers|.*LeafSpec")
+    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # frozen, which has been said
+    warnings.filterwarnings("ignore", "The number of training batches .* than the logging")  # counted across epochs
+    warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but loading")  # to test it
+    warnings.filterwarnings(
+        "ignore", "The checkpoint was not created with WeightAveraging"
+    )  # best.ckpt has the average
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PictureData.start takes care of it
+
+
+@contextmanager
+def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[None]:
+    """Writes messages to train.log in `folder` with their time, and what ended the run if it failed. If `shown` they
+    are printed too, or with `brief` warnings alone; if not, only errors are written.
+    """
+    show, keep = logging.Handler(), logging.FileHandler(folder / "train.log", encoding="utf-8")
+    show.emit = lambda record: print(record.getMessage(), flush=True)  # type: ignore[method-assign]  # above a live bar
+    show.setLevel(logging.WARNING if brief else logging.NOTSET)
+    keep.handleError = lambda record: None  # type: ignore[method-assign]  # where the disk is full, more than this fails
+    keep.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.setLevel(logging.INFO if shown else logging.ERROR)
+    propagated, log.propagate = log.propagate, False
+    log.handlers = [show, keep] if shown else [keep]
+    profilers = logging.getLogger(PROFILERS)
+    profilers.propagate, profilers.handlers = False, log.handlers
+    try:
+        yield
+    except BaseException as error:
+        trace = None if isinstance(error, UserError | KeyboardInterrupt) else sys.exc_info()
+        text = printable_lines(f"{type(error).__name__}: {error}")
+        keep.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "%s", (text,), trace))
+        raise
+    finally:
+        log.handlers = [show] if shown else []
+        profilers.handlers = []
+        log.propagate = propagated
+        with suppress(OSError):
+            keep.close()
+
+
+def _worker_died(error: BaseException) -> bool:
+    """Whether a DataLoader's worker is gone: PyTorch says so, or taking a batch over from it broke off."""
+    if isinstance(error, ConnectionError | EOFError):
+        return any(frame.f_code.co_name == "_try_get_data" for frame, _ in traceback.walk_tb(error.__traceback__))
+    return bool(re.match(r"DataLoader worker .*(exited unexpectedly|is killed)", str(error)))
+
+
+@contextmanager
+def endings(folder: Path) -> Iterator[None]:
+    """What ends a run in any phase and is no fault of the program, in a line that says how to go on, or in a sweep
+    where things are: Ctrl-C and SIGTERM, a full disk, no memory. TensorBoard's thread leaves it to this one to say.
+    """
+    hook = threading.excepthook
+    threading.excepthook = lambda thread: None if unwritable(thread.exc_value or OSError()) else hook(thread)
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        go_on = f"go on with python train.py {shlex.quote(f'resume={folder}')}"
+        go_on = f"what is done is in {folder}" if in_sweep() else go_on
+        if began := cause(error, KeyboardInterrupt):  # Lightning makes a SystemExit of it
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
+            raise type(began)(f"interrupted; {go_on}") from error
+        if full := unwritable(error):
+            make_room = f"make room, and {go_on}" if record(folder) else "make room"
+            raise UserError(f"{full}; {f'{LAST} is whole; ' if (folder / LAST).exists() else ''}{make_room}") from error
+        text = " ".join(str(error).split())[:200]
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or re.search(NO_MEMORY, str(error)):
+            raise UserError(f"out of memory: {text}. A smaller data.batch_size or data.workers needs less") from error
+        if _worker_died(error):
+            text = text.rstrip(". ") or type(error).__name__
+            less = f"It is what happens where memory runs out; fewer data.workers need less: {go_on} data.workers=0"
+            raise UserError(f"a process that loads pictures has died ({text}). {less}") from error
+        raise
+    finally:
+        threading.excepthook = hook
+
+
+def report(result: dict[str, Any], cfg: DictConfig) -> None:
+    """The last lines of a run, among them what to try next with the same model and data."""
+    log.info("%.0f s of training, %s images/s", result["seconds"], result["images_per_second"])
+    if "test" in result:
+        best = f", of epoch {result['best_epoch']} (best {result['monitor']})" if result["best_epoch"] else ""
+        log.info("test top-1 accuracy %.4f%s", result["test"]["top1"], best)
+    log.info("run    %s", shlex.quote(cfg.folder))
+    if not in_sweep():
+        python = Path(sys.executable)
+        python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+        log.info("next   %s", shlex.join([str(python.with_name("tensorboard")), "--logdir", cfg.outputs]))
+        toggles = (key for key, value in cfg.model.items() if isinstance(value, bool))
+        toggle = None if cfg.weights is not None else next(toggles, None)  # other variants' weights are refused
+        left_out = ("seed", "folder", f"model.{toggle}")
+        same = [as_typed(o) for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]
+        if toggle:
+            other = [*same, f"model.{toggle}={str(not cfg.model[toggle]).lower()}"]
+            log.info("       %s", shlex.join([str(python), "train.py", *other]))
+            same.append(f"model.{toggle}=true,false")
+        log.info("       %s", shlex.join([str(python), "train.py", "-m", *same, "seed=1,2,3"]))

@@ -1,0 +1,194 @@
+"""What a run needs to be repeated and believed: where it came from, and files that appear whole."""
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from alexnet.config import explain
+from alexnet.cores import available_cores
+from alexnet.errors import UserError
+from alexnet.io import write, write_json
+from alexnet.run_dir import held, record, swept
+from alexnet.training.build import Parts
+
+log = logging.getLogger("alexnet")
+HERE = Path(__file__).parent
+SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
+
+
+def origin(keeps_memory: bool) -> dict[str, Any]:
+    """The command, the code's state, the machine and every package's version, as plain values."""
+    cuda = torch.cuda.is_available()
+    return {
+        "command": _command(),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if (status := _git("status", "--porcelain")) is None else bool(status),
+        "python": platform.python_version(),
+        "machine": {
+            "platform": platform.platform(),
+            "cores": available_cores(),
+            "threads": torch.get_num_threads(),
+            "keeps_freed_memory": keeps_memory,
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+        },
+        "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
+    } | ({"slurm_job": os.environ["SLURM_JOB_ID"]} if "SLURM_JOB_ID" in os.environ else {})
+
+
+def _command() -> list[str]:
+    """What was typed; for a job of a sweep that runs elsewhere, what to type for it alone."""
+    hydra, program = HydraConfig.get(), Path(sys.argv[0])
+    if program.stem == hydra.job.name:
+        return [program.name, *sys.argv[1:]]
+    return [f"{hydra.job.name}.py", *hydra.overrides.task]
+
+
+def write_origin(folder: Path, cfg: DictConfig, parts: Parts, asked: str, keeps_memory: bool) -> None:
+    """config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run. asked: the digest of the
+    settings before the run settled what they leave open.
+    """
+    _warn_of_git()
+    write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
+    data = parts.data
+    splits = {name: len(pictures) for name, pictures in data.splits.items()}
+    assert data.packed
+    files = Path(data.packed.names["train"][0]).suffix[1:].lower()  # such as jpg; nothing where they come as one array
+    pictures = {"source": data.source, "files": files, "fingerprint": data.about.fingerprint, "pictures": splits}
+    about = {"state": "running", "asked": asked, "arm": swept(cfg)} | origin(keeps_memory)
+    about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": pictures, "weights": parts.taken}
+    write_json(folder / "run.json", about)
+    if diff := git_diff():
+        write(folder / "git.diff", diff + "\n")
+
+
+def write_resumed(folder: Path, keeps_memory: bool) -> None:
+    """Notes in run.json when, where and how the run went on."""
+    about = record(folder)
+    again = {"precision": about["precision"]} | origin(keeps_memory)
+    write_json(folder / "run.json", about | {"state": "running", "resumed": [*about.get("resumed", []), again]})
+
+
+@contextmanager
+def recorded(folder: Path, keep: bool = False) -> Iterator[None]:
+    """Around a run, which has `folder` to itself: notes in run.json how it ended, done, interrupted, or failed and why.
+    keep: what lies in the folder already.
+
+    Raises:
+        UserError: where a run goes on in the folder.
+    """
+    with held(folder, keep), _noting(folder):
+        yield
+
+
+@contextmanager
+def _noting(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(OSError):
+            _note(folder, state="interrupted")
+        raise
+    except BaseException as error:
+        text = explain(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        with suppress(OSError):  # the disk may be full
+            _note(folder, state="failed", reason=text)
+        raise
+    _note(folder, state="done")
+
+
+def note_done(folder: Path) -> None:
+    """Of a run whose figures are there: one that was killed just then had no time to note it."""
+    if record(folder).get("state") != "done":
+        _note(folder, state="done")
+
+
+def _note(folder: Path, **values: str) -> None:
+    if known := record(folder):
+        write_json(folder / "run.json", {**values, **{k: v for k, v in known.items() if k not in values}})
+
+
+def git_diff() -> str | None:
+    """What the working tree holds beyond the commit, as a patch that git apply takes: changed files, and new ones that
+    are source and small. Other new files are named.
+    """
+    plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--binary", "--src-prefix=a/", "--dst-prefix=b/")
+    root = _git("rev-parse", "--show-toplevel")
+    if root is None:
+        return None
+    parts = [_git("diff", "HEAD", *plain, cwd=root) or ""]
+    for name in filter(None, (_git("ls-files", "--others", "--exclude-standard", "-z", cwd=root) or "").split("\0")):
+        path = Path(root, name)
+        if path.suffix in SOURCE and path.is_file() and path.stat().st_size <= 1_000_000:
+            parts.append(_git("diff", "--no-index", *plain, "--", os.devnull, name, cwd=root, codes=(0, 1)) or "")
+        else:
+            parts.append(f"# not in git: {name}")
+    return "\n".join(filter(None, parts)) or None
+
+
+@cache
+def code_now() -> tuple[str | None, str | None]:
+    """The commit, and what the working tree holds beyond it."""
+    return _git("rev-parse", "HEAD"), git_diff()
+
+
+def code_of(folder: Path) -> tuple[str | None, str | None]:
+    """The same of a run."""
+    diff = folder / "git.diff"
+    text = diff.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n") if diff.exists() else None
+    return record(folder).get("git_commit"), text
+
+
+@cache
+def _warn_of_git() -> None:
+    """Says once why the commit of a git repository is not recorded, with git's own advice."""
+    if refusal := git_refusal():
+        log.warning("the commit of this code is not recorded: %s", refusal)
+
+
+def git_refusal() -> str | None:
+    """Returns why git says nothing of the repository that this code lies in, such as its owner being another user; None
+    where there is no repository, or no commit in it yet.
+    """
+    if not any((above / ".git").exists() for above in HERE.parents):
+        return None
+    try:
+        done = _run_git("rev-parse", "--git-dir")
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"git cannot be run: {error}"
+    return " ".join(done.stderr.removeprefix("fatal: ").split()) if done.returncode else None
+
+
+def _git(*arguments: str, cwd: str | None = None, codes: tuple[int, ...] = (0,)) -> str | None:
+    """Returns what git says of the repository that this code lies in; None without git, or outside a repository."""
+    try:
+        done = _run_git(*arguments, cwd=cwd)
+        return done.stdout.removesuffix("\n") if done.returncode in codes else None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _run_git(*arguments: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=cwd or HERE,
+        capture_output=True,
+        timeout=30,
+        encoding="utf-8",
+        errors="surrogateescape",
+        check=False,
+    )

@@ -1,0 +1,39 @@
+"""Which class is taken for which, and how often each is right."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pytorch_lightning import LightningModule, Trainer
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from alexnet.fonts import choose_fonts
+from alexnet.plotting import bars, confusion
+from alexnet.visualization.board import AtBest
+
+
+class Confusion(AtBest):
+    """The confusion matrix of the validation pictures, and every class's share of right answers, at each best epoch."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]
+        self.matrix = MulticlassConfusionMatrix(classes, validate_args=False).to(pl_module.device)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        self.matrix.update(outputs, batch[1])
+
+    def keep(self, trainer: Trainer, pl_module: LightningModule) -> tuple[NDArray[np.int64], int] | None:
+        if not hasattr(self, "matrix"):  # there are no validation pictures
+            return None
+        return self.matrix.compute().cpu().numpy(), trainer.current_epoch + 1  # of all ranks
+
+    def draw(self, board: Any, data: Any, kept: tuple[NDArray[np.int64], int], step: int) -> None:
+        (counts, epoch), classes = kept, data.about.classes
+        title, shares = f"validation pictures, epoch {epoch}", counts.diagonal() / np.maximum(counts.sum(1), 1)
+        matrix, by_class = confusion(title, classes, counts), bars(title, classes, shares, "share of right answers")
+        for name, figure in (("confusion", matrix), ("right by class", by_class)):
+            choose_fonts(figure)
+            board.add_figure(f"pictures/{name}", figure, step)

@@ -1,0 +1,27 @@
+"""The network as a graph."""
+
+import warnings
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from alexnet.training.loggers import writer
+
+
+class Graph(Callback):
+    """At the start, as torch.jit.trace sees it; not of a network that torch.compile has."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        board, data = writer(trainer), trainer.datamodule  # type: ignore[attr-defined]
+        network: Any = pl_module.network
+        if not board or trainer.ckpt_path is not None or network._compiled_call_impl is not None:
+            return
+        one = torch.zeros(1, data.channels, data.crop, data.crop, device=pl_module.device)
+        modes = {layer: layer.training for layer in network.modules()}
+        with warnings.catch_warnings(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            warnings.simplefilter("ignore")  # of what a trace fixes
+            network.eval()
+            board.add_graph(network, one, use_strict_trace=False)
+        for layer, mode in modes.items():
+            layer.training = mode

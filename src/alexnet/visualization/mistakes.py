@@ -1,0 +1,71 @@
+"""The pictures that a network is most wrong about."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from alexnet.errors import printable
+from alexnet.fonts import image_font
+from alexnet.visualization.board import AtBest
+from alexnet.visualization.sheet import CELL, GAP, cell
+
+COUNT, COLUMNS, TEXT = 24, 8, 28  # pictures, in a row, pixels below one
+
+Wrong = tuple[float, Tensor, int, int, float]  # loss, picture, class, what was said, certainty
+
+
+class Mistakes(AtBest):
+    """The wrong answers of the largest loss among the validation pictures (of the first rank), at each best epoch: the
+    class, and what the network says with how much certainty.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worst: list[Wrong] = []
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.worst = []
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        images, labels = batch
+        sure, said = outputs.softmax(1).max(1)
+        losses = cross_entropy(outputs, labels, reduction="none").where(said != labels, -1.0)
+        least = self.worst[-1][0] if len(self.worst) == COUNT else 0.0
+        worst = losses.topk(min(COUNT, len(losses)))
+        for loss, i in zip(worst.values.tolist(), worst.indices.tolist(), strict=True):
+            if loss > least:
+                self.worst.append((loss, images[i].float().cpu(), int(labels[i]), int(said[i]), float(sure[i])))
+        self.worst = sorted(self.worst, key=lambda one: -one[0])[:COUNT]
+
+    def keep(self, trainer: Trainer, pl_module: LightningModule) -> list[Wrong] | None:
+        return self.worst or None
+
+    def draw(self, board: Any, data: Any, kept: list[Wrong], step: int) -> None:
+        pictures = [
+            data.normalize.shown(picture.to(data.normalize.mean.device)[None])[0].cpu() for _, picture, *_ in kept
+        ]
+        classes = [printable(name) for name in data.about.classes]
+        names = [(classes[a], f"{classes[b]} {sure:.0%}") for _, _, a, b, sure in kept]
+        board.add_image("pictures/most wrong about", sheet(pictures, names), step, dataformats="HWC")
+
+
+def sheet(pictures: list[Tensor], names: list[tuple[str, str]]) -> NDArray[np.uint8]:
+    """Pictures (C, H, W) in [0, 1] in rows, below each what it is and what was said: uint8 (height, width, 3)."""
+    rows = -(-len(pictures) // COLUMNS)
+    size = (COLUMNS * (CELL + GAP) + GAP, rows * (CELL + TEXT + GAP) + GAP)
+    drawn = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(drawn)
+    font = image_font(text for pair in names for text in pair)
+    for i, (picture, (true, said)) in enumerate(zip(pictures, names, strict=True)):
+        left, top = GAP + i % COLUMNS * (CELL + GAP), GAP + i // COLUMNS * (CELL + TEXT + GAP)
+        drawn.paste(cell(picture.permute(1, 2, 0)), (left, top))
+        draw.text((left, top + CELL), f"{true[:16]}\nsaid {said[-16:]}", "black", font)
+    return np.asarray(drawn)

@@ -1,0 +1,54 @@
+"""The last hidden layer, for TensorBoard's projector."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from alexnet.errors import printable
+from alexnet.models.base import last_linear
+from alexnet.training.loggers import writer
+
+PICTURES, DIMENSIONS, SIDE = 500, 50, 32  # at most; of the principal components; pixels of a thumbnail
+
+
+class Projector(Callback):
+    """What the last layer gets (of AlexNet fc7) for test pictures, in the directions of the largest variance: the
+    projector takes them for its own start, and a file of 4,096 numbers a picture would be a hundred times as large.
+    """
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.now: list[Tensor] = []
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # activations, thumbnails, labels
+        self.hook = None
+        if (last := last_linear(pl_module)) and writer(trainer):
+            self.hook = last.register_forward_pre_hook(lambda _, given: self.now.append(given[0].detach()))
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        images, labels = batch
+        if self.now and sum(len(labels) for _, _, labels in self.seen) < PICTURES:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            shown = data.normalize.shown((images[0] if isinstance(images, list) else images).float())
+            small = interpolate(shown, size=(SIDE, SIDE), mode="area").clamp(0, 1).expand(-1, 3, -1, -1)
+            self.seen.append((self.now[0].float().cpu(), small.cpu(), labels.cpu()))
+        self.now.clear()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.hook:
+            self.hook.remove()
+        board = writer(trainer)
+        if not board or not self.seen:
+            return
+        activations, thumbnails, labels = (torch.cat(parts)[:PICTURES] for parts in zip(*self.seen, strict=True))
+        centred = activations - activations.mean(0)
+        _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+        names = trainer.datamodule.about.classes  # type: ignore[attr-defined]
+        board.add_embedding(
+            centred @ directions[:DIMENSIONS].T, [printable(names[label]) for label in labels], thumbnails,
+            "projector", "last hidden layer",
+        )  # fmt: skip

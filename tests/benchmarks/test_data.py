@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet.benchmarks.data import measure
+from tests.conftest import slow
+
+
+@slow
+@pytest.mark.parametrize("given", [True, False])
+def test_every_part_is_measured(given: bool, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(draw.integers(0, 256, (300, 280 + i, 3), dtype=np.uint8)).save(tmp_path / f"{i}.jpg")
+    rows = list(measure(tmp_path if given else None, count=150, least=100, rounds=1))
+    loaders = [f"loader_{part}" for part in ("crops", "batches", "stream", "unpacked")]
+    assert [row.name for row in rows] == [*loaders, "cifar_batches", "packing"]
+    assert all(row.ours > 0 and row.peer > 0 for row in rows)

@@ -1,0 +1,111 @@
+"""What a study says, and how it goes on when it is typed again."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from alexnet.study.words import duration
+from tests.conftest import ROOT, digits, slow, train_py
+from tests.study.test_study import TINY
+
+LINE = ("study=lrn", "model.width=0.125", "scheduler=constant", *TINY)
+
+
+@slow
+@digits
+def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
+    """Finished jobs are read, interrupted ones and new seeds run, each with its line; other settings are others."""
+    outputs = f"outputs={tmp_path}"
+    first = train_py(*LINE, "seed=1", outputs).stdout.splitlines()
+    folder = tmp_path / "study" / "lrn-digits-alexnet"
+    assert first[:2] == [
+        "study lrn: Does local response normalisation help?",
+        "  2 jobs, 2 arms with 1 seeds",
+    ]
+    assert [line.split() for line in first[2:4]] == [
+        ["model.lrn=true", "baseline"],
+        ["model.lrn=false", "model.lrn=false"],
+    ]
+    assert first[4] == f"  {folder}"
+    assert re.fullmatch(r"\[1/2\] model.lrn=true,seed=1: test/top1 0\.\d{4}, \d+ s; about \d+ s left", first[5])
+    assert re.fullmatch(r"\[2/2\] model.lrn=false,seed=1: test/top1 0\.\d{4}, \d+ s", first[6])
+    assert first[8].startswith("model.lrn=false against model.lrn=true: no verdict: fewer than three pairs")
+    assert first[-1] == f"report {folder / 'report.md'}"
+    assert "epoch 1/1" in (folder / "model.lrn=true,seed=1" / "train.log").read_text()
+    written = (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns
+
+    interrupted = folder / "model.lrn=false,seed=1"
+    about = json.loads((interrupted / "run.json").read_text())
+    (interrupted / "run.json").write_text(json.dumps(about | {"state": "running"}))
+    (interrupted / "metrics.json").unlink()
+    again = train_py(*LINE, "seed=1,2", "model.lrn=false,true", "after=none", outputs).stdout
+    assert "  4 jobs, 2 arms with 2 seeds, 1 done, 1 interrupted\n" in again
+    assert f"done before: {folder / 'model.lrn=true,seed=1'}\n" in again
+    assert re.findall(r"^\[(\d/\d)\] (\S+):", again, re.M) == [
+        ("1/3", "model.lrn=false,seed=1"),
+        ("2/3", "model.lrn=false,seed=2"),
+        ("3/3", "model.lrn=true,seed=2"),
+    ]
+    assert (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns == written
+
+
+def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
+    """A mistake that only its last job would meet."""
+    for arguments, message in (
+        (["model.lrn=true,flase"], "model.lrn=flase: must be true or false"),
+        (["study.margin=-1"], "study.margin=-1: must be a number above 0, in the metric's unit"),
+    ):
+        done = train_py(*LINE, *arguments, f"outputs={tmp_path}/o", code=1)
+        assert done.stderr == f"error: {message}\n"
+        assert not (tmp_path / "o").exists()
+
+
+def test_a_study_of_a_key_that_is_not_there(tmp_path: Path) -> None:
+    study = {"question": "Does it?", "margin": 0.01}
+    text = {
+        "defaults": [{"/hydra/study": "base"}],
+        "study": study,
+        "hydra": {"sweeper": {"params": {"model.lnr": "1,2"}}},
+    }
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "odd.yaml").write_text(f"# @package _global_\n{yaml.safe_dump(text)}")
+    done = train_py("--config-dir", str(tmp_path), "study=odd", f"outputs={tmp_path}/o", code=1)
+    assert done.stderr == "error: model.lnr: no such key. Did you mean model.lrn?\n"
+    assert not (tmp_path / "o").exists()
+
+
+def test_duration() -> None:
+    assert [duration(s) for s in (0.4, 99, 600, 12_600)] == ["0 s", "99 s", "10 min", "3.5 h"]
+
+
+@slow
+@digits
+def test_a_study_that_is_interrupted_is_reported(tmp_path: Path) -> None:
+    """Ctrl-C in its second job: what is done is told, and typed again it goes on."""
+    line = [*LINE, "seed=1,2", f"outputs={tmp_path}", "trainer.max_epochs=1000", "+trainer.max_time={seconds: 3}"]
+    study = subprocess.Popen(
+        [sys.executable, "train.py", *line], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert study.stdout is not None
+    said = []
+    for text in study.stdout:
+        said.append(text)
+        if text.startswith("[1/4]"):
+            break
+    second = tmp_path / "study" / "lrn-digits-alexnet" / "model.lrn=false,seed=1"
+    while not (second / "run.json").exists():
+        time.sleep(0.05)
+    study.send_signal(signal.SIGINT)
+    out, err = study.communicate(timeout=300)
+    assert study.returncode == 130
+    assert err == f"interrupted; what is done is in {second}\n"
+    assert json.loads((second / "run.json").read_text())["state"] == "interrupted"
+    assert f"report {second.parent / 'report.md'}\n" in out
+    assert "  ! model.lrn=false, seed 1: interrupted\n" in out
+    assert "  ! model.lrn=true, seed 2: not run yet\n" in out
