@@ -15,13 +15,13 @@ NAMED = ("panels", "sweep", "gpu")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or {', '.join(NAMED)}")
-    parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up pictures if left out")
-    parser.add_argument("--size", type=int, default=256, help="data: the side of a stored picture; 256")
+    parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up images if left out")
+    parser.add_argument("--size", type=int, default=256, help="data: the side of a stored image; 256")
     parser.add_argument("--crop", type=int, default=227, help="data: the side of a window of it; 227")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="step and lrn: cpu if left out")
     parser.add_argument("--batch", type=int, default=64, help="step and lrn: images at a time; 64")
     parser.add_argument("--json", type=Path, help="a file for the rows")
-    parser.add_argument("--plot", type=Path, help="a picture of the ratios, .png, .svg or .pdf")
+    parser.add_argument("--plot", type=Path, help="an image of the ratios, .png, .svg or .pdf")
     parser.add_argument(
         "--give-back", action="store_true", help="freed memory goes back to the kernel, as glibc has it"
     )

@@ -1,4 +1,4 @@
-"""What a trained network says of pictures: python predict.py RUN IMAGES... [--neighbours] [--out FILE.png]"""
+"""What a trained network says of images: python predict.py RUN IMAGES... [--neighbours] [--out FILE.png]"""
 
 import argparse
 import re
@@ -15,8 +15,8 @@ def main() -> None:
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES", help="files, folders, or - for a list on standard input, a line each"
     )
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes of each picture; 5 unless said")
-    alike = "the six training pictures most alike, too; data.root=FOLDER says where they are now"
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes of each image; 5 unless said")
+    alike = "the six training images most alike, too; data.root=FOLDER says where they are now"
     parser.add_argument("--neighbours", action="store_true", help=alike)
     parser.add_argument("--json", action="store_true", help="JSON in place of the table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a figure of it: .png, .svg or .pdf")

@@ -3,10 +3,10 @@
 import torch
 from torch.nn.functional import cross_entropy
 
-from alexnet.data import Augment, PictureData
+from alexnet.data import Augment, ImageDataModule
 from alexnet.models import LeNet
 
-data = PictureData("digits", channels=1, size=36, crop=32, batch_size=32, augment=Augment(crop=True))
+data = ImageDataModule("digits", channels=1, size=36, crop=32, batch_size=32, augment=Augment(crop=True))
 data.setup()
 torch.manual_seed(0)
 network = LeNet(data.num_classes, data.channels, data.crop, activation="relu")
@@ -15,7 +15,7 @@ optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
 loader = data.loader("train", training=True)
 for epoch in range(5):
     loader.batch_sampler.sampler.set_epoch(epoch)  # another order, and other windows
-    for images, labels, draws in loader:  # uint8, and each picture's own random numbers
+    for images, labels, draws in loader:  # uint8, and each image's own random numbers
         loss = cross_entropy(network(data.ready(images, draws)), labels)
         optimizer.zero_grad()
         loss.backward()

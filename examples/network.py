@@ -1,4 +1,4 @@
-"""The network alone, in plain PyTorch: AlexNet without LRN learns eight random pictures by heart."""
+"""The network alone, in plain PyTorch: AlexNet without LRN learns eight random images by heart."""
 
 import torch
 from torch.nn.functional import cross_entropy

@@ -1,4 +1,4 @@
-"""What several tests share: the programs as a user starts them, a run inside this process, and small pictures."""
+"""What several tests share: the programs as a user starts them, a run inside this process, and small images."""
 
 import logging
 import os
@@ -146,7 +146,7 @@ def config() -> Iterator[Callable[..., DictConfig]]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def image_folder(tmp_path: Path) -> Path:
     return two_classes(tmp_path / "pictures")
 
 

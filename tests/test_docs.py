@@ -105,7 +105,7 @@ def test_a_run_is_followed_in_as_few_lines_as_the_readme_says() -> None:
 
 
 def test_the_translation_has_all_that_the_readme_has() -> None:
-    """The same headings, commands, links, pictures and tables."""
+    """The same headings, commands, links, images and tables."""
 
     def parts(name: str) -> list[list[str]]:
         text = (ROOT / name).read_text()

@@ -11,7 +11,7 @@ from tests.conftest import ROOT, quick
     ("name", "last", "least"), [("network", r"step 30: loss ([\d.]+)", 0), ("data", r"accuracy ([\d.]+)", 0.9)]
 )
 def test_an_example(name: str, last: str, least: float) -> None:
-    """The one learns its pictures by heart, and the other the digits."""
+    """The one learns its images by heart, and the other the digits."""
     said = quick(f"examples/{name}.py").stdout
     (found,) = re.findall(last, said)
     assert least <= float(found) <= least + 0.1

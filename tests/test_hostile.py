@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.sources.torchvision import downloaded
 from alexnet.errors import UserError
 from tests.conftest import SMOKE, has, quick, slow, train_py
@@ -65,7 +65,7 @@ def npz(**values: np.ndarray) -> bytes:
 RUN_FILES: dict[str, Callable[[Path], bytes]] = {
     "checkpoints/last.ckpt": lambda mark: saved({"config": Bomb(mark), "data": {}, "state_dict": {}}),
     "checkpoints/best.ckpt": lambda mark: pickle.dumps(Bomb(mark)),
-    "test_right.npz": lambda mark: npz(pictures=np.array(269), top1=array(mark), top5=array(mark)),
+    "test_right.npz": lambda mark: npz(images=np.array(269), top1=array(mark), top5=array(mark)),
     "config.yaml": lambda mark: f"!!python/object/apply:os.mkdir ['{mark}']\n".encode(),
     "overrides.yaml": lambda mark: f"- !!python/object/apply:os.mkdir ['{mark}']\n".encode(),
     "run.json": lambda mark: b"[" * 100_000,
@@ -89,9 +89,9 @@ def test_the_files_of_a_run(name: str, smoke: Path, mark: Path, tmp_path: Path) 
     if name != "metrics.json":
         (folders[0] / "metrics.json").unlink()
     said.append(train_py(f"resume={folders[0]}", code=None))
-    picture = tmp_path / "picture.png"
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(picture)
-    doors = (("evaluate.py",), ("predict.py", str(picture)), ("export.py", "--format=safetensors"))
+    image = tmp_path / "picture.png"
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(image)
+    doors = (("evaluate.py",), ("predict.py", str(image)), ("export.py", "--format=safetensors"))
     for line in doors if has("inference") else ():
         said.append(quick(line[0], str(folders[0]), *line[1:], f"--out={tmp_path}/{line[0]}.png", code=None))
     said.append(train_py(*SMOKE, f"weights={folders[0]}", f"outputs={tmp_path}/o", "logger=none", code=None))
@@ -106,11 +106,11 @@ def test_the_files_of_a_run(name: str, smoke: Path, mark: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["images.npy", "mean.npy", "train.npz", "about.json", "names.json"])
-def test_a_cache(name: str, pictures: Path, mark: Path, tmp_path: Path) -> None:
+def test_a_cache(name: str, image_folder: Path, mark: Path, tmp_path: Path) -> None:
     """It is packed anew."""
 
-    def data() -> PictureData:
-        made = PictureData("folder", str(pictures), size=32, crop=32, cache_dir=str(tmp_path / "cache"))
+    def data() -> ImageDataModule:
+        made = ImageDataModule("folder", str(image_folder), size=32, crop=32, cache_dir=str(tmp_path / "cache"))
         made.setup()
         return made
 
@@ -192,7 +192,7 @@ def test_names_do_not_speak_to_the_terminal(tmp_path: Path) -> None:
     broken = tmp_path / "pictures" / "train" / f"b{ESCAPE}" / f"9{ESCAPE}.png"
     empty = tmp_path / "pictures" / "train" / f"c{ESCAPE}"
     said = [quick("prepare.py", *data, f"show={has('pictures')}".lower()), train_py(*TINY, *data)]
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     said += [quick("prepare.py", *data, code=1), quick("prepare.py", *data, "data.on_broken=skip")]
     said.append(train_py(*TINY, *data, "data.packed=false", "trainer.limit_train_batches=1.0", code=1))
     said += [train_py("-m", *TINY, "seed=1,2", *data, "data.packed=false", "trainer.limit_train_batches=1.0", code=1)]

@@ -13,16 +13,22 @@ def prepare(*arguments: str, code: int = 0) -> str:
     return done.stdout if code == 0 else done.stderr
 
 
-def test_packs_a_folder_and_says_what_it_is(pictures: Path, tmp_path: Path) -> None:
-    arguments = ("data=folder", f"data.root={pictures}", "data.size=32", "data.crop=24", f"data.cache_dir={tmp_path}/c")
+def test_packs_a_folder_and_says_what_it_is(image_folder: Path, tmp_path: Path) -> None:
+    arguments = (
+        "data=folder",
+        f"data.root={image_folder}",
+        "data.size=32",
+        "data.crop=24",
+        f"data.cache_dir={tmp_path}/c",
+    )
     said = prepare(*arguments)
     assert "2 classes: n0, n1" in said
-    assert "val            6 pictures" in said
+    assert "val            6 images" in said
     (images,) = (tmp_path / "c").glob("folder-*/images.npy")
     before = images.stat().st_mtime_ns
     assert prepare(*arguments).strip() == said.strip()
     assert images.stat().st_mtime_ns == before, "packed once"
-    (pictures / "training" / "n0" / "bad\x1b[31m.jpg").write_text("")
+    (image_folder / "training" / "n0" / "bad\x1b[31m.jpg").write_text("")
     refused = prepare(*arguments, code=1)
     assert "1 of 23 images cannot be read" in refused
     assert "\x1b" not in refused

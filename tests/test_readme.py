@@ -41,11 +41,13 @@ ALONE = [pytest.param(line, marks=[mark for part, mark in MARKS.items() if part 
 
 
 @pytest.mark.parametrize("line", ALONE)
-def test_train_lines(line: str, smoke: Path, pictures: Path, tmp_path: Path) -> None:
+def test_train_lines(line: str, smoke: Path, image_folder: Path, tmp_path: Path) -> None:
     line = re.sub(r"weights=\S+", f"weights={smoke}", line)
-    arguments = [argument.replace("data.root=monkeys", f"data.root={pictures}") for argument in shlex.split(line)[2:]]
+    arguments = [
+        argument.replace("data.root=monkeys", f"data.root={image_folder}") for argument in shlex.split(line)[2:]
+    ]
     if "data=stream" in arguments:
-        quick("prepare.py", "data=folder", f"data.root={pictures}", f"stream={pictures}-stream")
+        quick("prepare.py", "data=folder", f"data.root={image_folder}", f"stream={image_folder}-stream")
     study = next((argument for argument in arguments if argument.startswith("study=")), None)
     runs = 2 if study else 6 if "model.lrn=true,false" in arguments else 1
     runs = 3 if "hydra/sweeper=search" in arguments else runs
@@ -69,23 +71,23 @@ def test_report_lines(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python prepare.py")])
-def test_prepare_lines(line: str, pictures: Path, tmp_path: Path) -> None:
+def test_prepare_lines(line: str, image_folder: Path, tmp_path: Path) -> None:
     if "show=true" in line and not has("visualization"):
         pytest.skip("visualization is gone")
-    arguments = shlex.split(line.replace("monkeys", str(pictures)))[2:]
+    arguments = shlex.split(line.replace("monkeys", str(image_folder)))[2:]
     said = quick("prepare.py", *arguments, f"outputs={tmp_path}").stdout
     assert ("sheet " if "show=true" in arguments else "stream ") in said
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if re.match("python (evaluate|predict|export)", line)])
 def test_lines_that_use_a_run(line: str, smoke: Path, tmp_path: Path) -> None:
-    """With another picture for those of the README; other pictures of its classes are in inference/test_evaluate.py."""
-    picture = tmp_path / "cat.jpg"
-    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(picture)
+    """With another image for those of the README; other images of its classes are in inference/test_evaluate.py."""
+    image = tmp_path / "cat.jpg"
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(image)
     _, door, run, *rest = shlex.split(line.replace("predictions.png", f"{tmp_path}/predictions.png"))
     assert run.startswith("outputs/digits-alexnet/")
     words = [word for word in rest if not word.startswith("data")]
-    words = [str(picture) if word in ("cat.jpg", "dogs/", "photos") else word for word in words]
+    words = [str(image) if word in ("cat.jpg", "dogs/", "photos") else word for word in words]
     words += [] if door == "predict.py" else [f"--out={tmp_path}/out"]
     assert quick(door, str(smoke), *words).stdout
 
@@ -118,12 +120,12 @@ def test_python_block(smoke: Path) -> None:
     assert names["network"](torch.zeros(1, 1, 227, 227)).shape == (1, 10)
 
 
-def test_yaml_block(pictures: Path, tmp_path: Path) -> None:
+def test_yaml_block(image_folder: Path, tmp_path: Path) -> None:
     """As a file of a folder beside conf/, which it could as well lie in."""
     (block,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
     assert len(block.splitlines()) == 4
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "monkeys.yaml").write_text(block.replace("root: monkeys", f"root: {pictures}"))
+    (tmp_path / "data" / "monkeys.yaml").write_text(block.replace("root: monkeys", f"root: {image_folder}"))
     said = quick("prepare.py", "--config-dir", str(tmp_path), "data=monkeys").stdout
     assert "2 classes: n0, n1" in said
     assert "stored  128x128x3" in said

@@ -71,18 +71,18 @@ def test_curves_on_a_full_disk(logger: str, disk: Callable[..., Path], tmp_path:
     train_py(f"resume={tmp_path}/run")
 
 
-def test_a_cache_on_a_full_disk(pictures: Path, disk: Callable[..., Path]) -> None:
+def test_a_cache_on_a_full_disk(image_folder: Path, disk: Callable[..., Path]) -> None:
     cache = disk("size=100k")
-    line = ("data=folder", f"data.root={pictures}", f"data.cache_dir={cache}")
+    line = ("data=folder", f"data.root={image_folder}", f"data.cache_dir={cache}")
     assert "GB are needed, and 0.00 GB are free. Choose data.cache_dir=FOLDER" in refused(*line, door="prepare.py")
     assert not [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
     disk("size=50M")
     quick("prepare.py", *line)
 
 
-def test_what_may_only_be_read(pictures: Path, disk: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_may_only_be_read(image_folder: Path, disk: Callable[..., Path], tmp_path: Path) -> None:
     """Outputs, where nothing works without them; a cache that others have filled; a home."""
-    data = ("data=folder", f"data.root={pictures}", "data.size=80", "data.crop=67")
+    data = ("data=folder", f"data.root={image_folder}", "data.size=80", "data.crop=67")
     path = disk("size=50M")
     quick("prepare.py", *data, f"data.cache_dir={path}/cache")
     disk("ro,size=50M")
@@ -120,7 +120,7 @@ class Starved(Callback):
 
 @pytest.mark.parametrize(
     ("starve", "what", "then"),
-    [("worker", r"a process that loads pictures has died \(.*\)\. It is what happens where memory", ["data.workers=0"]),
+    [("worker", r"a process that loads images has died \(.*\)\. It is what happens where memory", ["data.workers=0"]),
      ("memory", "out of memory: .*allocate.* A smaller data.batch_size or data.workers needs less", [])],
 )  # fmt: skip
 def test_no_memory(starve: str, what: str, then: list[str], tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ MISTAKES = {
     "trainer.devices=99999999999999999999": "trainer.devices=99999999999999999999: must be a whole number",
 }  # fmt: skip
 if "digits" not in options("data"):
-    del MISTAKES["model.in_channels=3"]  # which other pictures have
+    del MISTAKES["model.in_channels=3"]  # which other images have
 
 
 def refused(*arguments: str, outputs: Path) -> str:
@@ -328,7 +328,7 @@ def interrupted(*arguments: str, at: str, number: int) -> tuple[int, str]:
 INTERRUPTED = """
 import sys, time, runpy
 import alexnet.training.resume
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.training.module import ImageClassifier
 
 alexnet.training.resume.GRACE = 1
@@ -338,7 +338,7 @@ def wait(*_, **__):
     time.sleep(60)
 
 if "{phase}" == "setup":
-    PictureData.setup = wait
+    ImageDataModule.setup = wait
 else:
     setattr(ImageClassifier, "{phase}_step", wait)
 sys.argv = ["train.py", *{arguments}]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 RENAMED_TARGETS = {
+    "alexnet.data.PictureData": "alexnet.data.ImageDataModule",
     "alexnet.pictures.panels.panels": "alexnet.visualization.panels.panels",
     "alexnet.studies.progress.Progress": "alexnet.sweeps.progress.Progress",
     "alexnet.studies.progress.Report": "alexnet.sweeps.progress.Report",

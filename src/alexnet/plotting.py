@@ -36,14 +36,14 @@ def plain(name: str, length: int = 20) -> str:
 
 
 def confusion(title: str, classes: Sequence[str], counts: NDArray[np.int64]) -> Figure:
-    """Rows are what the pictures are, columns what the network says, as shares of a row."""
+    """Rows are what the images are, columns what the network says, as shares of a row."""
     n = len(classes)
     side = 3 + 0.25 * min(n, NAMED)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(image, ax=axes, label="share of the class's pictures", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="share of the class's images", shrink=0.8)
     axes.set(xlabel="what the network says", ylabel="what it is")
     axes.set_title(title, fontsize="x-small", wrap=True)
     if n <= NAMED:

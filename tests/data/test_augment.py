@@ -32,7 +32,7 @@ def column(draws: Tensor, name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("size", [24, 150])  # large pictures are mirrored one by one
+@pytest.mark.parametrize("size", [24, 150])  # large images are mirrored one by one
 @pytest.mark.parametrize(("name", "operation"), [("flip", tv.hflip), ("vertical_flip", tv.vflip)])
 def test_flips(name: str, operation, size: int, seed: int) -> None:
     images, draws = batch(seed, size=size)
@@ -60,7 +60,7 @@ def test_colour_jitter_is_torchvisions(name: str, channels: int, seed: int) -> N
 @pytest.mark.parametrize("seed", range(4))
 def test_hue_is_torchvisions(seed: int) -> None:
     images, draws = batch(seed)
-    images[0] = images[0, :1]  # a grey picture has no hue
+    images[0] = images[0, :1]  # a grey image has no hue
     images[1] = 0
     result = augmented(Augment(hue=0.5), images, draws)
     for x, y, u in zip(images, result, column(draws, "hue"), strict=True):
@@ -120,7 +120,7 @@ def test_each_draw_has_its_own_column() -> None:
     flips = augmented(Augment(flip=0.5), images, draws)
     both = augmented(Augment(flip=0.5, pca=0.1), images, draws)
     noise = (both - flips).flatten(2)
-    assert (noise.amax(2) - noise.amin(2)).max() < 1e-6, "the same flips, and one colour added to each picture"
+    assert (noise.amax(2) - noise.amin(2)).max() < 1e-6, "the same flips, and one colour added to each image"
 
 
 def test_everything_at_once_on_one_channel() -> None:

@@ -15,14 +15,14 @@ def test_the_windows_are_torchvisions(seed: int) -> None:
     draw = random.Random(seed)
     side = draw.randrange(1, 40)
     spare = 2 * draw.randrange(20) + seed % 2
-    pictures = torch.randint(0, 256, (draw.randrange(1, 4), draw.choice((1, 3)), side + spare, side + spare)).byte()
+    images = torch.randint(0, 256, (draw.randrange(1, 4), draw.choice((1, 3)), side + spare, side + spare)).byte()
     for crops, theirs in ((5, FiveCrop(side)), (10, TenCrop(side))):
-        ours, expected = windows(pictures, side, crops), theirs(pictures)
+        ours, expected = windows(images, side, crops), theirs(images)
         assert len(ours) == crops
         for i, (a, b) in enumerate(zip(ours, expected, strict=True)):
             assert torch.equal(a, b) or (spare % 2 and i % 5 == 4)
-    (centre,) = windows(pictures, side, 1)
-    assert torch.equal(centre, windows(pictures, side, 5)[4])
+    (centre,) = windows(images, side, 1)
+    assert torch.equal(centre, windows(images, side, 5)[4])
 
 
 def test_the_mean_of_the_softmax_counts() -> None:

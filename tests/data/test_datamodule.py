@@ -9,22 +9,24 @@ from PIL import Image
 from pytorch_lightning import Trainer
 
 from alexnet.cores import available_cores
-from alexnet.data import Augment, PictureData
+from alexnet.data import Augment, ImageDataModule
 from alexnet.errors import UserError
 
 
-def fake(**arguments: Any) -> PictureData:
-    data = PictureData(**({"source": "fake", "num_classes": 4, "size": 20, "crop": 16, "batch_size": 100} | arguments))
+def fake(**arguments: Any) -> ImageDataModule:
+    data = ImageDataModule(
+        **({"source": "fake", "num_classes": 4, "size": 20, "crop": 16, "batch_size": 100} | arguments)
+    )
     data.setup()
     return data
 
 
-def stored(data: PictureData, split: str) -> np.ndarray:
-    pictures = data.splits[split]
-    return pictures.images[pictures.rows]
+def stored(data: ImageDataModule, split: str) -> np.ndarray:
+    images = data.splits[split]
+    return images.images[images.rows]
 
 
-def test_statistics_and_components_are_those_of_the_training_pictures() -> None:
+def test_statistics_and_components_are_those_of_the_training_images() -> None:
     data = fake()
     pixels = stored(data, "train").reshape(-1, 3).T.astype(float) / 255
     assert data.normalize.mean.tolist() == pytest.approx(pixels.mean(1), abs=1e-6)
@@ -69,7 +71,7 @@ def test_the_last_batch_is_smaller_and_nothing_is_lost() -> None:
     sizes = [len(labels) for _, labels, _ in data.train_dataloader()]
     assert sizes == [100, 100, 100, 100, 100, 12]
     images, _, draws = next(iter(data.train_dataloader()))
-    assert images.shape[-1] == 20, "rescaling cuts its windows out of the whole stored picture"
+    assert images.shape[-1] == 20, "rescaling cuts its windows out of the whole stored image"
     assert data.ready(images, draws).shape == (100, 3, 16, 16)
 
 
@@ -89,7 +91,7 @@ def test_a_fraction_is_stratified_and_nested() -> None:
         assert smaller <= chosen
         smaller = chosen
         assert np.bincount(train.labels).tolist() == [max(1, round(fraction * n)) for n in np.bincount(whole.labels)]
-        assert len(data.splits["val"]) == 128, "the pictures that judge stay the same"
+        assert len(data.splits["val"]) == 128, "the images that judge stay the same"
         assert data.normalize.mean.tolist() == fake().normalize.mean.tolist()
 
 
@@ -98,7 +100,7 @@ def test_flat_colours_do_not_divide_by_nothing(tmp_path: Path) -> None:
         (tmp_path / "set" / name).mkdir(parents=True)
         for i in range(4):
             Image.new("RGB", (20, 20), (7, 7, 7)).save(tmp_path / "set" / name / f"{i}.png")
-    data = PictureData("folder", str(tmp_path / "set"), size=16, crop=16, cache_dir=str(tmp_path / "cache"))
+    data = ImageDataModule("folder", str(tmp_path / "set"), size=16, crop=16, cache_dir=str(tmp_path / "cache"))
     data.setup()
     images, _, draws = next(iter(data.train_dataloader()))
     assert data.ready(images, draws).abs().max() < 1e-5
@@ -129,11 +131,11 @@ def test_values_that_do_not_suit(arguments: dict[str, Any], message: str) -> Non
         fake(**arguments)
 
 
-def test_unpacked_pictures_are_the_packed_ones(pictures: Path, tmp_path: Path) -> None:
+def test_unpacked_images_are_the_packed_ones(image_folder: Path, tmp_path: Path) -> None:
     batches = []
     for packed in (True, False):
-        data = PictureData(
-            "folder", str(pictures), size=40, crop=32, workers=0, packed=packed, cache_dir=str(tmp_path / "cache"),
+        data = ImageDataModule(
+            "folder", str(image_folder), size=40, crop=32, workers=0, packed=packed, cache_dir=str(tmp_path / "cache"),
             augment=Augment(flip=0.5),
         )  # fmt: skip
         data.setup()
@@ -141,14 +143,14 @@ def test_unpacked_pictures_are_the_packed_ones(pictures: Path, tmp_path: Path) -
     (train, val, mean), (other_train, other_val, other_mean) = batches
     for a, b in zip((*train, *val, mean), (*other_train, *other_val, other_mean), strict=True):
         assert torch.equal(a, b)
-    assert PictureData("folder", str(pictures), packed=False).workers == available_cores()
-    (pictures / "training" / "n0" / "broken.jpg").write_text("")
+    assert ImageDataModule("folder", str(image_folder), packed=False).workers == available_cores()
+    (image_folder / "training" / "n0" / "broken.jpg").write_text("")
     for workers in (0, 2):  # whose trace is nothing to the user
-        data = PictureData("folder", str(pictures), size=40, crop=32, packed=False, workers=workers)
+        data = ImageDataModule("folder", str(image_folder), size=40, crop=32, packed=False, workers=workers)
         data.setup()
         with pytest.raises(UserError) as caught:
             list(data.train_dataloader())
-        said = r"data: cannot read n0/broken.jpg: .*\. data.packed=true finds every such picture beforehand"
+        said = r"data: cannot read n0/broken.jpg: .*\. data.packed=true finds every such image beforehand"
         assert re.fullmatch(said, str(caught.value))
 
 
@@ -168,7 +170,7 @@ def test_what_takes_more_than_a_quarter_of_a_gpu_stays_away(monkeypatch: pytest.
     assert np.array_equal(data.there, data.packed.splits["train"].images)
 
 
-def test_a_folder_counts_its_classes(pictures: Path) -> None:
-    assert PictureData("folder", str(pictures)).num_classes == 2
+def test_a_folder_counts_its_classes(image_folder: Path) -> None:
+    assert ImageDataModule("folder", str(image_folder)).num_classes == 2
     with pytest.raises(ValueError, match=r"num_classes=3: folder has 2"):
-        PictureData("folder", str(pictures), num_classes=3)
+        ImageDataModule("folder", str(image_folder), num_classes=3)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, TiffImagePlugin
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.decode import bounds, decode, few_levels, image_extensions, is_image, to_uint8
 from alexnet.data.packed import Unpacked, pack_in_memory
 from alexnet.data.sources.folder import Reading, open_folder
@@ -101,7 +101,9 @@ def test_a_data_set_has_its_own_largest_value(tmp_path: Path) -> None:
     assert train.images[train.rows].max() == 255
     assert packed.about.mean[0] == pytest.approx(0.5, abs=0.05)
     assert any("4095" in note for note in packed.about.notes)
-    data = PictureData("folder", str(tmp_path / "set"), size=64, crop=64, cache_dir=str(tmp_path / "c"), packed=False)
+    data = ImageDataModule(
+        "folder", str(tmp_path / "set"), size=64, crop=64, cache_dir=str(tmp_path / "c"), packed=False
+    )
     data.setup()
     assert data.describe()["value_range"] == (0, 4095), "which other images are read with"
     images = data.splits["train"].images
@@ -188,10 +190,10 @@ def test_what_is_left_out_is_counted_by_extension(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["whit", 7, "#12", [1, 2]])
 def test_a_background_is_a_colour(value: Any) -> None:
     with pytest.raises(ValueError, match="background="):
-        PictureData("digits", background=value)
+        ImageDataModule("digits", background=value)
 
 
 @pytest.mark.parametrize("value", ["4095", 0, [5, 5], [1, 2, 3], True, [0, float("inf")], float("nan")])
 def test_a_value_range_is_one_number_or_two(value: Any) -> None:
     with pytest.raises(ValueError, match="value_range="):
-        PictureData("digits", value_range=value)
+        ImageDataModule("digits", value_range=value)

@@ -28,11 +28,11 @@ from PIL import Image
 from torchvision import datasets
 from torchvision.datasets import imagenet
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.sources.torchvision import DOWNLOADS, downloaded
 from alexnet.data.splits import Source
 
-Content = dict[str, list[tuple[str, bytes]]]  # of each official split, the class and the pixels of every picture
+Content = dict[str, list[tuple[str, bytes]]]  # of each official split, the class and the pixels of every image
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def _cifar(source: str, folder: Path, address: str, monkeypatch: pytest.MonkeyPa
         files[name] = pickle.dumps({"data": pixels, "fine_labels" if hundred else "labels": labels})
         found = content["test" if name.startswith("test") else "train"]
         planes = pixels.reshape(n, 3, 32, 32).transpose(0, 2, 3, 1)
-        found += [(names[label], picture.tobytes()) for label, picture in zip(labels, planes, strict=True)]
+        found += [(names[label], image.tobytes()) for label, image in zip(labels, planes, strict=True)]
     files[kind.meta["filename"]] = pickle.dumps({kind.meta["key"]: names})
     md5 = {name: hashlib.md5(pickled).hexdigest() for name, pickled in files.items()}
     path = folder / kind.filename
@@ -154,7 +154,7 @@ def _imagenette(source: str, folder: Path, address: str, monkeypatch: pytest.Mon
 
 
 def _imagenet(root: Path, monkeypatch: pytest.MonkeyPatch) -> Content:
-    """A devkit, an archive of archives, and one of pictures whose classes the devkit alone knows."""
+    """A devkit, an archive of archives, and one of images whose classes the devkit alone knows."""
     names, content = ["n01440764", "n01443537", "n01484850"], Content(train=[], test=[])
     fields = ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height"]
     synsets = np.zeros(4, [(field, object) for field in fields])
@@ -185,14 +185,14 @@ def _imagenet(root: Path, monkeypatch: pytest.MonkeyPatch) -> Content:
 def pixels_of(source: Source, *splits: str) -> list[tuple[str, bytes]]:
     found = []
     for split in splits:
-        pictures = source.splits[split]
-        for i, label in enumerate(pictures.labels.tolist()):
-            found.append((source.classes[label], pictures.read(i).permute(1, 2, 0).numpy().tobytes()))
+        images = source.splits[split]
+        for i, label in enumerate(images.labels.tolist()):
+            found.append((source.classes[label], images.read(i).permute(1, 2, 0).numpy().tobytes()))
     return sorted(found)
 
 
 @pytest.mark.parametrize("source", DOWNLOADS)
-def test_every_picture_of_the_official_archives_is_read(
+def test_every_image_of_the_official_archives_is_read(
     source: str, official: Callable[[str], Content], asked: Counter[str], tmp_path: Path
 ) -> None:
     content = official(source)
@@ -207,7 +207,7 @@ def test_every_picture_of_the_official_archives_is_read(
     if source != "imagenet":  # of which three classes are too few
         size = 28 if "mnist" in source else 32
         arguments: Any = {"size": size, "crop": size, "channels": 1 if "mnist" in source else 3}
-        data = PictureData(source, str(tmp_path / "root"), cache_dir=str(tmp_path / "cache"), **arguments)
+        data = ImageDataModule(source, str(tmp_path / "root"), cache_dir=str(tmp_path / "cache"), **arguments)
         data.setup()
         assert data.about.classes == read.classes
         assert len(data.splits["test"]) == len(content["test"])

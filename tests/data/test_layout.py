@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.sources.folder import open_folder, open_test_folder
 from alexnet.data.sources.layout import split_of
 from alexnet.errors import ArgumentError, UserError
@@ -54,7 +54,7 @@ def test_splits_are_no_classes(train: str, test: str, tmp_path: Path) -> None:
 def test_a_folder_that_wraps_all(tmp_path: Path) -> None:
     tree(tmp_path / "monkeys", monkeys__train__a=20, monkeys__train__b=20, monkeys__test__a=1, monkeys__test__b=1)
     assert sizes(tmp_path / "monkeys") == {"train": 34, "val": 6, "test": 2}
-    assert PictureData("folder", str(tmp_path / "monkeys")).num_classes == 2
+    assert ImageDataModule("folder", str(tmp_path / "monkeys")).num_classes == 2
     tree(tmp_path / "other", images__train__a=20, images__train__b=20, images__val__a=1, images__val__b=1)
     assert sizes(tmp_path / "other") == {"train": 34, "val": 2, "test": 6}
 
@@ -79,7 +79,7 @@ def test_two_readings_are_refused_and_both_are_named(counts: dict[str, int], tmp
     assert candidate in str(error.value)
     assert f"train/{other}" in str(error.value)
     with pytest.raises(ArgumentError):
-        PictureData("folder", str(tmp_path))
+        ImageDataModule("folder", str(tmp_path))
 
 
 def test_classes_whose_names_hold_a_split(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_images_without_labels_are_counted(tmp_path: Path) -> None:
     assert any("test" in note and "7 images" in note and "nothing is tested" in note for note in notes)
     assert any("extra" in note and "5 images" in note for note in notes)
     assert any("7 images outside class folders" in note for note in notes)
-    data = PictureData("folder", str(tmp_path), size=8, crop=8, cache_dir=str(tmp_path / "cache"))
+    data = ImageDataModule("folder", str(tmp_path), size=8, crop=8, cache_dir=str(tmp_path / "cache"))
     data.setup()
     assert not data.has("test")
     assert notes[0] in data.notes
@@ -156,4 +156,4 @@ def test_folders_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match=r"data\.root=.*Permission denied"):
         open_folder(tmp_path)
     with pytest.raises(ValueError, match=r"root=.*Permission denied"):
-        PictureData("folder", str(tmp_path))
+        ImageDataModule("folder", str(tmp_path))

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.loader import DRAWS, Crops, EpochSampler, Places, RankBatches
-from alexnet.data.packed import Pictures
+from alexnet.data.packed import PackedSplit
 from alexnet.data.prefetch import Prefetched, in_thread
 from alexnet.data.transforms import Augment
 from alexnet.errors import UserError
 
 
-def pictures(n: int = 23, size: int = 12) -> Pictures:
+def stored_split(n: int = 23, size: int = 12) -> PackedSplit:
     draw = np.random.default_rng(0)
     rows = draw.permutation(n + 5)[:n]
-    return Pictures(draw.integers(0, 256, (n + 5, size, size, 2), dtype=np.uint8), rows, np.arange(n))
+    return PackedSplit(draw.integers(0, 256, (n + 5, size, size, 2), dtype=np.uint8), rows, np.arange(n))
 
 
-def picture(stored: Pictures, i: int) -> np.ndarray:
+def stored_image(stored: PackedSplit, i: int) -> np.ndarray:
     return stored.images[stored.rows[i]].transpose(2, 0, 1)
 
 
@@ -46,7 +46,9 @@ def test_the_ranks_together_see_the_batches_that_one_process_sees(size: int, bat
 
 
 def test_a_rank_without_samples_gets_an_empty_batch() -> None:
-    data = PictureData("fake", num_classes=3, size=20, crop=16, augment=Augment(flip=0.5, rescale=1, brightness=0.4))
+    data = ImageDataModule(
+        "fake", num_classes=3, size=20, crop=16, augment=Augment(flip=0.5, rescale=1, brightness=0.4)
+    )
     data.setup()
     images, labels, draws = data.train_dataloader().dataset.__getitems__([])
     assert (images.dtype, labels.dtype, len(draws)) == (torch.uint8, torch.int64, 0)
@@ -64,8 +66,8 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert [i for _, i in EpochSampler(5, 1, False)] == [0, 1, 2, 3, 4]
 
 
-def test_crops_are_windows_of_the_pictures() -> None:
-    stored = pictures()
+def test_crops_are_windows_of_the_images() -> None:
+    stored = stored_split()
     images, labels, draws = Crops(stored, 9, seed=3, random=True).__getitems__([(5, i) for i in (7, 0, 22, 7)])
     assert images.dtype == torch.uint8
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -73,17 +75,19 @@ def test_crops_are_windows_of_the_pictures() -> None:
     assert draws.shape == (4, len(DRAWS))
     assert torch.equal(images[0], images[3])
     for image, i, (top, left) in zip(images, labels, (draws[:, :2] * 4).long(), strict=True):
-        assert np.array_equal(image, picture(stored, i)[:, top : top + 9, left : left + 9])
+        assert np.array_equal(image, stored_image(stored, i)[:, top : top + 9, left : left + 9])
     centre, *_ = Crops(stored, 8, seed=3).__getitems__([(0, 1)])
-    assert np.array_equal(centre[0], picture(stored, 1)[:, 2:10, 2:10])
+    assert np.array_equal(centre[0], stored_image(stored, 1)[:, 2:10, 2:10])
     whole, *_ = Crops(stored, 8, seed=3, random=True, whole=True).__getitems__([(0, 1)])
-    assert np.array_equal(whole[0], picture(stored, 1))
+    assert np.array_equal(whole[0], stored_image(stored, 1))
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_workers_that_are_not_forked(packed: bool, pictures: Path, tmp_path: Path) -> None:
+def test_workers_that_are_not_forked(packed: bool, image_folder: Path, tmp_path: Path) -> None:
     """As on macOS: everything that a worker needs is pickled, and the packed array mapped anew, not copied."""
-    data = PictureData("folder", str(pictures), size=24, crop=20, packed=packed, cache_dir=str(tmp_path / "cache"))
+    data = ImageDataModule(
+        "folder", str(image_folder), size=24, crop=20, packed=packed, cache_dir=str(tmp_path / "cache")
+    )
     data.setup()
     train = data.splits["train"]
     samples = [(0, i) for i in range(len(train))]
@@ -103,7 +107,7 @@ def test_places_are_cut_into_the_same_windows(whole: bool) -> None:
     for _ in range(10):
         crop, channels = int(draw.integers(1, 12)), int(draw.choice([1, 3]))
         stored = draw.integers(0, 256, (20, 12, 12, channels), np.uint8)
-        some = Pictures(stored, draw.permutation(20)[:15], np.arange(15))
+        some = PackedSplit(stored, draw.permutation(20)[:15], np.arange(15))
         samples = [(3, int(i)) for i in draw.integers(0, 15, draw.integers(0, 9))]
         images, *others = Crops(some, crop, 1, True, whole).__getitems__(samples)
         places, *the_same = Crops(some, crop, 1, True, whole, cut=False).__getitems__(samples)
@@ -120,7 +124,7 @@ def test_places_are_cut_into_the_same_windows(whole: bool) -> None:
 def test_batches_that_are_copied_ahead_are_the_same(workers: int) -> None:
     def batches(device: torch.device | None) -> list[tuple[torch.Tensor, ...]]:
         loader = Prefetched(
-            Crops(pictures(), 9, 4, True), batch_size=4, sampler=EpochSampler(23, 4, True), num_workers=workers,
+            Crops(stored_split(), 9, 4, True), batch_size=4, sampler=EpochSampler(23, 4, True), num_workers=workers,
             pin_memory=True, device=device,
         )  # fmt: skip
         return [tuple(part.clone() for part in batch) for _ in range(2) for batch in loader]
@@ -129,8 +133,8 @@ def test_batches_that_are_copied_ahead_are_the_same(workers: int) -> None:
         assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_every_corner_of_the_picture_is_reached() -> None:
-    dataset = Crops(pictures(1, 5), 4, seed=0, random=True)
+def test_every_corner_of_the_image_is_reached() -> None:
+    dataset = Crops(stored_split(1, 5), 4, seed=0, random=True)
     corners = {dataset.__getitems__([(epoch, 0)])[0].numpy().tobytes() for epoch in range(60)}
     assert len(corners) == 4
 
@@ -140,7 +144,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     def batches(workers: int) -> list[tuple[torch.Tensor, ...]]:
         sampler = EpochSampler(23, 4, True)
         loader = Prefetched(
-            Crops(pictures(), 9, 4, True),
+            Crops(stored_split(), 9, 4, True),
             batch_size=4,
             sampler=sampler,
             num_workers=workers,
@@ -155,7 +159,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     plain, other = batches(0), batches(workers)
     assert len(plain) == 12
     assert all(torch.equal(a, b) for x, y in zip(plain, other, strict=True) for a, b in zip(x, y, strict=True))
-    assert not torch.equal(plain[0][0], plain[6][0]), "another epoch, other pictures"
+    assert not torch.equal(plain[0][0], plain[6][0]), "another epoch, other images"
 
 
 def test_an_epoch_goes_on_after_its_first_batches() -> None:

@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.data import PictureData, packed
+from alexnet.data import ImageDataModule, packed
 from alexnet.data.packed import Packed, pack_in_memory, pack_on_disk
 from alexnet.data.sources.folder import open_folder
 from alexnet.errors import UserError
 from tests.conftest import slow
 
 
-def pack(pictures: Path, cache: Path, on_broken: str = "error") -> Packed:
-    return pack_on_disk(partial(open_folder, pictures), cache / "set", 24, 3, on_broken)
+def pack(image_folder: Path, cache: Path, on_broken: str = "error") -> Packed:
+    return pack_on_disk(partial(open_folder, image_folder), cache / "set", 24, 3, on_broken)
 
 
-def test_what_is_packed_is_what_was_read(pictures: Path, tmp_path: Path) -> None:
-    on_disk, in_memory = pack(pictures, tmp_path), pack_in_memory(open_folder(pictures), 24, 3)
+def test_what_is_packed_is_what_was_read(image_folder: Path, tmp_path: Path) -> None:
+    on_disk, in_memory = pack(image_folder, tmp_path), pack_in_memory(open_folder(image_folder), 24, 3)
     assert on_disk.about == in_memory.about
     train = on_disk.splits["train"]
     assert np.allclose(on_disk.mean_image, train.images[train.rows].mean(0), rtol=1e-6)
@@ -43,28 +43,28 @@ def test_what_is_packed_is_what_was_read(pictures: Path, tmp_path: Path) -> None
 
 
 def test_packed_once_and_again_only_when_the_source_has_changed(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = []
     original = packed._build
     monkeypatch.setattr(packed, "_build", lambda *a: built.append(1) or original(*a))
-    first = pack(pictures, tmp_path).about
-    assert pack(pictures, tmp_path).about == first
+    first = pack(image_folder, tmp_path).about
+    assert pack(image_folder, tmp_path).about == first
     assert len(built) == 1
-    path = pictures / "training" / "n0" / "0.jpg"
+    path = image_folder / "training" / "n0" / "0.jpg"
     Image.new("RGB", (33, 33)).save(path)
-    assert pack(pictures, tmp_path).about.fingerprint != first.fingerprint
+    assert pack(image_folder, tmp_path).about.fingerprint != first.fingerprint
     assert len(built) == 2
     about = tmp_path / "set" / "about.json"
     about.write_text(json.dumps(json.loads(about.read_text()) | {"format": 0, "gone": 1}))
-    pack(pictures, tmp_path)
+    pack(image_folder, tmp_path)
     assert len(built) == 3, "a cache of another format is built anew"
     assert {p.name for p in tmp_path.iterdir()} >= {"set", "set.lock"}
     assert not list(tmp_path.glob("*.part"))
 
 
 def test_fingerprint_changes_with_a_pixel_and_with_a_label() -> None:
-    data = PictureData("fake", num_classes=4, size=20, crop=16)
+    data = ImageDataModule("fake", num_classes=4, size=20, crop=16)
     data.setup()
     from alexnet.data.sources import fake
     from alexnet.data.splits import Source
@@ -77,9 +77,9 @@ def test_fingerprint_changes_with_a_pixel_and_with_a_label() -> None:
         labels[i] = label
 
         def read(j: int) -> Any:
-            picture = split.read(j).clone()
-            picture[0, 0, 0] += pixel if j == i else 0
-            return picture
+            image = split.read(j).clone()
+            image[0, 0, 0] += pixel if j == i else 0
+            return image
 
         from alexnet.data.splits import Split
 
@@ -91,61 +91,61 @@ def test_fingerprint_changes_with_a_pixel_and_with_a_label() -> None:
     assert len({changed(5, label, 0), changed(5, label, 1), changed(5, (label + 1) % 4, 0)}) == 3
 
 
-def break_two(pictures: Path) -> None:
-    (pictures / "training" / "n0" / "text.jpg").write_text("no picture")
-    whole = pictures / "training" / "n1" / "0.jpg"
+def break_two(image_folder: Path) -> None:
+    (image_folder / "training" / "n0" / "text.jpg").write_text("no image")
+    whole = image_folder / "training" / "n1" / "0.jpg"
     whole.write_bytes(whole.read_bytes()[:300])
 
 
-def test_broken_pictures_are_all_named_or_left_out(pictures: Path, tmp_path: Path) -> None:
-    break_two(pictures)
+def test_broken_images_are_all_named_or_left_out(image_folder: Path, tmp_path: Path) -> None:
+    break_two(image_folder)
     with pytest.raises(UserError, match="2 of 23 images cannot be read") as error:
-        pack(pictures, tmp_path)
+        pack(image_folder, tmp_path)
     assert "n0/text.jpg" in str(error.value)
     assert "n1/0.jpg" in str(error.value)
     assert not (tmp_path / "set").exists()
-    some = pack(pictures, tmp_path, "skip")
+    some = pack(image_folder, tmp_path, "skip")
     assert sum(map(len, some.splits.values())) == 21
     assert len(some.about.broken) == 2
     assert all("text.jpg" not in name for names in some.names.values() for name in names)
     with pytest.raises(UserError, match="2 of 23"):
-        pack(pictures, tmp_path, "error")
+        pack(image_folder, tmp_path, "error")
 
 
 def test_a_disk_that_is_too_small_is_said_before(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(UserError, match=r"0\.00 GB are needed, and 0\.00 GB are free"):
-        pack(pictures, tmp_path)
+        pack(image_folder, tmp_path)
     assert not list(tmp_path.glob("set*[!k]"))
 
 
-def test_a_cache_that_cannot_be_written(pictures: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written(image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data.cache_dir: cannot write .*Choose data.cache_dir=FOLDER"):
-        pack(pictures, tmp_path / "file" / "cache")
+        pack(image_folder, tmp_path / "file" / "cache")
 
 
-def _pack_and_say(pictures: Path, cache: Path, queue: Any) -> None:
-    queue.put(pack(pictures, cache).about.fingerprint)
+def _pack_and_say(image_folder: Path, cache: Path, queue: Any) -> None:
+    queue.put(pack(image_folder, cache).about.fingerprint)
 
 
 @slow
-def test_many_processes_at_once(pictures: Path, tmp_path: Path) -> None:
+def test_many_processes_at_once(image_folder: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    processes = [context.Process(target=_pack_and_say, args=(pictures, tmp_path, queue)) for _ in range(3)]
+    processes = [context.Process(target=_pack_and_say, args=(image_folder, tmp_path, queue)) for _ in range(3)]
     for process in processes:
         process.start()
     said = {queue.get(timeout=120) for _ in processes}
     for process in processes:
         process.join(60)
-    assert said == {pack_in_memory(open_folder(pictures), 24, 3).about.fingerprint}
+    assert said == {pack_in_memory(open_folder(image_folder), 24, 3).about.fingerprint}
 
 
-def test_killed_in_the_middle_it_starts_again(pictures: Path, tmp_path: Path) -> None:
+def test_killed_in_the_middle_it_starts_again(image_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from functools import partial\n"
         "from alexnet.data import packed; from alexnet.data.sources import folder\n"
@@ -155,33 +155,33 @@ def test_killed_in_the_middle_it_starts_again(pictures: Path, tmp_path: Path) ->
         "where, cache = map(Path, sys.argv[1:3])\n"
         "packed.pack_on_disk(partial(folder.open_folder, where), cache / 'set', 24, 3, 'error')\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(pictures), str(tmp_path)])
+    process = subprocess.Popen([sys.executable, "-c", code, str(image_folder), str(tmp_path)])
     while not (tmp_path / "set.part" / "images.npy").exists():
         time.sleep(0.05)
         assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "set").exists()
-    assert len(pack(pictures, tmp_path).splits["val"]) == 6
+    assert len(pack(image_folder, tmp_path).splits["val"]) == 6
     assert not (tmp_path / "set.part").exists()
 
 
-def test_a_cache_that_others_may_only_read(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh = pack(pictures, tmp_path / "cache")
+def test_a_cache_that_others_may_only_read(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = pack(image_folder, tmp_path / "cache")
 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    assert pack(pictures, tmp_path / "cache").about == fresh.about
+    assert pack(image_folder, tmp_path / "cache").about == fresh.about
     with pytest.raises(UserError, match="cannot write"):
-        pack(pictures, tmp_path / "other")
+        pack(image_folder, tmp_path / "other")
 
 
-def test_a_deleted_part_of_the_cache_is_made_again(pictures: Path, tmp_path: Path) -> None:
-    fresh = pack(pictures, tmp_path / "cache")
+def test_a_deleted_part_of_the_cache_is_made_again(image_folder: Path, tmp_path: Path) -> None:
+    fresh = pack(image_folder, tmp_path / "cache")
     (part,) = (tmp_path / "cache").rglob("val.npz")
     part.unlink()
-    again = pack(pictures, tmp_path / "cache")
+    again = pack(image_folder, tmp_path / "cache")
     assert again.splits.keys() == fresh.splits.keys()
     assert again.about == fresh.about

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.decode import decode, fit
 from alexnet.data.packed import pack_in_memory
 from alexnet.data.sources.folder import list_files, open_folder
@@ -53,7 +53,7 @@ def test_digits_are_all_there_once() -> None:
         assert min(Counter(split.labels.tolist()).values()) > 0.08 * len(split.labels)
 
 
-def test_fake_pictures_can_be_told_apart() -> None:
+def test_fake_images_can_be_told_apart() -> None:
     source = fake(32, 3, 4)
     images = packed(source, 32)
     train, labels = images["train"].astype(float), source.splits["train"].labels
@@ -62,8 +62,8 @@ def test_fake_pictures_can_be_told_apart() -> None:
     assert (guess == source.splits["test"].labels).mean() > 0.9
 
 
-def test_folder_with_the_slides_names(pictures: Path) -> None:
-    source = open_folder(pictures)
+def test_folder_with_the_slides_names(image_folder: Path) -> None:
+    source = open_folder(image_folder)
     assert source.classes == ["n0", "n1"]
     assert sum(len(source.splits[s].labels) for s in ("train", "test")) == 16, "test/ is taken from training/"
     assert len(source.splits["test"].labels) == 2
@@ -80,16 +80,16 @@ def save(path: Path, image: Image.Image, **options: Any) -> Path:
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "LA", "1", "RGB"])
 @pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "webp", "tif"])
-def test_every_kind_of_picture_is_read_as_rgb(mode: str, kind: str, tmp_path: Path) -> None:
+def test_every_kind_of_image_is_read_as_rgb(mode: str, kind: str, tmp_path: Path) -> None:
     image = Image.new("RGB", (50, 40), (255, 255, 255)).convert(mode)
     try:
         path = save(tmp_path / f"x.{kind}", image)
     except (OSError, ValueError, KeyError):
         pytest.skip(f"PIL writes no {mode} {kind}")
-    picture = decode(path)
-    assert picture.shape == (3, 40, 50)
-    assert picture.dtype == torch.uint8
-    assert picture.float().min() > 240
+    decoded = decode(path)
+    assert decoded.shape == (3, 40, 50)
+    assert decoded.dtype == torch.uint8
+    assert decoded.float().min() > 240
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png"])
@@ -98,10 +98,10 @@ def test_the_camera_that_was_turned(kind: str, tmp_path: Path) -> None:
     image.paste((255, 0, 0), (0, 0, 40, 30))  # red above
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise: what is above comes to the right
-    picture = decode(save(tmp_path / f"x.{kind}", image, exif=exif))
-    assert picture.shape == (3, 40, 60)
-    assert picture[0, :, 50].min() > 200
-    assert picture[0, :, 10].max() < 50
+    decoded = decode(save(tmp_path / f"x.{kind}", image, exif=exif))
+    assert decoded.shape == (3, 40, 60)
+    assert decoded[0, :, 50].min() > 200
+    assert decoded[0, :, 10].max() < 50
 
 
 def test_jpegs_are_what_pil_makes_of_them(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_grey_from_colour_and_colour_from_grey() -> None:
     assert np.array_equal(fit(grey.expand(3, -1, -1), 16, 1)[..., 0], grey[0]), "of a file that is read as colour"
 
 
-def test_two_classes_and_five_pictures(tmp_path: Path) -> None:
+def test_two_classes_and_five_images(tmp_path: Path) -> None:
     for i in range(5):
         save(tmp_path / f"c{i % 2}" / f"{i}.jpg", Image.new("RGB", (30, 30), (i, 0, 0)))
     source = open_folder(tmp_path)
@@ -155,19 +155,19 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert sorted(source.splits["train"].names) == ["a/deep er/\u733f.png", "b/1.png"]
 
 
-def test_the_state_changes_with_the_files_and_only_then(pictures: Path) -> None:
-    first = open_folder(pictures).state
-    assert open_folder(pictures).state == first
-    path = pictures / "training" / "n0" / "0.jpg"
+def test_the_state_changes_with_the_files_and_only_then(image_folder: Path) -> None:
+    first = open_folder(image_folder).state
+    assert open_folder(image_folder).state == first
+    path = image_folder / "training" / "n0" / "0.jpg"
     os.utime(path, ns=(1, 1))
-    second = open_folder(pictures).state
+    second = open_folder(image_folder).state
     path.rename(path.with_name("renamed.jpg"))
-    third = open_folder(pictures).state
-    (pictures / "training" / "n2").mkdir()
-    shutil.copy(path.with_name("renamed.jpg"), pictures / "training" / "n2")
-    fourth = open_folder(pictures).state
-    (pictures / "test").mkdir()
-    assert len({first, second, third, fourth, open_folder(pictures).state}) == 5
+    third = open_folder(image_folder).state
+    (image_folder / "training" / "n2").mkdir()
+    shutil.copy(path.with_name("renamed.jpg"), image_folder / "training" / "n2")
+    fourth = open_folder(image_folder).state
+    (image_folder / "test").mkdir()
+    assert len({first, second, third, fourth, open_folder(image_folder).state}) == 5
 
 
 @pytest.mark.parametrize("name", DOWNLOADS)
@@ -188,7 +188,7 @@ def test_imagenet_as_a_tree_of_folders(tmp_path: Path) -> None:
             for i in range(n):
                 save(tmp_path / split / name / f"{i}.JPEG", Image.new("RGB", (30, 30), (i, 0, 0)))
     with pytest.raises(UserError, match="imagenet has 1000 classes, and here are 2"):
-        PictureData("imagenet", str(tmp_path), size=16, crop=16, cache_dir=str(tmp_path / "cache")).setup()
+        ImageDataModule("imagenet", str(tmp_path), size=16, crop=16, cache_dir=str(tmp_path / "cache")).setup()
     source = downloaded("imagenet", tmp_path)
     assert {name: len(s.labels) for name, s in source.splits.items()} == {"train": 118, "val": 2, "test": 8}
 
@@ -199,19 +199,19 @@ def test_a_tree_of_folders_stands_for_the_official_archive(source: str, tmp_path
     for split, n in (("train", 10), ("test", 2)):
         for label, name in enumerate(names):
             for i in range(n):
-                picture = Image.new("RGB", (32, 32), (2 * label,) * 3)
-                save(tmp_path / "tree" / split / name / f"{i}.png", picture)
+                image = Image.new("RGB", (32, 32), (2 * label,) * 3)
+                save(tmp_path / "tree" / split / name / f"{i}.png", image)
     shape: Any = {"size": 32, "crop": 32, "channels": 1 if grey else 3, "cache_dir": str(tmp_path / "cache")}
-    data = PictureData(source, str(tmp_path / "tree"), **shape)
+    data = ImageDataModule(source, str(tmp_path / "tree"), **shape)
     data.setup()
     assert data.about.classes == names
-    assert {split: len(pictures) for split, pictures in data.splits.items()} == {
+    assert {split: len(images) for split, images in data.splits.items()} == {
         "train": 9 * len(names), "val": len(names), "test": 2 * len(names)
     }  # fmt: skip
     train = data.splits["train"]
     assert np.array_equal(train.images[train.rows, 3, 4, 0], 2 * train.labels)
     shutil.rmtree(tmp_path / "tree" / "test")
-    with pytest.raises(UserError, match=r"has training pictures in folders, but no test/CLASS/\*.jpg"):
+    with pytest.raises(UserError, match=r"has training images in folders, but no test/CLASS/\*.jpg"):
         downloaded(source, tmp_path / "tree")
 
 
@@ -219,9 +219,9 @@ def test_a_tree_of_folders_stands_for_the_official_archive(source: str, tmp_path
 def test_all_of_cifar10_as_folders(tmp_path: Path) -> None:
     for source, val in (("cifar10", 5_000), ("folder", 7_500)):
         shape: Any = {"size": 32, "crop": 24, "cache_dir": str(tmp_path)}
-        data = PictureData(source, os.environ["CIFAR10_FOLDERS"], **shape)
+        data = ImageDataModule(source, os.environ["CIFAR10_FOLDERS"], **shape)
         data.setup()
-        assert {split: len(pictures) for split, pictures in data.splits.items()} == {
+        assert {split: len(images) for split, images in data.splits.items()} == {
             "train": 50_000 - val, "val": val, "test": 10_000
         }  # fmt: skip
         published = [0.4914, 0.4822, 0.4465]
@@ -248,7 +248,7 @@ def test_folders_that_do_not_suit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(6000, 1), (1, 6000), (2, 30000)])
-def test_a_strip_takes_no_more_memory_than_a_picture(shape: tuple[int, int]) -> None:
+def test_a_strip_takes_no_more_memory_than_a_image(shape: tuple[int, int]) -> None:
     """Resized whole, 6000x1 would be 256 x 1,536,000 pixels: 1.2 GB as bytes, and five times that in between."""
     strip = torch.zeros(3, *shape, dtype=torch.uint8)
     long = strip.movedim(1 + shape.index(max(shape)), 0)  # a view
@@ -260,30 +260,31 @@ def test_a_strip_takes_no_more_memory_than_a_picture(shape: tuple[int, int]) -> 
     assert (fitted == 200).all(), "its centre"
 
 
-def test_what_is_no_class_and_no_picture(pictures: Path) -> None:
-    plain = open_folder(pictures)
-    (pictures / "training" / "n0" / ".ipynb_checkpoints").mkdir()
+def test_what_is_no_class_and_no_image(image_folder: Path) -> None:
+    plain = open_folder(image_folder)
+    (image_folder / "training" / "n0" / ".ipynb_checkpoints").mkdir()
     shutil.copy(
-        pictures / "training" / "n0" / "0.jpg", pictures / "training" / "n0" / ".ipynb_checkpoints" / "0-copy.jpg"
+        image_folder / "training" / "n0" / "0.jpg",
+        image_folder / "training" / "n0" / ".ipynb_checkpoints" / "0-copy.jpg",
     )
-    (pictures / "training" / "n0" / "._0.jpg").write_bytes(b"Mac OS X")
-    (pictures / "training" / "__MACOSX" / "n0").mkdir(parents=True)
-    assert open_folder(pictures).classes == plain.classes
-    assert open_folder(pictures).state == plain.state
-    (pictures / "training" / "n7").mkdir()
+    (image_folder / "training" / "n0" / "._0.jpg").write_bytes(b"Mac OS X")
+    (image_folder / "training" / "__MACOSX" / "n0").mkdir(parents=True)
+    assert open_folder(image_folder).classes == plain.classes
+    assert open_folder(image_folder).state == plain.state
+    (image_folder / "training" / "n7").mkdir()
     with pytest.raises(UserError, match="no images to train on in the class folders n7"):
-        open_folder(pictures)
+        open_folder(image_folder)
 
 
-def test_a_replaced_picture_is_noticed_under_the_same_size_and_time(pictures: Path) -> None:
-    path = pictures / "training" / "n0" / "2.bmp"
-    info, before = path.stat(), open_folder(pictures).state
+def test_a_replaced_image_is_noticed_under_the_same_size_and_time(image_folder: Path) -> None:
+    path = image_folder / "training" / "n0" / "2.bmp"
+    info, before = path.stat(), open_folder(image_folder).state
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
     assert path.stat().st_size == info.st_size
-    after = open_folder(pictures).state
+    after = open_folder(image_folder).state
     assert after != before
     assert after.split(":")[0] == before.split(":")[0], "which a copy on another disk shares"
 

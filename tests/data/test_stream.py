@@ -1,4 +1,4 @@
-"""Pictures written in LitData's format, and read back from a folder and from what LitData takes for a store."""
+"""Images written in LitData's format, and read back from a folder and from what LitData takes for a store."""
 
 import io
 import json
@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet.data import PictureData, streaming
+from alexnet.data import ImageDataModule, streaming
 from alexnet.data.loader import EpochSampler, RankBatches
 from alexnet.data.packed import FORMAT
 from alexnet.data.streaming import write_stream
@@ -27,31 +27,31 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 50_000)
 
 
-def source(**arguments: Any) -> PictureData:
-    data = PictureData("fake", **{"size": 24, "crop": 20, "num_classes": 7, "workers": 0} | arguments)
+def source(**arguments: Any) -> ImageDataModule:
+    data = ImageDataModule("fake", **{"size": 24, "crop": 20, "num_classes": 7, "workers": 0} | arguments)
     data.setup()
     return data
 
 
-def written(data: PictureData, folder: Path, jpeg: int | None = None) -> PictureData:
-    """The stream of these pictures, opened."""
+def written(data: ImageDataModule, folder: Path, jpeg: int | None = None) -> ImageDataModule:
+    """The stream of these images, opened."""
     assert data.packed
     write_stream(data.packed, data.splits, folder, jpeg)
     return opened(str(folder), size=data.size, crop=data.crop, channels=data.channels)
 
 
-def opened(root: str, **arguments: Any) -> PictureData:
-    data = PictureData("stream", root, **{"size": 24, "crop": 20, "workers": 0} | arguments)
+def opened(root: str, **arguments: Any) -> ImageDataModule:
+    data = ImageDataModule("stream", root, **{"size": 24, "crop": 20, "workers": 0} | arguments)
     data.setup()
     return data
 
 
-def named(data: PictureData, split: str) -> dict[str, tuple[int, bytes]]:
-    """By name, the class and the pixels of each picture."""
+def named(data: ImageDataModule, split: str) -> dict[str, tuple[int, bytes]]:
+    """By name, the class and the pixels of each image."""
     assert data.packed
-    pictures = data.packed.splits[split]
-    pixels = [pictures.images[row].tobytes() for row in pictures.rows.tolist()]
-    return dict(zip(data.packed.names[split], zip(pictures.labels.tolist(), pixels, strict=True), strict=True))
+    stored = data.packed.splits[split]
+    pixels = [stored.images[row].tobytes() for row in stored.rows.tolist()]
+    return dict(zip(data.packed.names[split], zip(stored.labels.tolist(), pixels, strict=True), strict=True))
 
 
 @pytest.fixture(params=["folder", "store"])
@@ -60,7 +60,7 @@ def place(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_picture_is_there_under_its_name_and_class(place: str, channels: int, tmp_path: Path) -> None:
+def test_every_image_is_there_under_its_name_and_class(place: str, channels: int, tmp_path: Path) -> None:
     data = source(channels=channels)
     written(data, tmp_path / "s")
     read = opened(f"{place}{tmp_path}/s", channels=channels, cache_dir=str(tmp_path / "cache"))
@@ -69,7 +69,7 @@ def test_every_picture_is_there_under_its_name_and_class(place: str, channels: i
     assert read.about.classes == data.about.classes
     assert torch.equal(read.normalize.mean, data.normalize.mean)
     assert torch.equal(read.normalize.std, data.normalize.std)
-    assert read.about.fingerprint != data.about.fingerprint, "training pictures are in another order"
+    assert read.about.fingerprint != data.about.fingerprint, "training images are in another order"
     order = read.packed.splits["train"].labels.tolist()
     assert order != sorted(order)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["s", *(["cache"] if place else [])])
@@ -80,7 +80,7 @@ def test_it_is_litdatas_own_format(tmp_path: Path) -> None:
     written(data, tmp_path / "plain")
     written(data, tmp_path / "jpeg", jpeg=95)
     for split, first in (("train", 0), ("val", 512)):
-        pixels = {(label, picture) for label, picture in named(data, split).values()}
+        pixels = {(label, content) for label, content in named(data, split).values()}
         sample = litdata.StreamingDataset(str(tmp_path / "plain"))[first]
         assert (sample["label"], sample["image"].tobytes()) in pixels
     jpeg = litdata.StreamingDataset(str(tmp_path / "jpeg"))
@@ -102,7 +102,7 @@ def test_jpegs_have_a_fingerprint_of_their_own_and_the_same_twice(tmp_path: Path
     assert len(set(marks)) == 3
 
 
-def test_a_share_of_the_training_pictures_is_written(tmp_path: Path) -> None:
+def test_a_share_of_the_training_images_is_written(tmp_path: Path) -> None:
     data = source(fraction=0.25)
     read = written(data, tmp_path / "s")
     kept = {data.packed.names["train"][row] for row in data.splits["train"].rows}
@@ -110,7 +110,7 @@ def test_a_share_of_the_training_pictures_is_written(tmp_path: Path) -> None:
     assert len(read.splits["val"]) == 128
 
 
-def batches(data: PictureData, epoch: int = 0) -> list[tuple[torch.Tensor, ...]]:
+def batches(data: ImageDataModule, epoch: int = 0) -> list[tuple[torch.Tensor, ...]]:
     loader = data.train_dataloader()
     loader.batch_sampler.sampler.set_epoch(epoch)
     return [tuple(part.clone() for part in batch) for batch in loader]
@@ -178,10 +178,10 @@ def test_what_has_been_written_anew_is_fetched_anew(tmp_path: Path) -> None:
 
 
 def test_a_reader_of_its_own_in_every_process(tmp_path: Path) -> None:
-    pictures = written(source(), tmp_path / "s").splits["train"]
-    first = pictures.images[5]
-    assert np.array_equal(pickle.loads(pickle.dumps(pictures)).images[5], first)
-    assert pictures.images[5, 2:9, 3:].shape == (7, 21, 3)
+    images = written(source(), tmp_path / "s").splits["train"]
+    first = images.images[5]
+    assert np.array_equal(pickle.loads(pickle.dumps(images)).images[5], first)
+    assert images.images[5, 2:9, 3:].shape == (7, 21, 3)
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_mistakes_are_one_line(damaged: Path, tmp_path: Path) -> None:
             opened(root, **{"cache_dir": str(tmp_path / "cache")} | arguments)
         return str(caught.value)
 
-    assert "size=32, channels=3: pictures of this stream have 24 and 3" in refused(size=32)
+    assert "size=32, channels=3: images of this stream have 24 and 3" in refused(size=32)
     assert "num_classes=3: stream has 7; leave it empty" in refused(num_classes=3)
     assert "no stream lies there; python prepare.py data=SOURCE stream=FOLDER writes one" in refused(str(tmp_path))
     assert "cannot be read" in refused(f"local:{tmp_path}/none")
@@ -207,7 +207,7 @@ def test_mistakes_are_one_line(damaged: Path, tmp_path: Path) -> None:
     chunk.unlink()
     assert "chunk-0-3.bin is missing or too short; copy it again" in refused()
     data = opened(f"local:{damaged}", cache_dir=str(tmp_path / "cache"))
-    with pytest.raises(UserError, match=r"data.root=local:.*: cannot read picture \d+: "):
+    with pytest.raises(UserError, match=r"data.root=local:.*: cannot read image \d+: "):
         batches(data)
     chunk.write_bytes(content)
     about = (damaged / "about.json").read_text()

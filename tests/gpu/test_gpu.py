@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.loader import DRAWS
 from alexnet.data.transforms import Augment
 from alexnet.models.lrn import LocalResponseNorm
@@ -60,7 +60,7 @@ def test_lrn(window: str, dtype: torch.dtype) -> None:
     ids=lambda arguments: next(iter(arguments)),
 )
 def test_augmentation_is_that_of_the_cpu_and_never_waits(arguments: dict[str, float]) -> None:
-    data = PictureData("fake", num_classes=10, size=80, crop=67, augment=Augment(**arguments))
+    data = ImageDataModule("fake", num_classes=10, size=80, crop=67, augment=Augment(**arguments))
     data.setup()
     draws = torch.rand(8, len(DRAWS))
     side = 80 if "rescale" in arguments else 67

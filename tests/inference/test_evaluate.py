@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score  # t
 from torchvision.transforms import TenCrop
 
 from alexnet import load
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from tests.conftest import ROOT, Once, digits, program, quick, slow, train_py
 
 
@@ -63,18 +63,18 @@ def test_a_run_of_before_there_were_crops(run: Path, tmp_path: Path) -> None:
     assert "the same figures as the run's own test" in quick("evaluate.py", str(old)).stdout
 
 
-def stored(run: Path) -> tuple[PictureData, torch.Tensor, torch.Tensor]:
-    """The test pictures (N, 1, 256, 256) of 0 to 255 in float64, and their labels."""
-    data = PictureData("digits", channels=1)
+def stored(run: Path) -> tuple[ImageDataModule, torch.Tensor, torch.Tensor]:
+    """The test images (N, 1, 256, 256) of 0 to 255 in float64, and their labels."""
+    data = ImageDataModule("digits", channels=1)
     data.setup()
     test = data.splits["test"]
     return data, torch.from_numpy(test.images[test.rows]).permute(0, 3, 1, 2), torch.from_numpy(test.labels)
 
 
 def test_class_by_class_and_how_sure(run: Path, evaluation: dict[str, Any]) -> None:
-    data, pictures, labels = stored(run)
+    data, images, labels = stored(run)
     network = load(run).double()
-    crop = pictures[..., 14:241, 14:241].double() / 255
+    crop = images[..., 14:241, 14:241].double() / 255
     with torch.no_grad():
         scores = torch.cat([network((x - data.normalize.mean) / data.normalize.std) for x in crop.split(64)])
     sure, said = scores.softmax(1).max(1)
@@ -106,9 +106,9 @@ def test_ten_crops(run: Path, tmp_path: Path) -> None:
     assert "269 test images of digits, 10 crops" in said
     assert "own test" not in said, "which had one crop"
     found = json.loads((tmp_path / "ten" / "evaluation.json").read_text())["test"]
-    data, pictures, labels = stored(run)
+    data, images, labels = stored(run)
     network, total = load(run), torch.zeros(len(labels), 10)
-    for view in TenCrop(227)(pictures):
+    for view in TenCrop(227)(images):
         with torch.no_grad():
             scores = [network((x / 255 - data.normalize.mean) / data.normalize.std) for x in view.split(64)]
         total += torch.cat(scores).softmax(1) / 10
@@ -116,19 +116,19 @@ def test_ten_crops(run: Path, tmp_path: Path) -> None:
     assert found["top1"] == pytest.approx((total.argmax(1) == labels).double().mean().item(), abs=0.012)
 
 
-def test_other_pictures(run: Path, tmp_path: Path) -> None:
+def test_other_images(run: Path, tmp_path: Path) -> None:
     """Of the same classes, normalised as those of the training were; of others they are refused."""
     draw = np.random.default_rng(0)
     for split, n in (("train", 1), ("test", 3)):
         for name in "0123456789":
-            folder = tmp_path / "pictures" / split / name
+            folder = tmp_path / "images" / split / name
             folder.mkdir(parents=True)
             for i in range(n):
                 Image.fromarray(draw.integers(0, 256, (300, 280), np.uint8)).save(folder / f"{i}.png")
-    line = (str(run), "data=folder", f"data.root={tmp_path}/pictures", f"--out={tmp_path}/out")
+    line = (str(run), "data=folder", f"data.root={tmp_path}/images", f"--out={tmp_path}/out")
     assert "30 test images of folder" in quick("evaluate.py", *line).stdout
-    (tmp_path / "pictures" / "train" / "9").rename(tmp_path / "pictures" / "train" / "nine")
-    (tmp_path / "pictures" / "test" / "9").rename(tmp_path / "pictures" / "test" / "nine")
+    (tmp_path / "images" / "train" / "9").rename(tmp_path / "images" / "train" / "nine")
+    (tmp_path / "images" / "test" / "9").rename(tmp_path / "images" / "test" / "nine")
     said = quick("evaluate.py", *line, "--force", code=1).stderr
     assert "nine" in said
     assert "Traceback" not in said
@@ -197,9 +197,9 @@ def test_a_run_is_evaluated_from_another_directory(folder_run: Path, tmp_path: P
 def test_images_that_have_moved_are_split_as_in_training(folder_run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(folder_run.parent / "images", moved)
-    for root, pictures in ((moved, 30), (image_tree(tmp_path / "new", {"": 4}), 40)):
+    for root, images in ((moved, 30), (image_tree(tmp_path / "new", {"": 4}), 40)):
         quick("evaluate.py", str(folder_run), f"data.root={root}", f"--out={tmp_path}/out", "--force")
-        assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["data"]["pictures"] == pictures
+        assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["data"]["pictures"] == images
     image = next(moved.rglob("*.png"))
     line = ("predict.py", str(folder_run), str(image), "--neighbours")
     quick(*line, f"data.root={moved}")

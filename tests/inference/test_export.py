@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import alexnet
 from alexnet.checkpoint import read_safetensors, write_safetensors
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
 from alexnet.inference.export import WithInput, export
 from alexnet.models import AlexNet, CifarNet, LeNet, TorchvisionAlexNet, TutorialNet
@@ -34,39 +34,39 @@ def exported(run: Path, once: Once) -> Path:
     return once("exported", export) / "files"
 
 
-def answers(run: Path, pictures: Tensor) -> np.ndarray[Any, Any]:
-    """In float64, of pictures (N, 1, 227, 227) from 0 to 255."""
-    data = PictureData("digits", channels=1)
+def answers(run: Path, images: Tensor) -> np.ndarray[Any, Any]:
+    """In float64, of images (N, 1, 227, 227) from 0 to 255."""
+    data = ImageDataModule("digits", channels=1)
     data.setup()
     with torch.no_grad():
         found: Tensor = alexnet.load(run).double()(
-            (pictures.double() / 255 - data.normalize.mean) / data.normalize.std.double()
+            (images.double() / 255 - data.normalize.mean) / data.normalize.std.double()
         )
     return found.numpy()
 
 
-PICTURES = torch.randint(0, 256, (7, 1, 227, 227), generator=torch.Generator().manual_seed(3)).float()
+IMAGES = torch.randint(0, 256, (7, 1, 227, 227), generator=torch.Generator().manual_seed(3)).float()
 
 
 def test_onnx(run: Path, exported: Path) -> None:
-    """And any number of pictures at a time."""
+    """And any number of images at a time."""
     session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
-    for pictures in (PICTURES, PICTURES[:1]):
-        (found,) = session.run(None, {"pictures": pictures.numpy()})
-        assert found == pytest.approx(answers(run, pictures), rel=1e-3, abs=1e-4)
+    for images in (IMAGES, IMAGES[:1]):
+        (found,) = session.run(None, {"pictures": images.numpy()})
+        assert found == pytest.approx(answers(run, images), rel=1e-3, abs=1e-4)
     assert session.get_modelmeta().custom_metadata_map["network"].startswith("AlexNet: lrn on")
 
 
 def test_torch_export(exported: Path, run: Path, tmp_path: Path) -> None:
     """In a process that has nothing of this project."""
-    torch.save(PICTURES, tmp_path / "in.pt")
+    torch.save(IMAGES, tmp_path / "in.pt")
     code = (
         "import sys, torch; sys.modules['alexnet'] = None; model = torch.export.load(sys.argv[1]).module();"
         "torch.save(model(torch.load(sys.argv[2])).detach(), sys.argv[3])"
     )
     paths = (str(exported / "model.pt2"), str(tmp_path / "in.pt"), str(tmp_path / "out.pt"))
     program(sys.executable, "-c", code, *paths, cwd=tmp_path)
-    assert torch.load(paths[2]).numpy() == pytest.approx(answers(run, PICTURES), rel=1e-3, abs=1e-4)
+    assert torch.load(paths[2]).numpy() == pytest.approx(answers(run, IMAGES), rel=1e-3, abs=1e-4)
 
 
 def test_safetensors(exported: Path, run: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_safetensors(exported: Path, run: Path, tmp_path: Path) -> None:
     file = exported / "model.safetensors"
     ours = alexnet.load(run)
     assert AlexNet(10, 1, width=0.125).load_state_dict(load_file(file), strict=False).unexpected_keys == []
-    assert torch.equal(alexnet.load(file)(PICTURES), ours(PICTURES))
+    assert torch.equal(alexnet.load(file)(IMAGES), ours(IMAGES))
     said = quick("evaluate.py", str(file), f"--out={tmp_path}/out").stdout
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["test"] == pytest.approx(
         json.loads((run / "metrics.json").read_text())["test"]
@@ -132,7 +132,7 @@ def test_every_network_leaves_the_same(name: str, tmp_path: Path) -> None:
 
 def test_a_mean_image_goes_with_it(tmp_path: Path) -> None:
     """Into the graph, and into the safetensors file."""
-    data = PictureData("fake", num_classes=3, size=40, crop=32, normalize="mean_image")
+    data = ImageDataModule("fake", num_classes=3, size=40, crop=32, normalize="mean_image")
     data.setup()
     network, images = LeNet(3, 3), torch.randint(0, 256, (2, 3, 32, 32)).byte()
     expected = network.eval()(data.ready(images))

@@ -12,34 +12,34 @@ from PIL import Image
 from torch import Tensor
 
 from alexnet import load
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.inference.files import FEW
 from alexnet.inference.predict import predict
 from tests.conftest import Once, quick, slow
 
 
 @pytest.fixture(scope="module")
-def digits() -> PictureData:
-    data = PictureData("digits", channels=1)
+def digits() -> ImageDataModule:
+    data = ImageDataModule("digits", channels=1)
     data.setup()
     return data
 
 
 @pytest.fixture(scope="module")
-def tree(once: Once, digits: PictureData) -> Path:
-    """Two test pictures of each of three classes, as files in folders CLASS/."""
+def tree(once: Once, digits: ImageDataModule) -> Path:
+    """Two test images of each of three classes, as files in folders CLASS/."""
 
     def save(path: Path) -> None:
-        pictures = digits.splits["test"]
+        stored = digits.splits["test"]
         for label in (7, 3, 5):
             (path / str(label)).mkdir()
-            for i in np.flatnonzero(pictures.labels == label)[:2]:
-                Image.fromarray(pictures.images[pictures.rows[i], ..., 0]).save(path / str(label) / f"{i}.png")
+            for i in np.flatnonzero(stored.labels == label)[:2]:
+                Image.fromarray(stored.images[stored.rows[i], ..., 0]).save(path / str(label) / f"{i}.png")
 
     return once("tree", save)
 
 
-def by_hand(run: Path, data: PictureData, files: list[Path]) -> tuple[Tensor, Tensor]:
+def by_hand(run: Path, data: ImageDataModule, files: list[Path]) -> tuple[Tensor, Tensor]:
     """In float64: fc7 (N, D) and the probabilities (N, 10)."""
     stored = np.stack([np.asarray(Image.open(file)) for file in files])[:, None, 14:241, 14:241]
     network, fc7 = load(run).double(), []
@@ -52,7 +52,7 @@ def by_hand(run: Path, data: PictureData, files: list[Path]) -> tuple[Tensor, Te
     return fc7[0], shares
 
 
-def test_the_likeliest_classes(run: Path, tree: Path, digits: PictureData) -> None:
+def test_the_likeliest_classes(run: Path, tree: Path, digits: ImageDataModule) -> None:
     said = quick("predict.py", str(run), str(tree), "--json").stdout
     found, files = json.loads(said), sorted(tree.rglob("*.png"))
     assert found["network"].startswith("AlexNet: lrn on, dropout 0.5, groups 2")
@@ -80,7 +80,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_go_on(run: Path, tree: Path, t
     assert f"error: {tmp_path}/none\\x1b[31m.jpg: no such file" in problems
     lines = done.stdout.splitlines()
     assert [line.split()[:2] for line in lines if line.startswith(str(whole))] == [[str(whole), "7"]]
-    assert next(line for line in lines if line.startswith("picture")).split() == ["picture", "is", "1", "2"]
+    assert next(line for line in lines if line.startswith("image")).split() == ["image", "is", "1", "2"]
     assert lines[-1] == f"written {out}"
     assert Image.open(out).format == "PNG"
     done = quick("predict.py", str(run), str(tmp_path / "text.jpg"), f"--out={out}", "--force", code=1)
@@ -114,8 +114,8 @@ def test_many_keep_their_order(run: Path, tree: Path, tmp_path: Path) -> None:
 
 
 @slow
-def test_the_training_pictures_most_alike(run: Path, tree: Path, digits: PictureData, tmp_path: Path) -> None:
-    """By the Euclidean distance of fc7; a training picture is most alike itself."""
+def test_the_training_images_most_alike(run: Path, tree: Path, digits: ImageDataModule, tmp_path: Path) -> None:
+    """By the Euclidean distance of fc7; a training image is most alike itself."""
     train = digits.splits["train"]
     own = tmp_path / "own.png"
     Image.fromarray(train.images[train.rows[321], ..., 0]).save(own)
@@ -146,7 +146,7 @@ def test_mistakes(run: Path, tree: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ([f"{tmp_path}/none", str(tree)], "none: no such run or checkpoint"),
         ([str(run), f"{tmp_path}/empty"], "empty: no images in this folder"),
-        ([str(run), "data.root=x"], "no pictures: name files, folders"),
+        ([str(run), "data.root=x"], "no images: name files, folders"),
         ([str(run), str(tree), "--top=0"], "top=0: must be a whole number of at least 1"),
         ([str(run), str(tree), f"--out={tmp_path}/there.png"], "there.png: exists already; --force replaces it"),
         ([str(run), str(tree), f"--out={tmp_path}/there.gif"], "there.gif: must end in .png or .svg or .pdf"),

@@ -19,7 +19,7 @@ STUDY = {
 def fake_run(
     folder: Path, seed: int, right: NDArray[np.bool_], arm: str = "", state: str = "done", **changes: Any
 ) -> Path:
-    """Writes a run that had these of its test pictures right. changes: of the config, as model__lrn=False, or of
+    """Writes a run that had these of its test images right. changes: of the config, as model__lrn=False, or of
     run.json, as record__reason="boom".
     """
     folder.mkdir(parents=True)
@@ -59,12 +59,12 @@ def fake_run(
 
 
 def two_way_of(change: NDArray[np.integer[Any]], spread: tuple[float, float] | None = None) -> Difference:
-    """change: (seeds, pictures), right(arm) - right(baseline)."""
+    """change: (seeds, images), right(arm) - right(baseline)."""
     return two_way(change @ change.T, change.sum(1), change.shape[1], spread)
 
 
-def pictures(draw: np.random.Generator, seeds: int, count: int, *shares: float, spread: float = 0.1) -> np.ndarray:
-    """Right or wrong, (arms, seeds, pictures), an arm for each share that is right on average."""
+def images(draw: np.random.Generator, seeds: int, count: int, *shares: float, spread: float = 0.1) -> np.ndarray:
+    """Right or wrong, (arms, seeds, images), an arm for each share that is right on average."""
     from scipy import stats
 
     score = draw.normal(0, 1, (1, 1, count)) + draw.normal(0, spread, (len(shares), seeds, 1))

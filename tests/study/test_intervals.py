@@ -48,18 +48,18 @@ def test_one_arm_pooled_is_the_paired_t() -> None:
 
 
 def test_two_way_by_hand() -> None:
-    """Three seeds, four pictures: sums of squares written out."""
+    """Three seeds, four images: sums of squares written out."""
     right = np.array([[1, 0, 0, 1], [0, 0, 0, 1], [1, -1, 0, 1]])
-    n, pictures, mean = 3, 4, 3 / 12 + 1 / 12
-    by_seed, by_picture = [0.5, 0.25, 0.25], [2 / 3, -1 / 3, 0, 1]
-    seeds = pictures * sum((x - mean) ** 2 for x in by_seed) / (n - 1)
-    items = n * sum((x - mean) ** 2 for x in by_picture) / (pictures - 1)
-    rest = sum((right[i][j] - by_seed[i] - by_picture[j] + mean) ** 2 for i in range(3) for j in range(4)) / 6
+    n, images, mean = 3, 4, 3 / 12 + 1 / 12
+    by_seed, by_image = [0.5, 0.25, 0.25], [2 / 3, -1 / 3, 0, 1]
+    seeds = images * sum((x - mean) ** 2 for x in by_seed) / (n - 1)
+    items = n * sum((x - mean) ** 2 for x in by_image) / (images - 1)
+    rest = sum((right[i][j] - by_seed[i] - by_image[j] + mean) ** 2 for i in range(3) for j in range(4)) / 6
     found = two_way_of(right)
-    np.testing.assert_allclose((found.mean, found.sd), (mean, (seeds / pictures) ** 0.5))
+    np.testing.assert_allclose((found.mean, found.sd), (mean, (seeds / images) ** 0.5))
     np.testing.assert_allclose(found.seeds**2, seeds / 12)
-    np.testing.assert_allclose(found.pictures**2, max(items - rest, 0) / 12)
-    half = (stats.t.ppf(0.975, 2) ** 2 * found.seeds**2 + stats.norm.ppf(0.975) ** 2 * found.pictures**2) ** 0.5
+    np.testing.assert_allclose(found.images**2, max(items - rest, 0) / 12)
+    half = (stats.t.ppf(0.975, 2) ** 2 * found.seeds**2 + stats.norm.ppf(0.975) ** 2 * found.images**2) ** 0.5
     np.testing.assert_allclose(found.half(), half)
 
 
@@ -82,31 +82,31 @@ def test_seeds_needed() -> None:
     assert one.seeds_needed(0.02)[0] == 10, "7.85 + 2"
     low, high = one.seeds_needed(0.005)
     assert (low, high) == (128, pytest.approx(7.85 * (1.56 * 4) ** 2 + 2, rel=0.01)), "1.56: the 80% limit at n = 5"
-    hidden = Difference(0.0, 0.01, 4, 0.02, pictures=0.005)
-    assert hidden.seeds_needed(0.01) == (np.inf, np.inf), "2.8 times the pictures' part is more than the margin"
+    hidden = Difference(0.0, 0.01, 4, 0.02, images=0.005)
+    assert hidden.seeds_needed(0.01) == (np.inf, np.inf), "2.8 times the images' part is more than the margin"
     assert 10 < hidden.seeds_needed(0.02)[0] < np.inf
 
 
-def study(draw: np.random.Generator, arms: int, n: int, pictures: int, wild: float = 1.0) -> NDArray[np.bool_]:
-    """Right or wrong, (arms + 1, seeds, pictures): seeds, pictures, runs and chance each move a latent score, whose
+def study(draw: np.random.Generator, arms: int, n: int, images: int, wild: float = 1.0) -> NDArray[np.bool_]:
+    """Right or wrong, (arms + 1, seeds, images): seeds, images, runs and chance each move a latent score, whose
     mean is the same in all arms, so that the truth is no difference. wild: times the spread of the last arm's runs.
     """
     run = draw.normal(0, 0.12, (arms + 1, n, 1))
     run[-1] *= wild
-    score = draw.normal(0, 1, (1, 1, pictures)) + draw.normal(0, 0.5, (arms + 1, 1, pictures))
-    score = 2.2 + score + run + draw.normal(0, 0.1, (1, n, 1)) + draw.normal(0, 0.7, (arms + 1, n, pictures))
+    score = draw.normal(0, 1, (1, 1, images)) + draw.normal(0, 0.5, (arms + 1, 1, images))
+    score = 2.2 + score + run + draw.normal(0, 0.1, (1, n, 1)) + draw.normal(0, 0.7, (arms + 1, n, images))
     return score > 0
 
 
-@pytest.mark.parametrize("pictures", [269, 1500])
+@pytest.mark.parametrize("images", [269, 1500])
 @pytest.mark.parametrize("arms", [1, 5])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_coverage(n: int, arms: int, pictures: int) -> None:
+def test_coverage(n: int, arms: int, images: int) -> None:
     """All of a study's intervals hold the truth in at least 94% of studies."""
     draw = np.random.default_rng(1000 * n + arms)
     studies, held = 400 if arms > 1 else 800, 0
     for _ in range(studies):
-        right = study(draw, arms, n, pictures).astype(np.int32)
+        right = study(draw, arms, n, images).astype(np.int32)
         spread = pooled(right.mean(2)) if arms > 1 else None
         found = [two_way_of(right[arm] - right[0], spread) for arm in range(1, arms + 1)]
         held += all(abs(one.mean) <= one.half(arms) for one in found)

@@ -14,12 +14,12 @@ from alexnet.errors import UserError
 from alexnet.study.pages import PAGES, write_pages
 from alexnet.study.report import report
 from tests.conftest import ROOT, program
-from tests.study.fakes import STUDY, fake_run, pictures
+from tests.study.fakes import STUDY, fake_run, images
 
 
 def study(folder: Path, arms: int = 3) -> Path:
     """Three seeds of each arm, but for one run that failed."""
-    right = pictures(np.random.default_rng(2), 3, 400, 0.9, 0.8, 0.85)
+    right = images(np.random.default_rng(2), 3, 400, 0.9, 0.8, 0.85)
     names = ["lrn=true", "lrn=false", "lrn=maybe"][:arms]
     for seed in range(3):
         for number, arm in enumerate(names):
@@ -40,11 +40,11 @@ def study(folder: Path, arms: int = 3) -> Path:
 
 
 def test_a_page_is_made_again_without_the_runs(tmp_path: Path) -> None:
-    """Word for word, with the interval for new pictures, the curves, the failed run and those not begun."""
+    """Word for word, with the interval for new images, the curves, the failed run and those not begun."""
     out, said = report([study(tmp_path / "runs")], tmp_path / "pages" / "lrn")
     text, table = (out / "report.md").read_text(), (out / "report.csv").read_text()
     for part in (
-        "new seeds and new test pictures", "(curves.png)", "(gradients.png)", 'lrn=maybe, seed 2: failed (no "memory",',
+        "new seeds and new test images", "(curves.png)", "(gradients.png)", 'lrn=maybe, seed 2: failed (no "memory",',
         "lrn=true, seed 3: not run yet", "`python train.py study=lrn data.root=FOLDER seed=0,1,2,3`.",
     ):  # fmt: skip
         assert part in text
@@ -59,7 +59,7 @@ def test_a_page_is_made_again_without_the_runs(tmp_path: Path) -> None:
     )
 
 
-def test_each_two_runs_right_pictures_are_counted(tmp_path: Path) -> None:
+def test_each_two_runs_right_images_are_counted(tmp_path: Path) -> None:
     folder = study(tmp_path / "runs")
     out, _ = report([folder], tmp_path / "out")
     rows = list(csv.DictReader((out / "report.csv").open(newline="")))

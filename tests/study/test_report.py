@@ -22,11 +22,11 @@ from alexnet.study.results import arms_of_rows, rows_of
 from alexnet.study.runs import arms_of_runs, find_runs
 from alexnet.study.words import table
 from tests.conftest import program
-from tests.study.fakes import STUDY, fake_run, pictures, two_way_of
+from tests.study.fakes import STUDY, fake_run, images, two_way_of
 
 
 def two_arms(folder: Path, seeds: int = 5, shares: tuple[float, ...] = (0.9, 0.8), count: int = 500) -> np.ndarray:
-    right = pictures(np.random.default_rng(0), seeds, count, *shares)
+    right = images(np.random.default_rng(0), seeds, count, *shares)
     for seed in range(seeds):
         for number, bits in enumerate(right[:, seed]):
             arm = {"model__dropout": number / 10}
@@ -41,7 +41,7 @@ def row_of(text: str, arm: str) -> list[str]:
 
 
 def test_one_arm_by_hand(tmp_path: Path) -> None:
-    """Sentence, table, CSV and pictures say what the bits say."""
+    """Sentence, table, CSV and images say what the bits say."""
     right = two_arms(tmp_path)
     out, said = report([tmp_path])
     assert out == tmp_path
@@ -110,7 +110,7 @@ def test_a_metric_of_ones_own(tmp_path: Path, mode: str | None, verdict: str) ->
     _, text = report([tmp_path], metric="test/f1", mode=mode)
     assert f"b is {verdict} than a" in text
     assert "no better than chance" not in text
-    assert "which test pictures it had right" not in text
+    assert "which test images it had right" not in text
     again, _ = report([tmp_path], metric="test/f1", mode=mode, out=tmp_path / "out")
     table = tmp_path / "table"
     table.mkdir()
@@ -141,8 +141,8 @@ def test_without_predictions_the_paired_t_is_said(tmp_path: Path) -> None:
     found = of(tmp_path)
     interval = stats.ttest_rel(right[1].mean(1), right[0].mean(1)).confidence_interval()
     np.testing.assert_allclose(found.rows[0].half, (interval.high - interval.low) / 2)
-    assert "Not every run knows which test pictures it had right" in found.notes[0]
-    assert found.method == "95% intervals for new seeds on these test pictures, paired by seed."
+    assert "Not every run knows which test images it had right" in found.notes[0]
+    assert found.method == "95% intervals for new seeds on these test images, paired by seed."
 
 
 def test_seeds_that_not_all_have_are_left_out_and_named(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_seeds_that_not_all_have_are_left_out_and_named(tmp_path: Path) -> None:
 
 
 def test_other_seeds_are_compared_unpaired(tmp_path: Path) -> None:
-    right = pictures(np.random.default_rng(0), 8, 300, 0.9, 0.8)
+    right = images(np.random.default_rng(0), 8, 300, 0.9, 0.8)
     for number, seeds in ((0, range(4)), (1, range(4, 8))):
         for seed in seeds:
             fake_run(
@@ -199,7 +199,7 @@ def test_intervals_of_six_arms_hold_together(wild: float, least: float) -> None:
     draw, held, studies = np.random.default_rng(5), 0, 200
     variance = np.full(7, 1 + 0.5**2 + 0.08**2)
     variance[3] = 1 + 0.5**2 + (0.08 * wild) ** 2
-    truth = stats.norm.cdf(1 / variance**0.5)  # of each arm, on new pictures
+    truth = stats.norm.cdf(1 / variance**0.5)  # of each arm, on new images
     for _ in range(studies):
         score = 1 + draw.normal(0, 1, (1, 1, 1000)) + draw.normal(0, 0.5, (7, 5, 1000))
         run = draw.normal(0, 0.08, (7, 5, 1))
@@ -217,7 +217,7 @@ def test_intervals_of_six_arms_hold_together(wild: float, least: float) -> None:
 
 def test_a_study_keeps_to_its_own_settings(tmp_path: Path) -> None:
     """Runs of another trial in its folder, and runs twice, are left out and named; the study's words are used."""
-    right = pictures(np.random.default_rng(1), 3, 400, 0.9, 0.9)
+    right = images(np.random.default_rng(1), 3, 400, 0.9, 0.9)
     for seed in range(3):
         for number, lrn in enumerate((False, True)):
             arm = f"lrn={str(lrn).lower()}"
@@ -241,7 +241,7 @@ def test_a_study_keeps_to_its_own_settings(tmp_path: Path) -> None:
     assert text.endswith("at abc, by `python train.py study=lrn`.\n")
 
 
-def test_the_papers_figures_are_of_the_same_pictures_where_it_has_some(tmp_path: Path) -> None:
+def test_the_papers_figures_are_of_the_same_images_where_it_has_some(tmp_path: Path) -> None:
     right = two_arms(tmp_path, seeds=3)
     fake_run(tmp_path / "own", 9, right[0, 0], "dropout=0", model__dropout=0, study=STUDY | {
         "claim": {"imagenet": "it does, on ImageNet", "digits": "it does, on digits"},
@@ -251,7 +251,7 @@ def test_the_papers_figures_are_of_the_same_pictures_where_it_has_some(tmp_path:
     out, said = report([tmp_path])
     assert row_of(said, "dropout=0.1")[7] == "-2.00"
     text = (out / "report.md").read_text()
-    assert "The paper: it does, on digits (section 1).\nIts figures are of the same pictures, with" in text
+    assert "The paper: it does, on digits (section 1).\nIts figures are of the same images, with" in text
 
 
 def test_doubts_are_said(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_the_margin_is_of_the_studys_own_metric(tmp_path: Path) -> None:
 
 
 def test_how_often_a_report_was_made_is_said(tmp_path: Path) -> None:
-    right = pictures(np.random.default_rng(0), 5, 300, 0.9, 0.88)
+    right = images(np.random.default_rng(0), 5, 300, 0.9, 0.88)
     for seeds in (3, 3, 5):
         for seed in range(seeds):
             for number in range(2):
@@ -377,7 +377,7 @@ def test_lrn_that_does_nothing_is_said_to(tmp_path: Path) -> None:
     assert "local response" not in report([tmp_path])[1]
 
 
-def test_a_share_of_the_test_pictures(tmp_path: Path) -> None:
+def test_a_share_of_the_test_images(tmp_path: Path) -> None:
     """With trainer.limit_test_batches fewer were looked at than the data have: the difference is that of the arms."""
     for arm, more in (("0", 0), ("0.1", 2)):
         for seed in range(3):
@@ -390,14 +390,14 @@ def test_a_share_of_the_test_pictures(tmp_path: Path) -> None:
 
 
 def test_arms_that_were_trained_for_longer_are_said(tmp_path: Path) -> None:
-    """As with data.fraction: 1,000 pictures in 20 s at 50 a second, and 500."""
+    """As with data.fraction: 1,000 images in 20 s at 50 a second, and 500."""
     for first in (20.0, 10.0):
         for arm, seconds in (("0", first), ("0.1", 10.0)):
             for seed in range(3):
                 fake_run(tmp_path / str(first) / f"{arm}-{seed}", seed, np.arange(50) < 40 + seed, arm,
                          model__dropout=float(arm), metrics__seconds=seconds)  # fmt: skip
     said = report([tmp_path / "20.0"])[1]
-    assert "Some arms were trained for longer than others: on 500 to 1,000 pictures" in said
+    assert "Some arms were trained for longer than others: on 500 to 1,000 images" in said
     assert "trained for longer" not in report([tmp_path / "10.0"])[1]
 
 
@@ -413,7 +413,7 @@ def test_table() -> None:
 
 
 def test_seeds_that_are_equal_to_rounding_stand_beside_each_other() -> None:
-    """Runs note their figures as float32 has them: two of 269 pictures more are not always the same number."""
+    """Runs note their figures as float32 has them: two of 269 images more are not always the same number."""
     seeds = {seed: float(np.float32(a / 269)) - float(np.float32((a - 2) / 269)) for seed, a in enumerate((20, 263))}
     row = Row("other", {}, {**seeds, 3: 0.0})
     assert len(set(row.differences.values())) == 3

@@ -27,7 +27,7 @@ def runs(folder: Path, study: str) -> list[dict]:
 
 
 def run_study(once: Once, name: str) -> Path:
-    """The outputs of a study with one seed and few pictures. What it says is in said.txt."""
+    """The outputs of a study with one seed and few images. What it says is in said.txt."""
 
     def run(path: Path) -> None:
         width = "0.125,0.25" if name == "width" else "0.125"
@@ -111,7 +111,7 @@ def test_any_metric_of_a_run_can_be_compared(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "study").iterdir()
     report = (folder / "report.md").read_text()
     assert "| test/f1 |" in report
-    assert "95% intervals for new seeds on these test pictures" in report
+    assert "95% intervals for new seeds on these test images" in report
     assert ": test/f1 0." in said
     rows = list(csv.DictReader((folder / "report.csv").open()))
     for row in rows:

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from alexnet import load
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.training.averaging import EMA, SWA
 from tests.conftest import SMOKE, digits, train_py
 
@@ -25,7 +25,7 @@ def test_one_set_of_weights_is_validated_kept_and_tested(callback: str, tmp_path
     run, metrics = load(tmp_path / "run"), json.loads((tmp_path / "run" / "metrics.json").read_text())
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     raw = {name: last["current_model_state"][f"network.{name}"] for name in run.state_dict()}
-    data = PictureData("digits", channels=1, size=32, crop=32)
+    data = ImageDataModule("digits", channels=1, size=32, crop=32)
     data.setup()
     losses = {}
     for split in ("val", "test"):

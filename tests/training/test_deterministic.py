@@ -40,7 +40,7 @@ def test_twice_with_any_number_of_workers(workers: int, alone: dict[str, Any], t
         pytest.param(("data.on_device=false", "data.prefetch=true", "data.workers=2"), marks=pytest.mark.gpu),
     ],
 )
-def test_wherever_the_pictures_are_cut(how: tuple[str, ...], tmp_path: Path) -> None:
+def test_wherever_the_images_are_cut(how: tuple[str, ...], tmp_path: Path) -> None:
     """Every weight bit for bit, and the test of five crops."""
     kept = [argument for argument in how if argument.startswith(("augment", "trainer"))]
     line = (*SMOKE, "trainer=exact", "augment=paper", "crops=5", "logger=none", "trainer.max_epochs=1")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from tests.conftest import ROOT, SMOKE, digits, program, slow, train_py
 from tests.training.test_run import recomputed, scored
 
@@ -25,7 +25,7 @@ DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
 
 
 def run_with_one_and_two(path: Path) -> None:
-    """The same run by one process and by two. The last batch of 77 training pictures, and of 269 others, is one:
+    """The same run by one process and by two. The last batch of 77 training images, and of 269 others, is one:
     a rank has none.
     """
     for name, ranks in (("one", ()), ("two", DDP)):
@@ -78,7 +78,7 @@ def test_two_ranks_learn_what_one_process_learns(one_and_two: list[Path]) -> Non
 
 @digits
 def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path]) -> None:
-    data = PictureData("digits", channels=1)
+    data = ImageDataModule("digits", channels=1)
     data.setup()
     metrics = json.loads((one_and_two[1] / "metrics.json").read_text())
     for split in ("val", "test"):
@@ -88,7 +88,7 @@ def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path
     expected = {"top1": scores.argmax(1) == labels, "top5": (scores.topk(5).indices == labels[:, None]).any(1)}
     for name, whether in expected.items():
         bits = np.unpackbits(right[name], count=right["pictures"])
-        assert (bits != whether.numpy()).sum() <= 1, "in the order of the pictures, whichever rank had them"
+        assert (bits != whether.numpy()).sum() <= 1, "in the order of the images, whichever rank had them"
     alone = json.loads((one_and_two[0] / "metrics.json").read_text())
     assert metrics["train"] == pytest.approx(alone["train"], abs=2e-3)
     assert metrics["images_per_second"] * metrics["seconds"] == pytest.approx(2 * 77, rel=0.02)

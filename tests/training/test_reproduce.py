@@ -55,7 +55,7 @@ def test_what_cannot_be_repeated(smoke: Path, tmp_path: Path) -> None:
     about["data"]["fingerprint"] = "0" * 64
     (other / "run.json").write_text(json.dumps(about))
     changed = train_py(f"reproduce={other}", outputs, code=1).stderr
-    assert f"reproduce={other}: its pictures were others (SHA-256 000000000000, now " in changed
+    assert f"reproduce={other}: its images were others (SHA-256 000000000000, now " in changed
     assert not (tmp_path / "o").exists()
 
 

@@ -214,7 +214,7 @@ def test_what_cannot_go_on_is_one_line(whole: Path, tmp_path: Path) -> None:
     about["data"]["fingerprint"] = 64 * "0"
     (stopped / "run.json").write_text(json.dumps(about))
     said = train_py(f"resume={stopped}", code=1, **ENV).stderr
-    assert f"resume={stopped}: its pictures were others (SHA-256 000000000000, now " in said
+    assert f"resume={stopped}: its images were others (SHA-256 000000000000, now " in said
 
 
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)

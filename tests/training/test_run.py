@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alexnet import load
 from alexnet.cli import door
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
 from alexnet.models import AlexNet
 from alexnet.training.build import build_parts
@@ -108,7 +108,7 @@ def test_same_seed_same_result_whatever_the_workers_and_another_seed_another(run
     assert m1["train"] != m3["train"]
 
 
-def test_arms_of_an_ablation_start_from_the_same_weights_and_see_the_same_pictures(run: Callable) -> None:
+def test_arms_of_an_ablation_start_from_the_same_weights_and_see_the_same_images(run: Callable) -> None:
     """With a learning rate of almost nothing the shared weights stay as they were drawn."""
     still = ("optimizer.lr=1e-30", "trainer.limit_train_batches=1")
     plain, _ = run(*still)
@@ -144,17 +144,19 @@ def test_micro_batches_drop_different_units(run: Callable, monkeypatch: pytest.M
     assert len(set(seeds)) >= 6
 
 
-def test_without_validation_pictures_the_training_loss_decides(run: Callable, capsys: pytest.CaptureFixture) -> None:
+def test_without_validation_images_the_training_loss_decides(run: Callable, capsys: pytest.CaptureFixture) -> None:
     for scheduler in ("plateau", "cosine"):
         folder, metrics = run("trainer.limit_val_batches=0", f"scheduler={scheduler}")
         assert "val" not in metrics
         assert metrics["monitor"] == "train/loss"
         assert (folder / "checkpoints" / "best.ckpt").is_file()
-        assert "no validation pictures" in capsys.readouterr().out
+        assert "no validation images" in capsys.readouterr().out
 
 
-def test_one_class_in_a_batch_and_a_folder_of_pictures(run: Callable, pictures: Path) -> None:
-    folder, metrics = run("data=folder", f"data.root={pictures}", "data.batch_size=1", "data.size=80", "data.crop=67")
+def test_one_class_in_a_batch_and_a_folder_of_images(run: Callable, image_folder: Path) -> None:
+    folder, metrics = run(
+        "data=folder", f"data.root={image_folder}", "data.batch_size=1", "data.size=80", "data.crop=67"
+    )
     checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     assert checkpoint["data"]["classes"] == ["n0", "n1"]
     assert checkpoint["config"]["data"]["num_classes"] == 2
@@ -162,22 +164,22 @@ def test_one_class_in_a_batch_and_a_folder_of_pictures(run: Callable, pictures: 
     assert "top5" not in metrics["test"]
 
 
-def scored(folder: Path, data: PictureData, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of a run's best checkpoint on the stored pictures, in float64 and without Lightning, and the labels."""
+def scored(folder: Path, data: ImageDataModule, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a run's best checkpoint on the stored images, in float64 and without Lightning, and the labels."""
     about, network = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["data"], load(folder).double()
-    pictures, margin = data.splits[split], (data.size - data.crop) // 2
+    stored, margin = data.splits[split], (data.size - data.crop) // 2
     crop = slice(margin, margin + data.crop)
     mean, std = (torch.tensor(about[k], dtype=torch.float64)[:, None, None] for k in ("mean", "std"))
-    labels = torch.from_numpy(pictures.labels)
+    labels = torch.from_numpy(stored.labels)
     logits = []
-    for rows in np.array_split(pictures.rows, max(1, len(labels) // 50)):
-        images = torch.from_numpy(pictures.images[rows][:, crop, crop]).permute(0, 3, 1, 2).double() / 255
+    for rows in np.array_split(stored.rows, max(1, len(labels) // 50)):
+        images = torch.from_numpy(stored.images[rows][:, crop, crop]).permute(0, 3, 1, 2).double() / 255
         with torch.no_grad():
             logits.append(network((images - mean) / std))
     return torch.cat(logits), labels
 
 
-def recomputed(folder: Path, data: PictureData, split: str) -> dict[str, float]:
+def recomputed(folder: Path, data: ImageDataModule, split: str) -> dict[str, float]:
     scores, labels = scored(folder, data, split)
     ranked = scores.argsort(1, descending=True)
     return {
@@ -194,7 +196,7 @@ def test_the_figures_are_those_of_the_best_checkpoint(run: Callable) -> None:
     )  # fmt: skip
     checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     assert checkpoint["epoch"] + 1 == metrics["best_epoch"]
-    data = PictureData("fake", num_classes=10, size=80, crop=67)
+    data = ImageDataModule("fake", num_classes=10, size=80, crop=67)
     data.setup()
     for split in ("val", "test"):
         assert metrics[split] == pytest.approx(recomputed(folder, data, split), abs=1e-5)
@@ -425,10 +427,10 @@ class Foreign(torch.nn.Identity):
     pass
 
 
-def test_a_broken_picture_in_a_worker_is_one_line(config: Config, pictures: Path, tmp_path: Path) -> None:
-    cfg = config(*TINY, "data=folder", f"data.root={pictures}", "data.size=80", "data.crop=67", "data.packed=false",
+def test_a_broken_image_in_a_worker_is_one_line(config: Config, image_folder: Path, tmp_path: Path) -> None:
+    cfg = config(*TINY, "data=folder", f"data.root={image_folder}", "data.size=80", "data.crop=67", "data.packed=false",
                  "data.workers=1", f"outputs={tmp_path / 'o'}", "trainer.limit_train_batches=1.0")  # fmt: skip
-    for path in (pictures / "training").rglob("*.png"):
+    for path in (image_folder / "training").rglob("*.png"):
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(SystemExit) as ended, door():
         train(cfg)

@@ -25,13 +25,13 @@ def network_of(path: Path) -> dict[str, torch.Tensor]:
 
 
 @digits
-def test_on_a_small_folder(smoke: Path, pictures: Path, tmp_path: Path) -> None:
+def test_on_a_small_folder(smoke: Path, image_folder: Path, tmp_path: Path) -> None:
     """Ten classes of digits become two of one's own: the head starts anew, what is frozen stays, the rest learns. The
     run is repeated, as long as the weights are the same, and goes on without them.
     """
     run, weights = tmp_path / "run", tmp_path / "weights.ckpt"
     shutil.copy(smoke / "checkpoints" / "best.ckpt", weights)
-    line = (*SMOKE, "data=folder", f"data.root={pictures}", "data.channels=1", "logger=none", f"weights={weights}")
+    line = (*SMOKE, "data=folder", f"data.root={image_folder}", "data.channels=1", "logger=none", f"weights={weights}")
     said = train_py(*line, "freeze=features", "lr_times={classifier.fc6: 0.1}", f"folder={run}").stdout
     assert f"weights of {weights}, epoch " in said
     assert "; classifier.fc8 starts anew, for 2 classes in place of 10" in said

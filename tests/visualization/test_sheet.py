@@ -3,15 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet.data import Augment, PictureData
+from alexnet.data import Augment, ImageDataModule
 from alexnet.visualization.sheet import CELL, GAP, NAME, contact_sheet
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_one_row_per_class_stored_and_augmented(pictures: Path, tmp_path: Path, packed: bool) -> None:
-    data = PictureData(
+def test_one_row_per_class_stored_and_augmented(image_folder: Path, tmp_path: Path, packed: bool) -> None:
+    data = ImageDataModule(
         "folder",
-        str(pictures),
+        str(image_folder),
         size=40,
         crop=32,
         packed=packed,
@@ -30,8 +30,8 @@ def test_one_row_per_class_stored_and_augmented(pictures: Path, tmp_path: Path, 
             assert (cell[0] > cell[2] + 60) != blue
 
 
-def test_grey_pictures() -> None:
-    data = PictureData("digits", channels=1, size=16, crop=16)
+def test_grey_images() -> None:
+    data = ImageDataModule("digits", channels=1, size=16, crop=16)
     data.setup()
     sheet = contact_sheet(data)
     assert (np.ptp(sheet[20:, NAME:].astype(int), axis=2) == 0).all()

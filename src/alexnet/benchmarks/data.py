@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 from alexnet.benchmarks.limits import copy_rate
 from alexnet.benchmarks.measure import Row, compare
 from alexnet.cores import available_cores
-from alexnet.data import Augment, PictureData
+from alexnet.data import Augment, ImageDataModule
 from alexnet.data.decode import decode
 from alexnet.data.packed import pack_on_disk
 from alexnet.data.sources.folder import open_folder
@@ -34,8 +34,8 @@ PAPER = Augment(crop=True, flip=0.5, pca=0.1)
 def measure(
     photos: Path | None, size: int = 256, crop: int = 227, count: int = 2000, least: int = 4000, rounds: int = 5
 ) -> Iterator[Row]:  # fmt: skip
-    """photos: a folder of pictures, scaled to a shorter side of `size` and repeated to `count`; None: made-up ones.
-    least: pictures of ours in a round.
+    """photos: a folder of images, scaled to a shorter side of `size` and repeated to `count`; None: made-up ones.
+    least: images of ours in a round.
     """
     versus = partial(compare, unit="images/s", rounds=rounds)
     crops, ready = partial(_crops, at_least=least), partial(_ready, at_least=least)
@@ -43,12 +43,12 @@ def measure(
     with tempfile.TemporaryDirectory() as temporary:
         root, originals, cache = (Path(temporary, name) for name in ("photos", "originals", "cache"))
         _laid_out(photos, root, count, size)
-        data = PictureData("folder", str(root), cache_dir=str(cache), **shape)
+        data = ImageDataModule("folder", str(root), cache_dir=str(cache), **shape)
         data.setup()
 
         def peer(folder: Path) -> Callable[[], int]:
-            pictures = ImageFolder(folder, _transform(size, crop, data.normalize))
-            return partial(_through, DataLoader(pictures, 128, True, num_workers=CORES, persistent_workers=True))
+            images = ImageFolder(folder, _transform(size, crop, data.normalize))
+            return partial(_through, DataLoader(images, 128, True, num_workers=CORES, persistent_workers=True))
 
         through_peer = peer(root)
         limit = copy_rate() / (2 * crop * crop * 3)
@@ -56,11 +56,11 @@ def measure(
         yield versus("loader_batches", ours=partial(ready, data), peer=through_peer)
         assert data.packed
         write_stream(data.packed, data.splits, Path(temporary, "stream"))
-        stream = PictureData("stream", f"{temporary}/stream", workers=0, **shape)
+        stream = ImageDataModule("stream", f"{temporary}/stream", workers=0, **shape)
         stream.setup()
         yield versus("loader_stream", ours=partial(ready, stream), peer=through_peer)
         _laid_out(photos, originals, count)
-        unpacked = PictureData("folder", str(originals), packed=False, cache_dir=str(cache), **shape)
+        unpacked = ImageDataModule("folder", str(originals), packed=False, cache_dir=str(cache), **shape)
         unpacked.setup()
         yield versus("loader_unpacked", ours=partial(ready, unpacked), peer=peer(originals))
         if size == 256:
@@ -70,14 +70,14 @@ def measure(
         yield versus("packing", ours=mine, peer=theirs)
 
 
-def _crops(data: PictureData, at_least: int) -> int:
+def _crops(data: ImageDataModule, at_least: int) -> int:
     done = 0
     while done < at_least:
         done += _through(data.train_dataloader())
     return done
 
 
-def _ready(data: PictureData, at_least: int) -> int:
+def _ready(data: ImageDataModule, at_least: int) -> int:
     done = 0
     dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
     while done < at_least:
@@ -92,8 +92,8 @@ def _through(loader: DataLoader) -> int:
 
 
 def _cifar(at_least: int) -> Sides:
-    """32x32 pictures in memory, batches of 512, crops of 24; the peer goes through PIL, as torchvision's own does."""
-    data = PictureData("fake", num_classes=10, size=32, crop=24, batch_size=512, augment=PAPER)
+    """32x32 images in memory, batches of 512, crops of 24; the peer goes through PIL, as torchvision's own does."""
+    data = ImageDataModule("fake", num_classes=10, size=32, crop=24, batch_size=512, augment=PAPER)
     data.setup()
     train = data.splits["train"]
     many = np.tile(np.arange(len(train)), max(1, at_least // 5000))
@@ -156,11 +156,11 @@ def _laid_out(photos: Path | None, root: Path, count: int, size: int | None = No
             Image.fromarray(images.read(i).permute(1, 2, 0).numpy()).save(files[-1])
     laid = [root / "ab"[i % 2] / f"{i}.jpg" for i in range(max(count, len(files)))]
     for file, path in zip(files, laid, strict=False):
-        with Image.open(file) as picture:
-            if size in (None, min(picture.size)):
+        with Image.open(file) as image:
+            if size in (None, min(image.size)):
                 shutil.copy(file, path)
             else:
-                scaled = ImageOps.scale(picture.convert("RGB"), size / min(picture.size), Image.Resampling.BILINEAR)
+                scaled = ImageOps.scale(image.convert("RGB"), size / min(image.size), Image.Resampling.BILINEAR)
                 scaled.save(path, quality=90)
     for i in range(len(files), len(laid)):
         shutil.copy(laid[i % len(files)], laid[i])

@@ -1,4 +1,4 @@
-"""What a GPU makes of AlexNet: the step, LRN's share of it, a run from packed pictures, and how long ImageNet takes."""
+"""What a GPU makes of AlexNet: the step, LRN's share of it, a run from packed images, and how long ImageNet takes."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,11 +10,11 @@ import torch
 from alexnet.benchmarks.limits import matmul_rate, wait
 from alexnet.benchmarks.measure import Row, compare
 from alexnet.benchmarks.step import flops, ours, transcribed
-from alexnet.benchmarks.train import lightning, make_pictures
+from alexnet.benchmarks.train import lightning, make_images
 from alexnet.models import AlexNet
 from alexnet.training.logging import quiet
 
-PICTURES, EPOCHS = 1_281_167, 90  # of ImageNet's training set (ILSVRC-2012), and of the paper (section 5)
+IMAGES, EPOCHS = 1_281_167, 90  # of ImageNet's training set (ILSVRC-2012), and of the paper (section 5)
 
 
 def measure(
@@ -24,15 +24,15 @@ def measure(
     """In bfloat16, for each size of a batch. images: so many are trained on for each figure.
 
     gpu_step: ours against the layers as PyTorch has them, in bfloat16 too. gpu_lrn: with LRN against without.
-    gpu_compile: the whole network compiled against LRN alone. gpu_run: a run of train.py from packed pictures on disk
-    against the step alone. gpu_prefetch: the same against data.prefetch=false. gpu_on_device: with the pictures on the
+    gpu_compile: the whole network compiled against LRN alone. gpu_run: a run of train.py from packed images on disk
+    against the step alone. gpu_prefetch: the same against data.prefetch=false. gpu_on_device: with the images on the
     GPU against that run.
     """
     limit = matmul_rate(torch.bfloat16, matrix, device) / flops(AlexNet(width=width))
     quiet()
     with tempfile.TemporaryDirectory() as temporary:
         photos = Path(temporary, "photos")
-        make_pictures(photos, min(images, 1024))
+        make_images(photos, min(images, 1024))
         for batch in batches:
             steps = max(1, images // batch)
 
@@ -72,7 +72,7 @@ def projection(rows: list[Row]) -> list[str]:
     """How long the paper's training would take at the speed of each run."""
     return [
         f"{row.name.replace('gpu_run_', 'batches of ')}: {EPOCHS} epochs of ImageNet in "
-        f"{EPOCHS * PICTURES / row.ours / 3600:.1f} hours; the paper took five to six days on two GTX 580"
+        f"{EPOCHS * IMAGES / row.ours / 3600:.1f} hours; the paper took five to six days on two GTX 580"
         for row in rows
         if row.name.startswith("gpu_run")
     ]

@@ -1,4 +1,4 @@
-"""A benchmark as a picture."""
+"""A benchmark as an image."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -41,8 +41,8 @@ def main(folder: str, width: float) -> None:
         for split in ("train", "val", "test")
     }
     loaders = {
-        split: DataLoader(pictures, BATCH, shuffle=split == "train", num_workers=os.cpu_count() or 1)
-        for split, pictures in splits.items()
+        split: DataLoader(images, BATCH, shuffle=split == "train", num_workers=os.cpu_count() or 1)
+        for split, images in splits.items()
     }
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = transcription(width, len(splits["train"].classes)).to(device)

@@ -41,7 +41,7 @@ def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.
 def ours(
     batch: int, width: float = 1.0, lrn: bool = True, device: torch.device = CPU, compiled: bool = False
 ) -> Callable[[], int]:
-    """A training step of so many pictures, which gives their number."""
+    """A training step of so many images, which gives their number."""
     network = AlexNet(width=width, lrn=lrn).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         network.compile()
@@ -93,6 +93,6 @@ def _peak_memory(batch: int, width: float) -> Row:
 
 
 def flops(network: AlexNet) -> int:
-    """Of a step, a picture: forward, and backward twice as much, but no gradient of the picture itself."""
+    """Of a step, an image: forward, and backward twice as much, but no gradient of the image itself."""
     summary = summarize(network, torch.zeros(1, *network.input_shape))
     return 3 * summary.flops - summary.rows[0].flops

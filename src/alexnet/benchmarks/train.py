@@ -36,17 +36,17 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def measure(rounds: int = 3, pictures: int = 512, width: float = 1.0, steps: int | None = None) -> Iterator[Row]:
-    """pictures: for training, with a quarter of that for validation and for the test. steps: of each loop's epochs."""
+def measure(rounds: int = 3, images: int = 512, width: float = 1.0, steps: int | None = None) -> Iterator[Row]:
+    """images: for training, with a quarter of that for validation and for the test. steps: of each loop's epochs."""
     with tempfile.TemporaryDirectory() as temporary:
         photos = Path(temporary, "photos")
-        make_pictures(photos, pictures)
+        make_images(photos, images)
         ours = (
             "train.py", "data=folder", f"data.root={photos}", "data.batch_size=64", "trainer.max_epochs=1",
             f"data.cache_dir={temporary}/cache", f"outputs={temporary}/outputs", f"model.width={width}",
         )  # fmt: skip
         peer = (script.__file__, str(photos), str(width))
-        seen = pictures + pictures // 4 * 2
+        seen = images + images // 4 * 2
         whole = partial(compare, rounds=rounds, warm=False, seconds=80)
         yield whole("train_vs_script", "images/s", lambda: _whole(seen, *ours), lambda: _whole(seen, *peer))
     quiet()
@@ -58,7 +58,7 @@ def measure(rounds: int = 3, pictures: int = 512, width: float = 1.0, steps: int
         yield loop(f"loop_{name}", "images/s", partial(lightning, every), partial(_bare, every))
 
 
-def make_pictures(folder: Path, count: int) -> None:
+def make_images(folder: Path, count: int) -> None:
     """JPEGs of 256 x 256 in two classes: so many to train on, a quarter of that for validation and for the test."""
     draw = np.random.default_rng(0)
     for split, n in (("train", count), ("val", count // 4), ("test", count // 4)):
@@ -70,7 +70,7 @@ def make_pictures(folder: Path, count: int) -> None:
 
 
 def _whole(images: int, *command: str) -> int:
-    """A program from its start to its end: so many pictures trained and tried on."""
+    """A program from its start to its end: so many images trained and tried on."""
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")

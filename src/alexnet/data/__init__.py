@@ -1,6 +1,6 @@
-"""Pictures: sources, crops, augmentation. Usable without the rest of the template."""
+"""Images: sources, crops, augmentation. Usable without the rest of the template."""
 
-from alexnet.data.datamodule import PictureData
+from alexnet.data.datamodule import ImageDataModule
 from alexnet.data.transforms import Augment
 
-__all__ = ["Augment", "PictureData"]
+__all__ = ["Augment", "ImageDataModule"]

@@ -31,37 +31,37 @@ from alexnet.validation import flag, folder_path, integer, number, one_of
 log = logging.getLogger("alexnet")
 
 
-class PictureData(LightningDataModule):
-    """Pictures of one source, packed as uint8, cropped, augmented and normalised on the device.
+class ImageDataModule(LightningDataModule):
+    """Images of one source, packed as uint8, cropped, augmented and normalised on the device.
 
     Args:
         source: one of alexnet.data.sources.SOURCES.
-        root: the folder of pictures (source=folder, imagenet), the folder or address of a stream (source=stream), or
+        root: the folder of images (source=folder, imagenet), the folder or address of a stream (source=stream), or
             where downloads go; None: cache_dir/downloads/SOURCE.
         num_classes: number of classes; None counts the class folders.
-        channels: of a stored picture, 1 (grey) or 3 (RGB), whatever the files are.
-        size: side of a stored picture in pixels (paper, section 2: 256).
+        channels: of a stored image, 1 (grey) or 3 (RGB), whatever the files are.
+        size: side of a stored image in pixels (paper, section 2: 256).
         crop: side of the network's input in pixels.
-        fraction: share of the training pictures of every class that is used; a smaller share lies within a larger one.
-        batch_size: pictures per step, of all devices together.
-        workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where pictures are
+        fraction: share of the training images of every class that is used; a smaller share lies within a larger one.
+        batch_size: images per step, of all devices together.
+        workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where images are
             packed, which is fastest, and one per core, shared out among ranks, where they are not, or are a stream.
-        on_device: the packed pictures live on the device, which then cuts their windows, the same ones. None:
+        on_device: the packed images live on the device, which then cuts their windows, the same ones. None:
             where that is a GPU of CUDA, and they take at most a quarter of its free memory.
         prefetch: the next batch is copied to a GPU of CUDA while this one is trained on.
-        packed: decode every picture once, into one array on disk; otherwise each time it is used.
-        on_broken: error names every picture that cannot be read; skip leaves them out and lists them.
+        packed: decode every image once, into one array on disk; otherwise each time it is used.
+        on_broken: error names every image that cannot be read; skip leaves them out and lists them.
         background: the colour behind the transparent pixels of image files. None ignores transparency.
         value_range: of image files with more than 8 bits a channel, the values that become black and white, (low, high)
             or high alone. None takes what the files say, and where they say nothing the largest training value.
         test_classes: the classes of a network that is tested on these images, all of which are then test images, and
             may lack some of the classes (source=folder).
-        cache_dir: where packed pictures are kept. digits and fake are small, and packed in memory.
+        cache_dir: where packed images are kept. digits and fake are small, and packed in memory.
         normalize: channels: each less the training set's mean, and over its standard deviation. mean_image: the values
-            from 0 to 255, less the mean of all training pictures at that place (paper, section 2).
+            from 0 to 255, less the mean of all training images at that place (paper, section 2).
         seed: of order and augmentation; with the epoch and a sample's number it says all that is drawn for it.
-        augment: what is done to training pictures.
-        crops: windows of each test picture, 1, 5 or 10 (paper, section 4.1).
+        augment: what is done to training images.
+        crops: windows of each test image, 1, 5 or 10 (paper, section 4.1).
 
     Batches for the network: images (N, channels, crop, crop), channels-last, float32 or, where the trainer computes in
     it, bfloat16, and of several test crops a list of such; labels int64 (N,).
@@ -138,7 +138,7 @@ class PictureData(LightningDataModule):
             self.stream = find_stream(str(root), self.cache_dir)
             if (size, size, channels) != self.stream.shape:
                 side, _, kind = self.stream.shape
-                raise ArgumentError(f"size={size}, channels={channels}: pictures of this stream have {side} and {kind}")
+                raise ArgumentError(f"size={size}, channels={channels}: images of this stream have {side} and {kind}")
             known = len(self.stream.about.classes)
         if num_classes not in (None, known):
             raise ArgumentError(f"num_classes={num_classes}: {source} has {known}; leave it empty")
@@ -149,7 +149,7 @@ class PictureData(LightningDataModule):
         self.there: Tensor | None = None  # the packed array, where it lives on the device
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the pictures, once, packing them first where that has not been done."""
+        """Opens the images, once, packing them first where that has not been done."""
         if self.packed:
             return
         opened = partial(open_source, self.source, self.root, self.size, self.channels, self.num_classes, self.reading)
@@ -176,7 +176,7 @@ class PictureData(LightningDataModule):
         values, vectors = torch.linalg.eigh(covariance)
         self.principal = values.clamp(min=0), vectors  # rounding may have made a value less than none
         image: Tensor | None = None
-        if self.less_mean_image:  # its centre, wherever a picture's window lies: as convdata.py has it
+        if self.less_mean_image:  # its centre, wherever an image's window lies: as convdata.py has it
             top = (self.size - self.crop) // 2
             centre = self.packed.mean_image[top : top + self.crop, top : top + self.crop]
             image = torch.from_numpy(centre).permute(2, 0, 1)
@@ -198,7 +198,7 @@ class PictureData(LightningDataModule):
         return split in self.splits and len(self.splits[split]) > 0
 
     def describe(self) -> dict[str, Any]:
-        """What a checkpoint needs to use its network on other pictures, as plain values."""
+        """What a checkpoint needs to use its network on other images, as plain values."""
         return {
             "source": self.source,
             "classes": self.about.classes,
@@ -223,16 +223,16 @@ class PictureData(LightningDataModule):
 
     def loader(self, split: str, training: bool = False, whole: bool = False, cut: bool = True) -> DataLoader[Batch]:
         """Batches of a split, as Crops gives them."""
-        pictures = self.splits[split]
+        packed_split = self.splits[split]
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        sampler = EpochSampler(len(pictures), self.seed, training, pictures.chunks, same_order=overfit)
+        sampler = EpochSampler(len(packed_split), self.seed, training, packed_split.chunks, same_order=overfit)
         start = self.start if training else (0, 0)
         sampler.epoch = start[0]  # workers begin before Lightning sets it
         random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)
         device = self._device()
         return Prefetched(
-            Crops(pictures, self.crop, self.seed, random, whole, cut, device.type == "cuda" and not self.workers),
+            Crops(packed_split, self.crop, self.seed, random, whole, cut, device.type == "cuda" and not self.workers),
             device=device if self.prefetch and device.type == "cuda" else None,
             batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size, start),
             num_workers=self.workers,
@@ -244,7 +244,7 @@ class PictureData(LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def _live_on_device(self) -> bool:
-        """Whether the packed pictures live on the run's device, where they are put the first time."""
+        """Whether the packed images live on the run's device, where they are put the first time."""
         assert self.packed
         stored, device = next(iter(self.packed.splits.values())).images, self._device()
         if self.trainer is None or not self.keep or self.on_device is False:
@@ -253,7 +253,7 @@ class PictureData(LightningDataModule):
             if self.on_device is None:
                 if device.type != "cuda" or stored.nbytes > _free_memory(device) / 4:
                     return False
-                log.info("the pictures live on %s, %.2f GB (data.on_device)", device, stored.nbytes / 1e9)
+                log.info("the images live on %s, %.2f GB (data.on_device)", device, stored.nbytes / 1e9)
             self.there = torch.empty(stored.shape, dtype=torch.uint8, device=device)
             for start in range(0, len(stored), 4096):  # of a map on disk, which is not read into memory as a whole
                 self.there[start : start + 4096] = torch.from_numpy(np.array(stored[start : start + 4096]))

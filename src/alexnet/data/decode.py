@@ -212,20 +212,20 @@ def _on_background(image: Image.Image, background: str) -> Image.Image:
     return Image.alpha_composite(behind, coloured)
 
 
-def fit(picture: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
+def fit(image: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
     """Shorter side to `size`, then the centre (paper, section 2): uint8 (C, H, W) to (size, size, channels)."""
-    if picture.shape[0] != channels:
+    if image.shape[0] != channels:
         if channels == 3:
-            picture = picture.expand(channels, -1, -1)
-        elif torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2]):
-            picture = picture[:1]  # the weights of the colours add up to 0.9999: a grey picture would get darker
+            image = image.expand(channels, -1, -1)
+        elif torch.equal(image[0], image[1]) and torch.equal(image[0], image[2]):
+            image = image[:1]  # the weights of the colours add up to 0.9999: a grey image would get darker
         else:
-            picture = tv.rgb_to_grayscale(picture)
-    height, width = picture.shape[1:]
+            image = tv.rgb_to_grayscale(image)
+    height, width = image.shape[1:]
     if max(height, width) > THIN * min(height, width):  # resizing all of a strip of 6000x1 would take gigabytes
-        picture = tv.center_crop(picture, [min(height, THIN * width), min(width, THIN * height)])
-        height, width = picture.shape[1:]
+        image = tv.center_crop(image, [min(height, THIN * width), min(width, THIN * height)])
+        height, width = image.shape[1:]
     if min(height, width) != size:  # in whole numbers, as PIL does: by way of float32 it takes four times as long
         scaled = [size * side // min(height, width) for side in (height, width)]
-        picture = interpolate(picture[None], scaled, mode="bilinear", antialias=True)[0]
-    return tv.center_crop(picture, [size, size]).permute(1, 2, 0).numpy()
+        image = interpolate(image[None], scaled, mode="bilinear", antialias=True)[0]
+    return tv.center_crop(image, [size, size]).permute(1, 2, 0).numpy()

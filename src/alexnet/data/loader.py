@@ -1,4 +1,4 @@
-"""From a split to batches: which samples, in which order, cut out of the stored pictures."""
+"""From a split to batches: which samples, in which order, cut out of the stored images."""
 
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from alexnet.data.packed import Pictures
+from alexnet.data.packed import PackedSplit
 from alexnet.rng import stream, uniform
 
 # One column of random numbers for each thing that is drawn for a sample, so that switching one off leaves the others.
@@ -35,14 +35,14 @@ class Places(NamedTuple):
     side: int
 
     def cut(self, stored: Tensor) -> Tensor:
-        """Out of pictures uint8 (n, size, size, C): what Crops gives, (N, C, side, side) in channels-last memory."""
+        """Out of images uint8 (n, size, size, C): what Crops gives, (N, C, side, side) in channels-last memory."""
         row, top, left = self.places.T[:, :, None, None]
         span = torch.arange(self.side, device=stored.device)
         return stored[row, top + span[:, None], left + span].permute(0, 3, 1, 2)
 
 
 class Crops(Dataset[Batch]):
-    """Windows of `crop` pixels cut straight out of the packed pictures, a whole batch at a time.
+    """Windows of `crop` pixels cut straight out of the packed images, a whole batch at a time.
 
     A sample is asked for as (epoch, index), so that a worker process needs to know nothing else. Gives images uint8
     (N, C, crop, crop) in channels-last memory, labels int64 (N,) and the samples' random numbers float32
@@ -50,14 +50,14 @@ class Crops(Dataset[Batch]):
 
     Args:
         random: windows at random places; in the centre otherwise.
-        whole: the stored pictures as they are; augmentation cuts the windows itself.
-        cut: False gives Places instead of images, to be cut out of pictures that live on the device.
+        whole: the stored images as they are; augmentation cuts the windows itself.
+        cut: False gives Places instead of images, to be cut out of images that live on the device.
         pinned: images are cut into memory that a GPU reads by itself, in this process.
     """
 
     def __init__(
         self,
-        pictures: Pictures,
+        split: PackedSplit,
         crop: int,
         seed: int,
         random: bool = False,
@@ -65,21 +65,21 @@ class Crops(Dataset[Batch]):
         cut: bool = True,
         pinned: bool = False,
     ) -> None:
-        self.pictures, self.seed, self.random, self.cut, self.pinned = pictures, seed, random, cut, pinned
-        self.side = pictures.images.shape[1] if whole else crop
+        self.split, self.seed, self.random, self.cut, self.pinned = split, seed, random, cut, pinned
+        self.side = split.images.shape[1] if whole else crop
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.split)
 
     def __getitems__(self, samples: list[tuple[int, int]]) -> Batch:
         index = np.array([i for _, i in samples], np.int64)
         epoch = samples[0][0] if samples else 0  # a batch never spans two epochs
         draws = uniform(self.seed, epoch, index, len(DRAWS))
-        stored, side = self.pictures.images, self.side
+        stored, side = self.split.images, self.side
         spare = stored.shape[1] - side
         corners = (draws[:, :2] * (spare + 1)).astype(np.int64) if self.random else np.full((len(index), 2), spare // 2)
-        places = np.column_stack([self.pictures.rows[index], corners])
-        labels, numbers = torch.from_numpy(self.pictures.labels[index]), torch.from_numpy(draws)
+        places = np.column_stack([self.split.rows[index], corners])
+        labels, numbers = torch.from_numpy(self.split.labels[index]), torch.from_numpy(draws)
         if not self.cut:
             return Places(torch.from_numpy(places), side), labels, numbers
         cut = torch.empty((len(index), side, side, stored.shape[3]), dtype=torch.uint8, pin_memory=self.pinned)

@@ -1,4 +1,4 @@
-"""Pictures decoded once, into one uint8 array with all that is known of them, in memory or mapped from disk."""
+"""Images decoded once, into one uint8 array with all that is known of them, in memory or mapped from disk."""
 
 import hashlib
 import json
@@ -30,8 +30,8 @@ QUEUED = 4096  # images that are handed to the packing threads at a time
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """One split: picture i is images[rows[i]], uint8 (size, size, C), and labels[i] its class.
+class PackedSplit:
+    """One split: image i is images[rows[i]], uint8 (size, size, C), and labels[i] its class.
 
     file: the array on disk that `images` maps, which another process then maps too instead of getting a copy.
     """
@@ -43,23 +43,23 @@ class Pictures:
 
     def __reduce__(self) -> tuple[Any, ...]:
         images = None if self.file else self.images
-        return _pictures, (images, self.rows, self.labels, self.file)
+        return _images, (images, self.rows, self.labels, self.file)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def chunks(self) -> NDArray[np.int64] | None:
-        """Of each picture, where it lies, if pictures are better read together with their neighbours: Streamed."""
+        """Of each image, where it lies, if images are better read together with their neighbours: Streamed."""
         chunks = getattr(self.images, "chunks", None)
         return None if chunks is None else chunks[self.rows]
 
-    def take(self, index: NDArray[np.int64]) -> "Pictures":
-        return Pictures(self.images, self.rows[index], self.labels[index], self.file)
+    def take(self, index: NDArray[np.int64]) -> "PackedSplit":
+        return PackedSplit(self.images, self.rows[index], self.labels[index], self.file)
 
 
-def _pictures(images: Any, rows: Any, labels: Any, file: Path | None) -> Pictures:
-    return Pictures(_map(file) if file else images, rows, labels, file)
+def _images(images: Any, rows: Any, labels: Any, file: Path | None) -> PackedSplit:
+    return PackedSplit(_map(file) if file else images, rows, labels, file)
 
 
 def _map(file: Path) -> NDArray[np.uint8]:
@@ -68,10 +68,10 @@ def _map(file: Path) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a data set beside its pictures, as plain values.
+    """What is known of a data set beside its images, as plain values.
 
-    mean (C) and covariance (C, C) are of the training pictures' channels in [0, 1]; fingerprint is the SHA-256 of all
-    pictures and labels in order; state is the source's at the time of packing; broken lists what could not be read;
+    mean (C) and covariance (C, C) are of the training images' channels in [0, 1]; fingerprint is the SHA-256 of all
+    images and labels in order; state is the source's at the time of packing; broken lists what could not be read;
     value_range is what images with more than 8 bits were scaled from; notes are for the user.
     """
 
@@ -90,14 +90,14 @@ class About:
 class Packed:
     """mean_image: of the training images, float32 (size, size, C), 0 to 255. notes: of files that are not used."""
 
-    splits: dict[str, Pictures]
+    splits: dict[str, PackedSplit]
     about: About
     names: dict[str, list[str]]
     mean_image: NDArray[np.float32]
     notes: list[str] = field(default_factory=list)
 
     def names_of(self, split: str, rows: NDArray[np.int64]) -> list[str]:
-        """Of pictures of a split, in any order."""
+        """Of images of a split, in any order."""
         return [self.names[split][place] for place in np.searchsorted(self.splits[split].rows, rows).tolist()]
 
 
@@ -106,7 +106,7 @@ def pack_in_memory(source: Source, size: int, channels: int, on_broken: str = "e
 
 
 def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, channels: int, on_broken: str) -> Packed:
-    """The packed pictures in `folder`, decoded first if they are not there or the source has changed since.
+    """The packed images in `folder`, decoded first if they are not there or the source has changed since.
 
     Only one process packs at a time; the others wait for it. The folder appears whole.
     """
@@ -130,7 +130,7 @@ def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, cha
 
 
 class Unpacked:
-    """Looks like an array of packed pictures, and decodes a picture each time that a window of it is asked for."""
+    """Looks like an array of packed images, and decodes an image each time that a window of it is asked for."""
 
     def __init__(self, source: Source, size: int, channels: int, value_range: Range | None) -> None:
         self.jobs = _jobs(source)
@@ -147,7 +147,7 @@ class Unpacked:
             return fit(image, self.shape[1], self.shape[3])[tuple(window)]
         except (OSError, RuntimeError) as error:
             which = f"data: cannot read {printable(split.names[i])}: {error}"
-            raise UserError(f"{which}. data.packed=true finds every such picture beforehand") from None
+            raise UserError(f"{which}. data.packed=true finds every such image beforehand") from None
 
 
 def unpacked(source: Source, size: int, channels: int) -> Packed:
@@ -161,7 +161,7 @@ def unpacked(source: Source, size: int, channels: int) -> Packed:
     images = cast(NDArray[np.uint8], Unpacked(source, size, channels, sample.about.value_range))
     splits, start = {}, 0
     for name, split in source.splits.items():
-        splits[name] = Pictures(images, np.arange(start, start + len(split.labels)), split.labels)
+        splits[name] = PackedSplit(images, np.arange(start, start + len(split.labels)), split.labels)
         start += len(split.labels)
     fingerprint = hashlib.sha256(source.state.partition(":")[0].encode()).hexdigest()  # the same on another disk
     names = {name: list(split.names) for name, split in source.splits.items()}
@@ -201,7 +201,7 @@ def appears_whole(folder: Path) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
-        for path in part.iterdir():  # a crash of the machine must not leave pictures of zeros under a right name
+        for path in part.iterdir():  # a crash of the machine must not leave images of zeros under a right name
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
         old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
@@ -215,9 +215,9 @@ def appears_whole(folder: Path) -> Iterator[Path]:
 
 
 def save(packed: Packed, folder: Path) -> None:
-    """Writes all but the pictures themselves."""
-    for name, pictures in packed.splits.items():
-        np.savez(folder / f"{name}.npz", rows=pictures.rows, labels=pictures.labels)
+    """Writes all but the images themselves."""
+    for name, split in packed.splits.items():
+        np.savez(folder / f"{name}.npz", rows=split.rows, labels=split.labels)
     np.save(folder / "mean.npy", packed.mean_image)
     (folder / "names.json").write_text(json.dumps(packed.names), encoding="utf-8")
     (folder / "about.json").write_text(json.dumps(asdict(packed.about), indent=1), encoding="utf-8")
@@ -228,12 +228,12 @@ def read_about(folder: Path) -> About:
 
 
 def load(folder: Path, images: NDArray[np.uint8], file: Path | None = None) -> Packed:
-    """What `save` has written, with its pictures. Raises FileNotFoundError if a part of it is not there."""
+    """What `save` has written, with its images. Raises FileNotFoundError if a part of it is not there."""
     names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     splits = {}
     for name in names:
         with np.load(folder / f"{name}.npz") as arrays:
-            splits[name] = Pictures(images, arrays["rows"], arrays["labels"], file)
+            splits[name] = PackedSplit(images, arrays["rows"], arrays["labels"], file)
     return Packed(splits, read_about(folder), names, np.load(folder / "mean.npy"))
 
 
@@ -268,7 +268,7 @@ def _pack(
     images, digest = packer.images, hashlib.sha256()
     for name, split in source.splits.items():
         rows = np.array([r for r in range(start, start + len(split.labels)) if r not in packer.broken], np.int64)
-        splits[name] = Pictures(images, rows, split.labels[rows - start])
+        splits[name] = PackedSplit(images, rows, split.labels[rows - start])
         names[name] = [split.names[r - start] for r in rows]
         header = f"{name} {images.shape[1:]}".encode()
         digest.update(header + packer.digests[rows].tobytes() + splits[name].labels.tobytes())
@@ -390,17 +390,17 @@ class _Packer:
 
 
 def _jobs(source: Source) -> list[tuple[Split, int]]:
-    """Row r of the packed array is picture i of a split: (split, i) for every r, one split after the other."""
+    """Row r of the packed array is image i of a split: (split, i) for every r, one split after the other."""
     return [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
 
 
-def _products(picture: torch.Tensor) -> NDArray[np.float64]:
+def _products(image: torch.Tensor) -> NDArray[np.float64]:
     """Of uint8 (size, size, C): the sum over the pixels of x x^T, (C, C).
 
     Eight pixels are taken as one row, of whose 8C x 8C products the diagonal blocks count: matrix multiplication is
     slow at matrices of 3 columns.
     """
-    size, _, c = picture.shape
+    size, _, c = image.shape
     pixels = 8 if size % 8 == 0 else 1
-    rows = picture.view(-1, pixels * c).float()
+    rows = image.view(-1, pixels * c).float()
     return (rows.T @ rows).double().view(pixels, c, pixels, c).diagonal(dim1=0, dim2=2).sum(-1).numpy()

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from alexnet.config import build, named
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.streaming import new_stream, write_stream
 from alexnet.errors import ArgumentError, UserError, printable
 from alexnet.run_dir import new_folder
@@ -14,7 +14,7 @@ from alexnet.validation import flag, integer
 
 
 def prepare(cfg: DictConfig) -> None:
-    """Packs the pictures of cfg.data and prints what they are; cfg.stream writes them once more, in LitData's format,
+    """Packs the images of cfg.data and prints what they are; cfg.stream writes them once more, in LitData's format,
     and cfg.show draws contact_sheet.png.
     """
     with named(""):
@@ -25,11 +25,11 @@ def prepare(cfg: DictConfig) -> None:
             if not cfg.stream:
                 raise ArgumentError(f"jpeg={cfg.jpeg}: is of a stream; pass stream=FOLDER too")
         stream = None if cfg.stream is None else new_stream(cfg.stream)
-    data: PictureData = build(cfg, "data", augment=build(cfg, "augment"))
+    data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"))
     data.setup()
     about = data.about
-    for name, pictures in data.splits.items():
-        print(f"{name:6} {len(pictures):9,} pictures")
+    for name, split in data.splits.items():
+        print(f"{name:6} {len(split):9,} images")
     some = printable(", ".join(about.classes[:10]))
     print(f"{len(about.classes)} classes: {some}{', ...' if len(about.classes) > 10 else ''}")
     print(f"stored  {data.size}x{data.size}x{data.channels}, {data.where or 'in memory'}")
@@ -50,7 +50,7 @@ def prepare(cfg: DictConfig) -> None:
         from alexnet.visualization.sheet import contact_sheet  # a wing that may be gone
 
         if not data.has("train"):
-            raise UserError("show=true: there are no training pictures to show")
+            raise UserError("show=true: there are no training images to show")
         path = new_folder(cfg)[0] / "contact_sheet.png"
         Image.fromarray(contact_sheet(data)).save(path)
         print(f"sheet   {Path(path)}")

@@ -1,4 +1,4 @@
-"""What a source is: pictures by split, decoded when asked, and how they are shared out among splits."""
+"""What a source is: images by split, decoded when asked, and how they are shared out among splits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
-"""Pictures in LitData's optimised format, for sets that no disk holds: written once, then read from a folder or from
+"""Images in LitData's optimised format, for sets that no disk holds: written once, then read from a folder or from
 an object store, chunk by chunk.
 
-Beside LitData's index.json and chunks lie the files that a packed folder has: what is known of the pictures, and their
-labels. The training pictures are written in random order, so that one chunk after another is as good as shuffled.
+Beside LitData's index.json and chunks lie the files that a packed folder has: what is known of the images, and their
+labels. The training images are written in random order, so that one chunk after another is as good as shuffled.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from torchvision.io import decode_image, encode_jpeg
 
 from alexnet.cores import available_cores
-from alexnet.data.packed import FORMAT, About, Packed, Pictures, appears_whole, load, read_about, save
+from alexnet.data.packed import FORMAT, About, Packed, PackedSplit, appears_whole, load, read_about, save
 from alexnet.data.splits import shuffled
 from alexnet.errors import ArgumentError, UserError, printable
 from alexnet.io import is_remote
@@ -53,29 +53,29 @@ def new_stream(folder: Any) -> Path:
     return path
 
 
-def write_stream(packed: Packed, splits: Mapping[str, Pictures], folder: Path, jpeg: int | None = None) -> None:
-    """Writes the pictures of `splits` to `folder`, which must not be there yet.
+def write_stream(packed: Packed, splits: Mapping[str, PackedSplit], folder: Path, jpeg: int | None = None) -> None:
+    """Writes the images of `splits` to `folder`, which must not be there yet.
 
     Args:
-        jpeg: quality, 1 to 100, of the JPEG that each picture becomes; None keeps every pixel.
+        jpeg: quality, 1 to 100, of the JPEG that each image becomes; None keeps every pixel.
     """
     from litdata.streaming import Cache
 
     train = splits["train"]
     splits = {**splits, "train": train.take(shuffled(np.arange(len(train)), "stream"))}
-    jobs = [(pictures, i) for pictures in splits.values() for i in range(len(pictures))]
-    names = {name: packed.names_of(name, pictures.rows) for name, pictures in splits.items()}
+    jobs = [(split, i) for split in splits.values() for i in range(len(split))]
+    names = {name: packed.names_of(name, split.rows) for name, split in splits.items()}
     written, start = {}, 0
-    for name, pictures in splits.items():
-        written[name] = replace(pictures, rows=np.arange(start, start + len(pictures)), file=None)
-        start += len(pictures)
+    for name, split in splits.items():
+        written[name] = replace(split, rows=np.arange(start, start + len(split)), file=None)
+        start += len(split)
 
-    def sample(job: tuple[Pictures, int]) -> tuple[dict[str, Any], bytes]:
-        pictures, i = job
-        picture, label = np.array(pictures.images[pictures.rows[i]]), int(pictures.labels[i])
+    def sample(job: tuple[PackedSplit, int]) -> tuple[dict[str, Any], bytes]:
+        split, i = job
+        array, label = np.array(split.images[split.rows[i]]), int(split.labels[i])
         if jpeg is None:
-            return {"image": picture, "label": label}, hashlib.sha256(picture.data).digest()
-        image = encode_jpeg(torch.from_numpy(picture).permute(2, 0, 1), jpeg).numpy().tobytes()
+            return {"image": array, "label": label}, hashlib.sha256(array.data).digest()
+        image = encode_jpeg(torch.from_numpy(array).permute(2, 0, 1), jpeg).numpy().tobytes()
         return {"image": image, "label": label}, hashlib.sha256(_decoded(image).data).digest()
 
     lock = FileLock(f"{folder}.lock")
@@ -83,7 +83,7 @@ def write_stream(packed: Packed, splits: Mapping[str, Pictures], folder: Path, j
     try:
         with lock, appears_whole(folder) as part, ThreadPoolExecutor(available_cores()) as pool, bar:
             task, writer = bar.add_task("writing", total=len(jobs)), Cache(str(part), chunk_bytes=CHUNK_BYTES)
-            digest = hashlib.sha256(str({name: pictures.labels.tolist() for name, pictures in splits.items()}).encode())
+            digest = hashlib.sha256(str({name: split.labels.tolist() for name, split in splits.items()}).encode())
             for done in range(0, len(jobs), 256):  # so many at a time, lest the disk be slower than the processor
                 for row, (item, sha256) in enumerate(pool.map(sample, jobs[done : done + 256]), done):
                     writer[row] = item
@@ -101,8 +101,8 @@ def write_stream(packed: Packed, splits: Mapping[str, Pictures], folder: Path, j
 
 @dataclass(frozen=True)
 class Stream:
-    """folder: where LitData reads. shape: of a picture, (size, size, C). files: of each chunk, its name, its length
-    in bytes and the number of pictures in it.
+    """folder: where LitData reads. shape: of an image, (size, size, C). files: of each chunk, its name, its length
+    in bytes and the number of images in it.
     """
 
     root: str
@@ -116,14 +116,14 @@ class Stream:
 
 
 class Streamed:
-    """Looks like an array of packed pictures, and reads a picture when a window of it is asked for.
+    """Looks like an array of packed images, and reads an image when a window of it is asked for.
 
-    chunks: the number of the chunk in which each picture lies. One is read fast where the last one was of its chunk.
+    chunks: the number of the chunk in which each image lies. One is read fast where the last one was of its chunk.
     """
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.chunks = np.repeat(np.arange(len(stream.files)), [pictures for *_, pictures in stream.files])
+        self.chunks = np.repeat(np.arange(len(stream.files)), [count for *_, count in stream.files])
         self.shape = (len(self.chunks), *stream.shape)
         self.process, self.chunk, self.reader = 0, -1, cast(Any, None)  # of which process, and its last chunk
 
@@ -139,12 +139,12 @@ class Streamed:
                 name, size, _ = self.stream.files[self.chunks[row]]
                 _fetch_chunk(self.stream.root, self.stream.folder, name, size)
             self.chunk = int(self.chunks[row])
-            image = self.reader[int(row)]["image"]
-            picture = image if isinstance(image, np.ndarray) else _decoded(image)
+            sample = self.reader[int(row)]["image"]
+            image = sample if isinstance(sample, np.ndarray) else _decoded(sample)
         except Exception as error:  # whatever a store, a network or a damaged file leads to
             reason = printable(" ".join(str(error).split())[:200] or type(error).__name__)
-            raise UserError(f"data.root={printable(self.stream.root)}: cannot read picture {row}: {reason}") from error
-        return picture[tuple(window)]
+            raise UserError(f"data.root={printable(self.stream.root)}: cannot read image {row}: {reason}") from error
+        return image[tuple(window)]
 
     def _start(self) -> None:
         from litdata import StreamingDataset
@@ -154,7 +154,7 @@ class Streamed:
 
 
 def find_stream(root: str, cache_dir: Path) -> Stream:
-    """What is known of the pictures at `root`, fetched into `cache_dir` if that is not a folder here.
+    """What is known of the images at `root`, fetched into `cache_dir` if that is not a folder here.
 
     Raises ArgumentError if there is no such stream, or its samples are of another kind.
     """

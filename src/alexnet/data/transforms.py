@@ -23,20 +23,20 @@ class Augment:
         crop: windows at random places (paper, section 4.1); in the centre if False.
         flip: probability of a left-right mirror image (section 4.1).
         vertical_flip: probability of an upside-down one.
-        rescale: least share of the picture's area that a window takes, scaled to the network's input; its shape
+        rescale: least share of the image's area that a window takes, scaled to the network's input; its shape
             varies from 3:4 to 4:3, as in torchvision's RandomResizedCrop.
         color_jitter: strength of brightness, contrast and saturation, each a factor from [1 - s, 1 + s].
         brightness, contrast, saturation: the strength of one of them, in place of color_jitter.
-        hue: largest turn of the colour circle, up to 0.5. Grey pictures have no saturation or hue to change.
-        pca: standard deviation of a_i in the paper's colour noise (section 4.1), 0.1 there: to every pixel of a
-            picture, sum over i of p_i a_i l_i is added, where p_i and l_i are the eigenvectors and eigenvalues of the
+        hue: largest turn of the colour circle, up to 0.5. Grey images have no saturation or hue to change.
+        pca: standard deviation of a_i in the paper's colour noise (section 4.1), 0.1 there: to every pixel of an
+            image, sum over i of p_i a_i l_i is added, where p_i and l_i are the eigenvectors and eigenvalues of the
             covariance of the training set's channels in [0, 1].
         pca_sqrt: the square root of l_i in its place, as the 2012 source has it.
-        pca_divide: the picture, less the mean and with its noise, is divided by 1 + pca, as in the 2012 source
+        pca_divide: the image, less the mean and with its noise, is divided by 1 + pca, as in the 2012 source
             (convdata.py), "so that the overall scale of the training data doesn't become too different".
         pca_epochs: the noise ends after so many epochs, 68 in the log of 2012; None: never.
 
-    The order is the one above. Each operation on one picture is torchvision's functional of the same name.
+    The order is the one above. Each operation on one image is torchvision's functional of the same name.
 
     Raises:
         ArgumentError: for a value out of range.
@@ -102,11 +102,11 @@ class Augment:
         return self.pca > 0 and (self.pca_epochs is None or epoch < self.pca_epochs)
 
     def over(self, epoch: int) -> float:
-        """What a picture is divided by, less the mean and with its noise."""
+        """What an image is divided by, less the mean and with its noise."""
         return 1 + self.pca if self.pca_divide and self.noisy(epoch) else 1
 
     def noise(self, draws: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, epoch: int = 0) -> Tensor:
-        """What the paper's colour noise adds to every pixel of each picture, in [0, 1]: (N, C).
+        """What the paper's colour noise adds to every pixel of each image, in [0, 1]: (N, C).
 
         eigenvalues (C,) and eigenvectors (C, C), one a column. Without `pca` it is 0.
         """
@@ -128,13 +128,13 @@ class Augment:
 
 
 def flipped(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    """A copy of the pictures, in which the chosen ones are mirrored."""
+    """A copy of the images, in which the chosen ones are mirrored."""
     if images.device.type != "cpu":  # indexing with a mask would make the host wait for the device
         return torch.where(_each(chosen), images.flip(axis), images)
     result = images.clone(memory_format=torch.preserve_format)
     if images.shape[1:].numel() < 50_000:
         result[chosen] = images[chosen].flip(axis)
-    else:  # one large picture at a time stays in the cache: three times as fast
+    else:  # one large image at a time stays in the cache: three times as fast
         for i in chosen.nonzero().flatten().tolist():
             result[i] = images[i].flip(axis)
     return result
@@ -184,7 +184,7 @@ class Normalize:
     that image (paper, section 2).
 
     Args:
-        mean, std: of each channel of the training pictures, in [0, 1], (C,).
+        mean, std: of each channel of the training images, in [0, 1], (C,).
         mean_image: float32 (C, H, W), 0 to 255; None: channels are normalised.
     """
 
@@ -216,7 +216,7 @@ class Normalize:
         return _affine(images, scale, shift / unit, image, dtype)
 
     def shown(self, x: Tensor) -> Tensor:
-        """The picture (N, C, H, W) in [0, 1] that a network's input was made of, with its noise."""
+        """The image (N, C, H, W) in [0, 1] that a network's input was made of, with its noise."""
         if self.mean_image is not None:
             return (x + self.mean_image) / 255
         return x * self.std[:, None, None] + self.mean[:, None, None]
@@ -249,15 +249,15 @@ def check_crops(value: object) -> int:
     return int(value)  # type: ignore[call-overload]
 
 
-def windows(pictures: Tensor, side: int, crops: int) -> list[Tensor]:
-    """Of pictures (N, C, size, size): the `crops` windows (N, C, side, side), in torchvision's order: the corners, top
-    left, top right, bottom left and bottom right, then the centre, then the same of the mirrored picture. The centre is
+def windows(images: Tensor, side: int, crops: int) -> list[Tensor]:
+    """Of images (N, C, size, size): the `crops` windows (N, C, side, side), in torchvision's order: the corners, top
+    left, top right, bottom left and bottom right, then the centre, then the same of the mirrored image. The centre is
     where one crop has it, half a pixel up and left where it cannot be the middle.
     """
-    spare = pictures.shape[-1] - side
+    spare = images.shape[-1] - side
     places = [(0, 0), (0, spare), (spare, 0), (spare, spare), (spare // 2, spare // 2)][0 if crops > 1 else 4 :]
-    images = (pictures, pictures.flip(-1)) if crops == 10 else (pictures,)
-    return [x[..., top : top + side, left : left + side] for x in images for top, left in places]
+    views = (images, images.flip(-1)) if crops == 10 else (images,)
+    return [x[..., top : top + side, left : left + side] for x in views for top, left in places]
 
 
 def averaged(logits: list[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ SAMPLE = 2**15  # values of a layer's histogram
 
 
 class Activations(FirstValidationBatch):
-    """After each epoch, of the first batch of validation pictures: a histogram of every activation function's values,
+    """After each epoch, of the first batch of validation images: a histogram of every activation function's values,
     and of ReLUs the share of units (of feature maps, where there are such) that are zero for all of them.
     """
 

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from alexnet.diagnostics.first_batch import FirstValidationBatch
 from alexnet.models.lrn import LocalResponseNorm
 
-SOME = 16  # pictures of the first batch
+SOME = 16  # images of the first batch
 
 
 class LrnSpread(FirstValidationBatch):
     """Logs, of every LRN layer and epoch, the standard deviation over the mean of the factors by which it multiplied
-    some validation pictures' values. Where it is near 0 every value has the same factor, which the next layer's weights
+    some validation images' values. Where it is near 0 every value has the same factor, which the next layer's weights
     could as well hold: the layer does nothing. The paper's inputs are of -128 to 128, and its constants suit them;
     those of data.normalize=channels are a hundred times smaller.
     """

@@ -53,31 +53,29 @@ def text(trained: Trained, about: Mapping[str, Any]) -> str:
     counts = origin.get("data", {}).get("pictures", {})
     rows = {
         "network": trained.variant,
-        "parameters": f"{layers.parameters:,}; {layers.flops / 1e9:.3g} GFLOP a picture",
+        "parameters": f"{layers.parameters:,}; {layers.flops / 1e9:.3g} GFLOP an image",
         "data": f"{run['data']}: " + (", ".join(f"{n:,} {split}" for split, n in counts.items()) or "not recorded"),
         "classes": _shortened(trained.about["classes"]),
         "epoch": f"{trained.epoch} of {metrics.get('epochs', '?')}, the best {metrics.get('monitor', '')}".strip(),
         "optimiser": f"{config['optimizer']['_target_'].rpartition('.')[2]}: {optimizer}",
-        "batch": f"{config['data']['batch_size']} pictures; {config['trainer']['precision']}; seed {config['seed']}",
+        "batch": f"{config['data']['batch_size']} images; {config['trainer']['precision']}; seed {config['seed']}",
         "code": f"commit {run['git_commit'] or 'not recorded'}{', changed since' if run['git_dirty'] else ''}; "
         f"torch {run['torch'] or 'not recorded'}",
     }
     if "test" in metrics:
         tested, n = metrics["test"], counts.get("test")
         figures = ", ".join(f"{name.replace('top', 'top-')} {value:.4f}" for name, value in tested.items())
-        rows["test"] = (
-            f"{figures}{f', of {n:,} pictures' if n else ''}, {trained.crops} crop{'s' * (trained.crops > 1)}"
-        )
+        rows["test"] = f"{figures}{f', of {n:,} images' if n else ''}, {trained.crops} crop{'s' * (trained.crops > 1)}"
     evaluation = read_json(trained.folder / "evaluation" / "evaluation.json")
     if evaluation.get("as_in_training"):
         low, high = evaluation["top1_interval"]
-        rows["interval"] = f"top-1 from {low:.4f} to {high:.4f} with other such pictures (95%)"
+        rows["interval"] = f"top-1 from {low:.4f} to {high:.4f} with other such images (95%)"
         rows["calibration"] = f"{evaluation['calibration']['error']:.4f} mean distance between how sure and how right"
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
     mean, std = (_numbers(about["input"][key]) for key in ("mean", "std"))
     normalised = f"values from 0 to 1, less the mean {mean}, over the standard deviation {std}"
     if IMAGE in trained.about:
-        normalised = "values from 0 to 255, less the mean image of the training pictures (the tensor `mean_image`)"
+        normalised = "values from 0 to 255, less the mean image of the training images (the tensor `mean_image`)"
     again = _repeat(origin.get("command") or [])
     return f"""# {config["model"]["_target_"].rpartition(".")[2]} on {run["data"]}
 
@@ -87,7 +85,7 @@ def text(trained: Trained, about: Mapping[str, Any]) -> str:
 
 ## Input
 
-{"RGB" if channels == 3 else "Grey"} pictures, the shorter side resized to {size}, then the centre of {crop} x {crop};
+{"RGB" if channels == 3 else "Grey"} images, the shorter side resized to {size}, then the centre of {crop} x {crop};
 {normalised}.
 
 `model.onnx` and `model.pt2` do that last part themselves: they take float32 (N, {channels}, {crop}, {crop}) from 0 to
@@ -96,12 +94,12 @@ def text(trained: Trained, about: Mapping[str, Any]) -> str:
 ## Use
 
     network = alexnet.load("model.safetensors")          # with the code that it was trained with
-    logits = onnxruntime.InferenceSession("model.onnx").run(None, {{"pictures": pictures}})[0]
-    logits = torch.export.load("model.pt2").module()(pictures)
+    logits = onnxruntime.InferenceSession("model.onnx").run(None, {{"pictures": images}})[0]
+    logits = torch.export.load("model.pt2").module()(images)
 
 ## Repeat
 {again}
-Its figures are those of the pictures above. Of others, from elsewhere or later, they say nothing.
+Its figures are those of the images above. Of others, from elsewhere or later, they say nothing.
 """
 
 

@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error,
 
 from alexnet.checkpoint import rebuild_metrics
 from alexnet.config import named
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.transforms import averaged, check_crops, windows
 from alexnet.errors import UserError
 from alexnet.inference import figures
@@ -34,7 +34,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
 
     Args:
         asked: `crops` (1, 5 or 10, else as in the run; of more than one the mean of the softmax counts), `trusted` (see
-            checkpoint.load), and what Trained.pictures takes.
+            checkpoint.load), and what Trained.images takes.
         out: the folder for the files; None: RUN/evaluation, with what was asked in its name.
         force: files that are there already are replaced.
 
@@ -50,9 +50,9 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
     out = out or trained.folder / name
     check_new(out, force)
-    data = trained.pictures({key: value for key, value in asked.items() if key not in ("crops", "trusted")}, crops)
+    data = trained.images({key: value for key, value in asked.items() if key not in ("crops", "trusted")}, crops)
     if not data.has("test"):
-        raise UserError(f"{path}: its data have no test pictures")
+        raise UserError(f"{path}: its data have no test images")
     scores, labels, figures_of_all = _test(trained, data, metrics)
     found = _measured(data, scores, labels) | {"test": figures_of_all}
     about = {
@@ -71,7 +71,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
 
 
 def _test(
-    trained: Trained, data: PictureData, metrics: Mapping[str, Metric]
+    trained: Trained, data: ImageDataModule, metrics: Mapping[str, Metric]
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Logits, or of several crops the logarithm of the mean softmax, (N, num_classes); labels (N,); and the figures
     that a run's own test has, computed by the same means. metrics: of the run's group `metrics`.
@@ -93,14 +93,14 @@ def _test(
     return torch.cat(all_scores), torch.cat(all_labels), figures_of_all
 
 
-def _batches(data: PictureData) -> Iterator[tuple[Tensor, Tensor]]:
-    """uint8 pictures, cut to the centre or with more crops whole, and their labels."""
+def _batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:
+    """uint8 images, cut to the centre or with more crops whole, and their labels."""
     loader: Any = data.test_dataloader()
     for images, labels, _ in track(loader, "testing", disable=len(loader.dataset) < 2000, transient=True):
         yield images, labels
 
 
-def _measured(data: PictureData, scores: Tensor, labels: Tensor) -> dict[str, Any]:
+def _measured(data: ImageDataModule, scores: Tensor, labels: Tensor) -> dict[str, Any]:
     shares = scores.softmax(1)
     sure, said = shares.max(1)
     right = said == labels
@@ -116,7 +116,7 @@ def _measured(data: PictureData, scores: Tensor, labels: Tensor) -> dict[str, An
 
 
 def _bins(sure: NDArray[np.float32], right: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """Of the pictures that the network was so sure of: how many there are, and how sure and how right it was."""
+    """Of the images that the network was so sure of: how many there are, and how sure and how right it was."""
     place = np.minimum((sure * BINS).astype(int), BINS - 1)
     return [
         {"pictures": int((place == i).sum()), "sure": float(sure[place == i].mean()),
@@ -126,7 +126,7 @@ def _bins(sure: NDArray[np.float32], right: NDArray[np.bool_]) -> list[dict[str,
 
 
 def _by_class(names: list[str], confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """right: of a class's pictures, those that were called so (recall); precision: of the pictures that were called
+    """right: of a class's images, those that were called so (recall); precision: of the images that were called
     so, those that are. None where there are none.
     """
     rows, columns, hits = confusion.sum(1).tolist(), confusion.sum(0).tolist(), confusion.diagonal().tolist()
@@ -156,7 +156,7 @@ def _in_training(
 
 def _text(
     trained: Trained,
-    data: PictureData,
+    data: ImageDataModule,
     crops: int,
     found: Mapping[str, Any],
     before: bool | None,
@@ -170,7 +170,7 @@ def _text(
         f"{n:,} test images of {data.source}, {crops} crop{'s' * (crops > 1)}",
         *(f"data: {note}" for note in data.notes),
         "",
-        f"top-1 accuracy  {figures_of_all['top1']:.4f}, from {low:.4f} to {high:.4f} with other such pictures (95%)",
+        f"top-1 accuracy  {figures_of_all['top1']:.4f}, from {low:.4f} to {high:.4f} with other such images (95%)",
     ]
     if "top5" in tops(data.num_classes):
         lines.append(f"top-5 accuracy  {figures_of_all['top5']:.4f}")
@@ -182,7 +182,7 @@ def _text(
     if before is not None:
         lines.append(f"                {'the same figures as' if before else 'not the figures of'} the run's own test")
     shown = sorted(found["classes"], key=lambda row: (row["right"] is None, row["right"]))[:10]
-    lines += ["", f"{'class':24}{'pictures':>10}{'right':>8}{'precision':>11}"]
+    lines += ["", f"{'class':24}{'images':>10}{'right':>8}{'precision':>11}"]
     lines += [
         f"{row['class'][:23]:24}{row['pictures']:10,}{_share(row['right']):>8}{_share(row['precision']):>11}"
         for row in shown

@@ -24,12 +24,13 @@ from alexnet.rng import stream
 from alexnet.validation import one_of
 
 FILES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch_export": "model.pt2"}
+INPUT = "pictures"  # the name of an ONNX model's input, which other programs use
 CLOSE = 1e-4  # of the largest logit: two programs add up in another order
 
 
 class WithInput(nn.Module):
-    """A network with what prepares its input. Takes pictures (N, C, crop, crop), float32 from 0 to 255, and gives
-    logits (N, num_classes). about: PictureData.describe.
+    """A network with what prepares its input. Takes images (N, C, crop, crop), float32 from 0 to 255, and gives
+    logits (N, num_classes). about: ImageDataModule.describe.
     """
 
     scale: Tensor
@@ -43,8 +44,8 @@ class WithInput(nn.Module):
         self.register_buffer("scale", 1 / (255 * std) if image is None else torch.ones_like(std))
         self.register_buffer("shift", -mean / std if image is None else -image)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        logits: Tensor = self.network(pictures * self.scale + self.shift)
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images * self.scale + self.shift)
         return logits
 
 
@@ -92,10 +93,10 @@ def _safetensors(trained: Trained, file: Path) -> str:
 def _onnx(trained: Trained, file: Path) -> str:
     import onnxscript  # noqa: F401  # what torch.onnx needs; its own error is longer
 
-    network, pictures = WithInput(trained.network, trained.about).eval(), _pictures(trained)
+    network, images = WithInput(trained.network, trained.about).eval(), _images(trained)
     program = _quietly(
-        torch.onnx.export, network, (pictures,), dynamo=True, dynamic_shapes={"pictures": {0: Dim("batch")}},
-        input_names=["pictures"], output_names=["logits"], verbose=False,
+        torch.onnx.export, network, (images,), dynamo=True, dynamic_shapes=({0: Dim("batch")},),
+        input_names=[INPUT], output_names=["logits"], verbose=False,
     )  # fmt: skip
     program.model.metadata_props.update(network=trained.variant, classes=json.dumps(trained.about["classes"]))
     program.save(file, external_data=False)
@@ -104,12 +105,12 @@ def _onnx(trained: Trained, file: Path) -> str:
     except ImportError:
         return "not tried: pip install onnxruntime"
     session = InferenceSession(file, providers=["CPUExecutionProvider"])
-    return _compare("onnxruntime", network, lambda x: session.run(None, {"pictures": x.numpy()})[0], trained)
+    return _compare("onnxruntime", network, lambda x: session.run(None, {INPUT: x.numpy()})[0], trained)
 
 
 def _torch_export(trained: Trained, file: Path) -> str:
-    network, pictures = WithInput(trained.network, trained.about).eval(), _pictures(trained)
-    program = _quietly(torch.export.export, network, (pictures,), dynamic_shapes={"pictures": {0: Dim("batch")}})
+    network, images = WithInput(trained.network, trained.about).eval(), _images(trained)
+    program = _quietly(torch.export.export, network, (images,), dynamic_shapes=({0: Dim("batch")},))
     with open(file, "wb") as opened:
         torch.export.save(program, opened)
     again = torch.export.load(io.BytesIO(file.read_bytes())).module()
@@ -117,17 +118,17 @@ def _torch_export(trained: Trained, file: Path) -> str:
 
 
 def _compare(name: str, network: nn.Module, other: Callable[[Tensor], Any], trained: Trained) -> str:
-    """Of other pictures than those that it was traced with, and another number of them."""
-    pictures = _pictures(trained, 5)
+    """Of other images than those that it was traced with, and another number of them."""
+    images = _images(trained, 5)
     with torch.no_grad():
-        ours = network(pictures).numpy()
-    off = float(np.abs(other(pictures) - ours).max() / np.abs(ours).max())
+        ours = network(images).numpy()
+    off = float(np.abs(other(images) - ours).max() / np.abs(ours).max())
     if not off <= CLOSE:
         raise UserError(f"{name} gives other answers than the network: {off:.2g} of the largest logit; nothing written")
     return f"{name} gives the network's answers to {off:.1g} of the largest logit"
 
 
-def _pictures(trained: Trained, n: int = 2) -> Tensor:
+def _images(trained: Trained, n: int = 2) -> Tensor:
     shape = (n, trained.about["channels"], trained.about["crop"], trained.about["crop"])
     return torch.randint(0, 256, shape, generator=stream(n, "export")).float()
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.inference.prediction import Prediction
 from alexnet.plotting import plain, write
 
@@ -17,9 +17,9 @@ COLUMNS = 4
 RIGHT, OTHER = "tab:red", "0.8"  # in grey print the one is dark, the other light
 
 
-def draw(path: Path, title: str, predictions: Sequence[Prediction], data: PictureData | None) -> None:
-    """Each picture with its class, where that is known, and the likeliest classes as bars, the right one dark. With
-    `data` each has a row, and the training pictures that are most alike follow.
+def draw(path: Path, title: str, predictions: Sequence[Prediction], data: ImageDataModule | None) -> None:
+    """Each image with its class, where that is known, and the likeliest classes as bars, the right one dark. With
+    `data` each has a row, and the training images that are most alike follow.
     """
     beside = len(predictions[0].nearest)
     columns, rows = (2 + beside, len(predictions)) if beside else (COLUMNS, math.ceil(len(predictions) / COLUMNS))
@@ -30,25 +30,25 @@ def draw(path: Path, title: str, predictions: Sequence[Prediction], data: Pictur
         edge = (data.size - data.crop) // 2
         axes = figure.subplots(rows, columns, squeeze=False)
         for one, row in zip(predictions, axes, strict=True):
-            _picture(row[0], one.picture, one.true or one.file.name)
+            _image(row[0], one.image, one.true or one.file.name)
             _bars(row[1], one)
             for there, place in zip(one.nearest, row[2:], strict=False):
                 window = slice(edge, edge + data.crop)
-                _picture(place, data.splits["train"].images[there["row"], window, window], there["class"])
+                _image(place, data.splits["train"].images[there["row"], window, window], there["class"])
     else:
         axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[1.8, bars] * rows)
         for axis in axes.flat:
             axis.set_axis_off()
         for i, one in enumerate(predictions):
             row, column = divmod(i, columns)
-            _picture(axes[2 * row, column], one.picture, one.true or one.file.name)
+            _image(axes[2 * row, column], one.image, one.true or one.file.name)
             _bars(axes[2 * row + 1, column], one)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(figure, path)
 
 
-def _picture(axes: Axes, picture: Any, name: str) -> None:
-    shown = np.asarray(picture)
+def _image(axes: Axes, image: Any, name: str) -> None:
+    shown = np.asarray(image)
     axes.imshow(shown[..., 0] if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=255)
     axes.set_title(plain(name), fontsize="small")
     axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""Picture files that somebody names, in batches: decoded by all cores while the network is at work."""
+"""Image files that somebody names, in batches: decoded by all cores while the network is at work."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from alexnet.data.sources.walk import LeftOut, walk
 BATCH = 64
 FEW = 2 * BATCH  # are decoded sooner than worker processes start
 
-Decoded = tuple[int, Tensor | str]  # a picture's number, and the picture, or why it cannot be read
+Decoded = tuple[int, Tensor | str]  # an image's number, and the image, or why it cannot be read
 
 
 def named_files(asked: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -55,10 +55,10 @@ class Files(Dataset[Decoded]):
         if not self.files[i].is_file():
             return i, f"{self.files[i]}: no such file"
         try:
-            picture = fit(self._decode(self.files[i]), self.size, self.channels)
+            image = fit(self._decode(self.files[i]), self.size, self.channels)
         except (OSError, RuntimeError) as error:
             return i, f"{self.files[i]}: cannot be read: {error}"
-        return i, torch.from_numpy(picture).permute(2, 0, 1)
+        return i, torch.from_numpy(image).permute(2, 0, 1)
 
     def _decode(self, file: Path) -> Tensor:
         image = decode(file, background=self.reading.background, value_range=self.reading.value_range)
@@ -73,7 +73,7 @@ class Files(Dataset[Decoded]):
 def batches(
     files: Sequence[Path], size: int, channels: int, reading: Reading
 ) -> Iterable[tuple[list[int], Tensor, list[str]]]:
-    """Of each batch: the numbers of the pictures that can be read, these as uint8 (N, channels, size, size), and what
+    """Of each batch: the numbers of the images that can be read, these as uint8 (N, channels, size, size), and what
     is wrong with the others.
     """
     loader = DataLoader(
@@ -87,6 +87,6 @@ def batches(
 
 
 def _collated(batch: list[Decoded]) -> tuple[list[int], Tensor, list[str]]:
-    pictures = {i: found for i, found in batch if isinstance(found, Tensor)}
+    images = {i: found for i, found in batch if isinstance(found, Tensor)}
     problems = [found for _, found in batch if isinstance(found, str)]
-    return list(pictures), torch.stack([*pictures.values()]) if pictures else torch.empty(0), problems
+    return list(images), torch.stack([*images.values()]) if images else torch.empty(0), problems

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
 from alexnet.inference.trained import Trained
 from alexnet.models.base import last_linear
@@ -31,11 +31,11 @@ def hidden(network: nn.Module) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def nearest(trained: Trained, activations: Tensor, data: PictureData, count: int) -> list[list[dict[str, Any]]]:
-    """For each row of `activations` (N, D) the `count` training pictures whose own are at the smallest Euclidean
+def nearest(trained: Trained, activations: Tensor, data: ImageDataModule, count: int) -> list[list[dict[str, Any]]]:
+    """For each row of `activations` (N, D) the `count` training images whose own are at the smallest Euclidean
     distance, nearest first: `row` of the packed array, `name`, `class`, `distance`.
     """
-    pictures, start = data.splits["train"], 0
+    train, start = data.splits["train"], 0
     best, places = torch.empty(len(activations), 0), torch.empty(len(activations), 0, dtype=torch.int64)
     loader: Any = data.loader("train")
     shown = track(loader, "comparing", console=Console(stderr=True), transient=True)
@@ -48,13 +48,13 @@ def nearest(trained: Trained, activations: Tensor, data: PictureData, count: int
             places = torch.cat([places, index], 1).gather(1, chosen)[:, :count]
             best = best[:, :count]
     assert data.packed
-    names = data.packed.names_of("train", pictures.rows)
+    names = data.packed.names_of("train", train.rows)
     return [
         [
             {
-                "row": int(pictures.rows[i]),
+                "row": int(train.rows[i]),
                 "name": names[i],
-                "class": data.about.classes[pictures.labels[i]],
+                "class": data.about.classes[train.labels[i]],
                 "distance": distance,
             }
             for i, distance in zip(ours, distances, strict=True)

@@ -1,4 +1,4 @@
-"""What a trained network says of somebody's pictures: the likeliest classes, and the training pictures most alike."""
+"""What a trained network says of somebody's images: the likeliest classes, and the training images most alike."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ from alexnet.inference.trained import Trained, open_trained
 from alexnet.validation import integer
 
 FIGURES = (".png", ".svg", ".pdf")
-SHOWN = 40  # pictures in a figure
-ALIKE = 6  # training pictures of each, as in the paper
+SHOWN = 40  # images in a figure
+ALIKE = 6  # training images of each, as in the paper
 
 
 def predict(
@@ -36,18 +36,18 @@ def predict(
     out: Path | None = None,
     force: bool = False,
 ) -> tuple[str, list[str]]:
-    """Gives what to print, and what is wrong with the pictures that cannot be read; the others are predicted.
+    """Gives what to print, and what is wrong with the images that cannot be read; the others are predicted.
 
     Args:
         run: a run's folder or a checkpoint.
         images: files, folders, and - for a list on standard input.
-        top: classes of each picture.
-        neighbours: the training pictures most alike, too.
-        asked: what Trained.pictures takes, to find the training images, and `trusted`, see checkpoint.load.
+        top: classes of each image.
+        neighbours: the training images most alike, too.
+        asked: what Trained.images takes, to find the training images, and `trusted`, see checkpoint.load.
         out: a figure, as the paper's Figure 4; force: it is replaced if it is there.
 
     Raises:
-        UserError: before a picture is read, for what does not suit; and where none can be read.
+        UserError: before an image is read, for what does not suit; and where none can be read.
     """
     with named(""):
         integer("top", top, 1, 1000)
@@ -55,11 +55,11 @@ def predict(
         check_new(out, force, FIGURES)
     files, problems = named_files(images)
     if not files:
-        raise UserError("; ".join(problems) or "no pictures: name files, folders, or - for a list on standard input")
+        raise UserError("; ".join(problems) or "no images: name files, folders, or - for a list on standard input")
     asked = dict(asked or {})
     trained = open_trained(run, asked.pop("trusted", ()))
     reading = _reading(trained, asked)
-    data = trained.pictures(asked) if neighbours else None
+    data = trained.images(asked) if neighbours else None
     if data and not data.has("train"):
         raise UserError("data.root: not the images of the run's training, among which --neighbours looks")
     collecting: AbstractContextManager[list[Tensor]] = hidden(trained.network) if data else nullcontext([])
@@ -106,15 +106,15 @@ def _predictions(
         for i, p, labels, image in zip(numbers, shares.tolist(), best.tolist(), images, strict=True):
             folder = files[i].absolute().parent.name
             likeliest = [(classes[label], share) for label, share in zip(labels, p, strict=True)]
-            picture = image.permute(1, 2, 0).numpy() if len(found) < SHOWN else None
-            found.append(Prediction(files[i], folder if folder in classes else None, likeliest, picture))
+            shown = image.permute(1, 2, 0).numpy() if len(found) < SHOWN else None
+            found.append(Prediction(files[i], folder if folder in classes else None, likeliest, shown))
     return found
 
 
 def _table(predictions: Sequence[Prediction]) -> str:
-    """A row for each picture, one for its neighbours, and how many are right of those whose class is known."""
+    """A row for each image, one for its neighbours, and how many are right of those whose class is known."""
     known = [one for one in predictions if one.true is not None]
-    rows = [["picture", *(["is"] if known else []), *map(str, range(1, 1 + len(predictions[0].top)))]]
+    rows = [["image", *(["is"] if known else []), *map(str, range(1, 1 + len(predictions[0].top)))]]
     for one in predictions:
         best = [f"{share:6.1%} {short(name)}" for name, share in one.top]
         rows.append([str(one.file), *([short(one.true or "")] if known else []), *best])
@@ -122,7 +122,7 @@ def _table(predictions: Sequence[Prediction]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if predictions[0].nearest:
-        lines += ["", "the training pictures most alike, by the distance of the last hidden layer's activations"]
+        lines += ["", "the training images most alike, by the distance of the last hidden layer's activations"]
         for one in predictions:
             alike = (f"{short(n['class'])} {n['name']} ({n['distance']:.4g})" for n in one.nearest)
             lines.append(printable(f"{one.file}: {', '.join(alike)}"))

@@ -1,4 +1,4 @@
-"""What is said of one picture."""
+"""What is said of one image."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 @dataclass
 class Prediction:
-    """true: its class, where the picture lies in a folder of that name. top: classes and probabilities, the likeliest
-    first. picture: uint8 (crop, crop, C), as the network sees it, where it is drawn. nearest: see neighbours.nearest.
+    """true: its class, where the image lies in a folder of that name. top: classes and probabilities, the likeliest
+    first. image: uint8 (crop, crop, C), as the network sees it, where it is drawn. nearest: see neighbours.nearest.
     """
 
     file: Path
     true: str | None
     top: list[tuple[str, float]]
-    picture: NDArray[Any] | None = None
+    image: NDArray[Any] | None = None
     nearest: list[dict[str, Any]] = field(default_factory=list)

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from alexnet.checkpoint import check_trusted, read, rebuild
 from alexnet.config import named
 from alexnet.cores import limit_threads
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.transforms import Normalize
 from alexnet.errors import UserError, nearest
 from alexnet.io import read_json
 from alexnet.run_dir import record
 from alexnet.run_identity import spelled
 
-# What may be said anew of the pictures: where they are, and how they are read.
+# What may be said anew of the images: where they are, and how they are read.
 FREE = ("root", "cache_dir", "workers", "batch_size", "packed", "on_broken", "background", "value_range")
 PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -28,7 +28,7 @@ PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 @dataclass
 class Trained:
     """file: the checkpoint; folder: its run's, or where it lies; config and about: its "config" and "data";
-    normalize: makes pictures the network's input.
+    normalize: makes images the network's input.
     """
 
     file: Path
@@ -68,7 +68,7 @@ class Trained:
         ]
         return f"{model['_target_'].rpartition('.')[2]}: {', '.join(parts)}".removesuffix(": ")
 
-    def pictures(self, asked: Mapping[str, Any], crops: int = 1) -> PictureData:
+    def images(self, asked: Mapping[str, Any], crops: int = 1) -> ImageDataModule:
         """The run's images, set up, with `crops` windows of each test image.
 
         Args:
@@ -99,12 +99,12 @@ class Trained:
             raise UserError(f"data: other classes than the network was trained on: {theirs} in place of {ours}")
         if not asked.keys() & {"data", "data.root"} and data.about.fingerprint != self.about["fingerprint"]:
             raise UserError(
-                f"data: its pictures were others (SHA-256 {self.about['fingerprint']:.12}, now "
-                f"{data.about.fingerprint:.12}); data.root=FOLDER names pictures to use in their place"
+                f"data: its images were others (SHA-256 {self.about['fingerprint']:.12}, now "
+                f"{data.about.fingerprint:.12}); data.root=FOLDER names images to use in their place"
             )
         return data
 
-    def _opened(self, values: dict[str, Any], asked: Mapping[str, Any], crops: int) -> PictureData:
+    def _opened(self, values: dict[str, Any], asked: Mapping[str, Any], crops: int) -> ImageDataModule:
         """The images that `values` describe. A folder that is not the run's own, perhaps moved, is all for testing."""
         if values["source"] == "folder" and asked.keys() & {"data", "data.root"}:
             if "data" not in asked and (own := self._own_images(values, crops)):
@@ -113,14 +113,14 @@ class Trained:
             if values.get("value_range") is None:
                 values["value_range"] = self.about.get("value_range")
         with named("data"):
-            data = PictureData(**values, crops=crops)
+            data = ImageDataModule(**values, crops=crops)
         data.setup()
         return data
 
-    def _own_images(self, values: dict[str, Any], crops: int) -> PictureData | None:
+    def _own_images(self, values: dict[str, Any], crops: int) -> ImageDataModule | None:
         """The images that `values` describe, split as in training, if they are the run's."""
         try:
-            data = PictureData(**values, crops=crops)
+            data = ImageDataModule(**values, crops=crops)
             data.setup()
         except (ValueError, UserError):  # not such a folder
             return None

@@ -18,7 +18,7 @@ from alexnet.validation import flag, integer, number, one_of
 log = logging.getLogger("alexnet")
 
 NUMBERS = count()
-# Positions (pixels of all pictures together) worked on at a time, so that the intermediates stay in the cache.
+# Positions (pixels of all images together) worked on at a time, so that the intermediates stay in the cache.
 CHUNK = 2048
 WINDOWS = ("channels", "own", "map")
 

@@ -25,7 +25,7 @@ class TorchvisionAlexNet(AlexNet):
         image_size: height and width of the input; 224 in torchvision.
         dropout: probability of dropping an input of the first and of the second linear layer; 0 or False turns it off.
         weights: IMAGENET1K_V1 starts from torchvision's, which are downloaded once into torch.hub's folder; or a file
-            of such weights, as torch.save has written it. They expect pictures normalised as ImageNet's.
+            of such weights, as torch.save has written it. They expect images normalised as ImageNet's.
         new_head: the last layer starts anew, for other classes than those of the weights.
 
     Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.

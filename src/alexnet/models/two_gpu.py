@@ -81,7 +81,7 @@ def _half(layer: nn.Conv2d | nn.Linear, i: int) -> nn.Module:
 
 
 class Split(nn.Module):
-    """The picture, for each tower on its device."""
+    """The image, for each tower on its device."""
 
     def __init__(self, devices: Sequence[str]) -> None:
         super().__init__()

@@ -62,8 +62,8 @@ class Comparison:
 def compare(arms: Sequence[Arm[Result]], metric: Metric, margin: float | None = None) -> Comparison:
     """Every arm against the first.
 
-    Arms with three pairs or more are paired by the seeds that all of them finished. Where every run's test pictures
-    are known, intervals are for new seeds and new pictures, else for new seeds. Several arms share one spread, and
+    Arms with three pairs or more are paired by the seeds that all of them finished. Where every run's test images
+    are known, intervals are for new seeds and new images, else for new seeds. Several arms share one spread, and
     their intervals hold together (Dunnett). An arm whose own spread is far above the others' has its own, with
     Bonferroni; so have all where they do not share three seeds, and those with other seeds than the baseline (Welch).
     """
@@ -97,9 +97,7 @@ def compare(arms: Sequence[Arm[Result]], metric: Metric, margin: float | None = 
     right = both_right(results, metric)
     place = {id(result): i for i, result in enumerate(results)}
     if in_pairs and right is None and metric.by_image:
-        notes.append(
-            f"Not every run knows which test pictures it had right: intervals are for these {_pictures(arms)}."
-        )
+        notes.append(f"Not every run knows which test images it had right: intervals are for these {_images(arms)}.")
     judged = len(in_pairs) + len(apart)
     together = len(in_pairs) - len(own)
 
@@ -152,16 +150,16 @@ def _verdict(row: Row, metric: Metric, margin: float | None) -> str:
     return f"not told apart: between {metric.signed(low)} and {metric.signed(high)}"
 
 
-def _method(metric: Metric, new_pictures: bool, together: int, judged: int) -> str:
+def _method(metric: Metric, new_images: bool, together: int, judged: int) -> str:
     if not judged:
         return "No interval: it takes three seeds that two arms have in common."
-    new = "new seeds and new test pictures" if new_pictures else "new seeds on these test pictures"
+    new = "new seeds and new test images" if new_images else "new seeds on these test images"
     new = new if metric.name.startswith("test/") else "new seeds"
     several = f"; the {judged} hold together" if judged > 1 else ""
     spread = ", from the spread of all arms" if together > 1 else ""
     return f"95% intervals for {new}, paired by seed{spread}{several}."
 
 
-def _pictures(arms: Sequence[Arm[Result]]) -> str:
+def _images(arms: Sequence[Arm[Result]]) -> str:
     counts = {run["test_pictures"] for arm in arms for run in arm.runs.values()}
-    return f"{int(counts.pop()):,} pictures alone" if len(counts) == 1 and "" not in counts else "pictures alone"
+    return f"{int(counts.pop()):,} images alone" if len(counts) == 1 and "" not in counts else "images alone"

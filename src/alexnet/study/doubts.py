@@ -12,7 +12,7 @@ from alexnet.study.results import LRN, Result
 from alexnet.study.runs import Arm, Run
 from alexnet.study.words import seeds_of
 
-UNEVEN = 1.5  # times as many pictures seen
+UNEVEN = 1.5  # times as many images seen
 DIFFERS = 0.01  # of the factors of local response normalisation, their standard deviation over their mean
 
 
@@ -21,7 +21,7 @@ def check_alike(runs: Sequence[Run]) -> None:
     data: dict[str, int] = {}
     for run in runs:
         known = run.record.get("data", {})
-        name = f"{known.get('source')} with {known.get('pictures', {}).get('test')} test pictures"
+        name = f"{known.get('source')} with {known.get('pictures', {}).get('test')} test images"
         data[name] = data.get(name, 0) + 1
     if len(data) > 1:
         several = ", ".join(f"{name} ({count} runs)" for name, count in data.items())
@@ -59,12 +59,12 @@ def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
         chance, nothing, never = [], [], []
         for seed, run in arm.runs.items():
             value, share = run.value(metric.name), (5 if metric.name.endswith("top5") else 1) / run.value("classes")
-            pictures = run.value("test_pictures")
+            images = run.value("test_pictures")
             if math.isnan(value) and isinstance(metric, EpochsUntil):
                 never.append(f"seed {seed} in {run['epochs']}")
             elif math.isnan(value):
                 nothing.append(seed)
-            elif metric.by_image and value <= share + 2 * (share * (1 - share) / pictures) ** 0.5:
+            elif metric.by_image and value <= share + 2 * (share * (1 - share) / images) ** 0.5:
                 chance.append(seed)
         if nothing:
             notes.append(f"{arm.name}, {seeds_of(nothing)}: {metric} is no number; left out")
@@ -83,7 +83,7 @@ def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
         )
     for what, values in {
         "versions of the code": {run["git_commit"][:7] or "none" for run in runs},
-        "pictures": {run["fingerprint"][:7] for run in runs},
+        "images": {run["fingerprint"][:7] for run in runs},
         "precisions": {run["precision"] for run in runs},
         "devices": {run["devices"] for run in runs},
         "numbers of threads, which sum in another order": {run["threads"] for run in runs},
@@ -96,13 +96,13 @@ def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
             for arm in arms if arm.runs]  # fmt: skip
     if not isinstance(metric, EpochsUntil) and max(seen) > UNEVEN * min(seen):
         notes.append(
-            f"Some arms were trained for longer than others: on {_about(min(seen))} to {_about(max(seen))} pictures, "
+            f"Some arms were trained for longer than others: on {_about(min(seen))} to {_about(max(seen))} images, "
             "each counted as often as it was seen. With less data the same epochs are fewer steps"
         )
     if any(run["git_dirty"] for run in runs):
         notes.append("Some runs were of code that was not committed: their git.diff has it")
     if any(run["monitor"].startswith("train") for run in runs):
-        notes.append("Without validation pictures, the best epoch was chosen on training figures")
+        notes.append("Without validation images, the best epoch was chosen on training figures")
     if metric.name.startswith("val/") and any(run["monitor"].startswith("val") for run in runs):
         notes.append("Validation chose the best epoch, so its figures are better than those of new images would be")
     if len(arms) > 2 and metric.name.startswith("test/"):

@@ -87,8 +87,8 @@ def power(found: Comparison, margin: float | None) -> list[str]:
         low, high = (max(ends) for ends in zip(*needed, strict=True))
         said += f" A difference of {found.metric.amount(margin)}, which would matter, "
         if math.isinf(low):
-            part = 1.96 * max(difference.pictures for _, difference in seen)
-            said += f"is beyond any number of seeds: these test pictures alone leave +-{found.metric.amount(part)}."
+            part = 1.96 * max(difference.images for _, difference in seen)
+            said += f"is beyond any number of seeds: these test images alone leave +-{found.metric.amount(part)}."
         else:
             said += f"takes {low:.0f}{f' to {high:.0f}' if high > low else ''} seeds."
     return ["", said]
@@ -111,7 +111,7 @@ def costs(arms: Sequence[Arm[Result]]) -> list[str]:
 
 
 def _chosen(arms: Sequence[Arm[Result]]) -> str:
-    """Which arm the validation pictures chose, as a search does."""
+    """Which arm the validation images chose, as a search does."""
     runs = [(arm.name, run) for arm in arms for run in arm.runs.values()]
     monitor, mode = runs[0][1]["monitor"], runs[0][1]["mode"]
     if {run["monitor"] for _, run in runs} != {monitor}:

@@ -14,12 +14,12 @@ PAGES = Path("docs/studies")
 HEAD = f"""# Studies that were run
 
 `python report.py` makes this page and the others of the {TABLE} and report.json in each folder, a row for every run. In
-its column *both right* the last number is how many test pictures the run had right, and those before it how many of
+its column *both right* the last number is how many test images the run had right, and those before it how many of
 these each run above had right as well. `python report.py RUNS --out docs/studies/NAME` adds a study.
 
 Intervals are of 95%, and those of a study hold together. Hours are of training alone, on whatever machine it was.
 
-| question | the paper | here | n | pictures | hours | command |
+| question | the paper | here | n | images | hours | command |
 |---|---|---|--:|---|--:|---|
 """
 
@@ -50,7 +50,7 @@ def _row(name: str, made: Report) -> str:
         made.claim,
         "<br>".join(_here(made)),
         " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
-        made.pictures,
+        made.images,
         f"{sum(run.value('seconds') for run in made.done) / 3600:.2g}",
         f"`{made.command}`" if made.command else "",
     ]

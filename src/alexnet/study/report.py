@@ -41,7 +41,7 @@ class Report:
 
     @property
     def paper(self) -> dict[str, float]:
-        """The paper's differences by arm, where it has some for this metric: of these pictures, or else of others."""
+        """The paper's differences by arm, where it has some for this metric: of these images, or else of others."""
         paper = self._of_data("paper") if self.found.metric.name == self.study.get("metric") else {}
         if not isinstance(paper, dict):  # of a run whose study did not say yet of which data set
             return {}
@@ -54,7 +54,7 @@ class Report:
         return f"{claim} ({self.study['source']})" if claim else ""
 
     def _of_data(self, key: str) -> Any:
-        """What the study has for these pictures, or else for the first that it names."""
+        """What the study has for these images, or else for the first that it names."""
         value = self.study.get(key) or {}
         return value.get(self.done[0]["source"], next(iter(value.values()), {})) if isinstance(value, dict) else value
 
@@ -68,7 +68,7 @@ class Report:
         return f"python train.py {shlex.join(self.about['typed'])}" if self.about.get("typed") else ""
 
     @property
-    def pictures(self) -> str:
+    def images(self) -> str:
         """Which they are, and of what files."""
         each = {run["source"]: run["files"] for run in self.done}
         copies = {"jpg": " as JPEG files, slightly lossy", "": ""}  # of what the official archive has as it is
@@ -213,20 +213,18 @@ def write_page(out: Path, made: Report) -> str:
     tables = [*differences(found, made.paper), "", found.method, *power(found, margin)]
     claim = [f"The paper: {made.claim}."] if made.claim else []
     if made.paper and made.done[0]["source"] in study["paper"]:
-        claim.append("Its figures are of the same pictures, with a network and a training of its own.")
+        claim.append("Its figures are of the same images, with a network and a training of its own.")
     elif made.paper:
-        claim.append("Its figures are of other pictures: they stand here for their sign, not their size.")
+        claim.append("Its figures are of other images: they stand here for their sign, not their size.")
     norms = gradient_norms(arms)
     figures = draw(out, found, arms, made.paper, norms)
     cost = [*lines(norms), "", *costs(arms)]
     beware = ["", "## To beware of", "", *(f"- {note}" for note in notes)] if notes else []
-    pictures = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
+    images = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
     commits = sorted({run["git_commit"][:7] or "no commit" for run in made.done})
-    last = (
-        f"Made of {len(made.done)} runs on {made.pictures}, each a row of [{TABLE}]({TABLE}), at {', '.join(commits)}"
-    )
+    last = f"Made of {len(made.done)} runs on {made.images}, each a row of [{TABLE}]({TABLE}), at {', '.join(commits)}"
     last += f", by `{made.command}`." if made.command else "."
-    text = [*head, "", *tables, *beware, *([""] if claim else []), *claim, *cost, *pictures, "", last]
+    text = [*head, "", *tables, *beware, *([""] if claim else []), *claim, *cost, *images, "", last]
     write(out / "report.md", "\n".join(text) + "\n")
     return "\n".join([answer(found, arms), "", *tables, *(f"  ! {note}" for note in notes), *cost])
 

@@ -59,13 +59,13 @@ class Result:
 
 
 def both_right(results: Sequence[Result], metric: Metric) -> NDArray[np.int64] | None:
-    """How many test pictures two results both had right, of each two: (results, results). None unless it is known of
-    all, for the same number of pictures, more than one.
+    """How many test images two results both had right, of each two: (results, results). None unless it is known of
+    all, for the same number of images, more than one.
     """
     counts = [result.numbers(metric.name + BOTH_RIGHT) for result in results]
     known = all(len(c) == result.number + 1 for c, result in zip(counts, results, strict=True))
-    pictures = {result["test_pictures"] for result in results}
-    if not known or len(pictures) != 1 or pictures <= {"", "1"}:
+    counts_of_images = {result["test_pictures"] for result in results}
+    if not known or len(counts_of_images) != 1 or counts_of_images <= {"", "1"}:
         return None
     found = np.zeros((len(results),) * 2, np.int64)
     for i, a in enumerate(results):

@@ -50,7 +50,7 @@ class Run:
             return []
 
     def right(self, metric: str) -> NDArray[np.bool_] | None:
-        """Of every test picture, whether it is right by test/top1 or test/top5; None where that is not known."""
+        """Of every test image, whether it is right by test/top1 or test/top5; None where that is not known."""
         try:
             with np.load(self.folder / "test_right.npz") as file:
                 return np.unpackbits(file[metric.removeprefix("test/")], count=int(file["pictures"])).astype(bool)

@@ -8,7 +8,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alexnet.config import build
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
 from alexnet.run_dir import record, result_of, same_settings, state_of
 from alexnet.training.build import try_trainer
@@ -17,7 +17,7 @@ from alexnet.training.resume import kept
 
 
 def done_before(cfg: DictConfig, asked: str) -> dict[str, Any] | None:
-    """metrics.json of the run of this sweep that had the same settings, pictures and precision, if there is one; its
+    """metrics.json of the run of this sweep that had the same settings, images and precision, if there is one; its
     folder is noted in `cfg`. asked: the settings' digest.
     """
     for folder in same_settings(asked):
@@ -35,8 +35,8 @@ def done_before(cfg: DictConfig, asked: str) -> dict[str, Any] | None:
     return None
 
 
-def stopped_before(cfg: DictConfig, data: PictureData) -> bool:
-    """Whether cfg.folder, which is of a job of these settings, holds a state to go on from: of the same pictures,
+def stopped_before(cfg: DictConfig, data: ImageDataModule) -> bool:
+    """Whether cfg.folder, which is of a job of these settings, holds a state to go on from: of the same images,
     precision and code.
     """
     folder = Path(cfg.folder)
@@ -56,10 +56,10 @@ def _fingerprint(cfg: DictConfig) -> str:
 
 @cache
 def _fingerprint_of(data: str) -> str:
-    """Of the pictures that a data config says, which are opened once in a sweep."""
-    pictures: PictureData = build(OmegaConf.create({"data": json.loads(data)}), "data")
-    pictures.setup()
-    return pictures.about.fingerprint
+    """Of the images that a data config says, which are opened once in a sweep."""
+    images: ImageDataModule = build(OmegaConf.create({"data": json.loads(data)}), "data")
+    images.setup()
+    return images.about.fingerprint
 
 
 def _precision(cfg: DictConfig) -> str:

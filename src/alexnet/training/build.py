@@ -1,4 +1,4 @@
-"""What the config describes, built and tried before a picture is read or a folder made."""
+"""What the config describes, built and tried before an image is read or a folder made."""
 
 import os
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from torchmetrics import Metric
 
 from alexnet.checkpoint import check_trusted, network_class
 from alexnet.config import build, named, processes_started
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.data.transforms import check_crops
 from alexnet.errors import ArgumentError, UserError
 from alexnet.io import is_remote
@@ -57,7 +57,7 @@ class Parts:
         taken: the SHA-256 of weights that were trained before.
     """
 
-    data: PictureData
+    data: ImageDataModule
     network: nn.Module
     layers: Summary
     optimizer: Callable[..., Optimizer]
@@ -79,7 +79,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         check_crops(cfg.crops)
         seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
     _make_paths_absolute(cfg)
-    data: PictureData = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.crops)
+    data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.crops)
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
     network = paired(lambda: build(cfg, "model"), cfg.seed)
     with named(""):
@@ -93,7 +93,7 @@ def build_parts(cfg: DictConfig) -> Parts:
                     f"num_classes={layers.shape[0]}: the data have {data.num_classes}; leave it to them"
                 )
             raise ArgumentError(
-                f"gives {layers.shape} for a picture; one number for each of {data.num_classes} classes "
+                f"gives {layers.shape} for an image; one number for each of {data.num_classes} classes "
                 f"is needed, ({data.num_classes},)"
             )
     notes, taken = [], None

@@ -129,8 +129,8 @@ class Stoppable(Callback):
 
 
 class RightOrWrong(Callback):
-    """Leaves test_right.npz: of every test picture, in their order, whether it is right. A comparison of two runs then
-    knows which pictures they differ in.
+    """Leaves test_right.npz: of every test image, in their order, whether it is right. A comparison of two runs then
+    knows which images they differ in.
 
     The file has `pictures`, their number, and for each of top1 and top5 (`ranks`: 1 and 5) an array of packed bits:
     np.unpackbits(file["top1"], count=file["pictures"]).

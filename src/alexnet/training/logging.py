@@ -47,7 +47,7 @@ def quiet() -> None:
     warnings.filterwarnings(
         "ignore", "The checkpoint was not created with WeightAveraging"
     )  # best.ckpt has the average
-    warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PictureData.start takes care of it
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # ImageDataModule.start takes care of it
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def endings(folder: Path) -> Iterator[None]:
         if _worker_died(error):
             text = text.rstrip(". ") or type(error).__name__
             less = f"It is what happens where memory runs out; fewer data.workers need less: {go_on} data.workers=0"
-            raise UserError(f"a process that loads pictures has died ({text}). {less}") from error
+            raise UserError(f"a process that loads images has died ({text}). {less}") from error
         raise
     finally:
         threading.excepthook = hook

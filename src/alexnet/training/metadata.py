@@ -65,12 +65,12 @@ def write_origin(folder: Path, cfg: DictConfig, parts: Parts, asked: str, keeps_
     write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
     data = parts.data
-    splits = {name: len(pictures) for name, pictures in data.splits.items()}
+    splits = {name: len(split) for name, split in data.splits.items()}
     assert data.packed
     files = Path(data.packed.names["train"][0]).suffix[1:].lower()  # such as jpg; nothing where they come as one array
-    pictures = {"source": data.source, "files": files, "fingerprint": data.about.fingerprint, "pictures": splits}
+    known = {"source": data.source, "files": files, "fingerprint": data.about.fingerprint, "pictures": splits}
     about = {"state": "running", "asked": asked, "arm": swept(cfg)} | origin(keeps_memory)
-    about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": pictures, "weights": parts.taken}
+    about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": known, "weights": parts.taken}
     write_json(folder / "run.json", about)
     if diff := git_diff():
         write(folder / "git.diff", diff + "\n")

@@ -106,12 +106,12 @@ def _joined(recorded: list[str], typed: list[Override]) -> list[str]:
 
 
 def check_same(key: str, folder: Path, fingerprint: str, taken: str | None) -> None:
-    """Raises UserError where the pictures, or the weights that it starts from, are not those of the run in `folder`,
+    """Raises UserError where the images, or the weights that it starts from, are not those of the run in `folder`,
     which `key` names. What goes on starts from its own weights, and has `taken` no others.
     """
     known = record(folder)
-    before = {"pictures": known["data"]["fingerprint"], "weights": known.get("weights")}
-    for what, now in (("pictures", fingerprint), ("weights", taken)):
+    before = {"images": known["data"]["fingerprint"], "weights": known.get("weights")}
+    for what, now in (("images", fingerprint), ("weights", taken)):
         if now is not None and now != before[what]:
             raise UserError(f"{key}={folder}: its {what} were others (SHA-256 {before[what]!s:.12}, now {now:.12})")
 

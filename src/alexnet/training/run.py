@@ -83,7 +83,7 @@ def train(cfg: DictConfig) -> float:
         endings(folder),
     ):
         if not validates(cfg, parts):
-            log.info("no validation pictures: %s says which epoch is best", cfg.monitor)
+            log.info("no validation images: %s says which epoch is best", cfg.monitor)
         if first and state:
             go_on(folder, state, keeps)
         elif first:

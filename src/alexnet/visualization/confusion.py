@@ -13,7 +13,7 @@ from alexnet.visualization.board import AtBest
 
 
 class Confusion(AtBest):
-    """The confusion matrix of the validation pictures, and every class's share of right answers, at each best epoch."""
+    """The confusion matrix of the validation images, and every class's share of right answers, at each best epoch."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]
@@ -26,14 +26,14 @@ class Confusion(AtBest):
         self.matrix.update(outputs, batch[1])
 
     def keep(self, trainer: Trainer, pl_module: LightningModule) -> tuple[NDArray[np.int64], int] | None:
-        if not hasattr(self, "matrix"):  # there are no validation pictures
+        if not hasattr(self, "matrix"):  # there are no validation images
             return None
         return self.matrix.compute().cpu().numpy(), trainer.current_epoch + 1  # of all ranks
 
     def draw(self, board: Any, data: Any, kept: tuple[NDArray[np.int64], int], step: int) -> None:
         (counts, epoch), classes = kept, data.about.classes
-        title, shares = f"validation pictures, epoch {epoch}", counts.diagonal() / np.maximum(counts.sum(1), 1)
+        title, shares = f"validation images, epoch {epoch}", counts.diagonal() / np.maximum(counts.sum(1), 1)
         matrix, by_class = confusion(title, classes, counts), bars(title, classes, shares, "share of right answers")
-        for name, figure in (("confusion", matrix), ("right by class", by_class)):
+        for name, figure in (("confusion_matrix", matrix), ("per_class_accuracy", by_class)):
             choose_fonts(figure)
-            board.add_figure(f"pictures/{name}", figure, step)
+            board.add_figure(f"val/{name}", figure, step)

@@ -14,7 +14,7 @@ SIDE = 33  # pixels of a filter at least
 
 def grid(weight: Tensor, columns: int = 16) -> Tensor:
     """Of filters (N, C, height, width): uint8 (3, H, W) in rows, zero being grey and each filter's largest weight black
-    or white. Where they see neither grey nor colour pictures it is the mean over C.
+    or white. Where they see neither grey nor colour images it is the mean over C.
     """
     shown = weight.detach().float().cpu()
     shown = shown if shown.shape[1] in (1, 3) else shown.mean(1, keepdim=True)
@@ -39,4 +39,4 @@ class Filters(AtBest):
         return None if first is None else first.weight.detach().clone()
 
     def draw(self, board: Any, data: Any, kept: Tensor, step: int) -> None:
-        board.add_image("pictures/filters of the first layer", grid(kept), step)
+        board.add_image("conv1_filters", grid(kept), step)

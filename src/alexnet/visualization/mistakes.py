@@ -1,4 +1,4 @@
-"""The pictures that a network is most wrong about."""
+"""The images that a network is most wrong about."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from alexnet.fonts import image_font
 from alexnet.visualization.board import AtBest
 from alexnet.visualization.sheet import CELL, GAP, cell
 
-COUNT, COLUMNS, TEXT = 24, 8, 28  # pictures, in a row, pixels below one
+COUNT, COLUMNS, TEXT = 24, 8, 28  # images, in a row, pixels below one
 
-Wrong = tuple[float, Tensor, int, int, float]  # loss, picture, class, what was said, certainty
+Wrong = tuple[float, Tensor, int, int, float]  # loss, image, class, what was said, certainty
 
 
 class Mistakes(AtBest):
-    """The wrong answers of the largest loss among the validation pictures (of the first rank), at each best epoch: the
+    """The wrong answers of the largest loss among the validation images (of the first rank), at each best epoch: the
     class, and what the network says with how much certainty.
     """
 
@@ -49,23 +49,21 @@ class Mistakes(AtBest):
         return self.worst or None
 
     def draw(self, board: Any, data: Any, kept: list[Wrong], step: int) -> None:
-        pictures = [
-            data.normalize.shown(picture.to(data.normalize.mean.device)[None])[0].cpu() for _, picture, *_ in kept
-        ]
+        images = [data.normalize.shown(image.to(data.normalize.mean.device)[None])[0].cpu() for _, image, *_ in kept]
         classes = [printable(name) for name in data.about.classes]
         names = [(classes[a], f"{classes[b]} {sure:.0%}") for _, _, a, b, sure in kept]
-        board.add_image("pictures/most wrong about", sheet(pictures, names), step, dataformats="HWC")
+        board.add_image("val/top_losses", sheet(images, names), step, dataformats="HWC")
 
 
-def sheet(pictures: list[Tensor], names: list[tuple[str, str]]) -> NDArray[np.uint8]:
-    """Pictures (C, H, W) in [0, 1] in rows, below each what it is and what was said: uint8 (height, width, 3)."""
-    rows = -(-len(pictures) // COLUMNS)
+def sheet(images: list[Tensor], names: list[tuple[str, str]]) -> NDArray[np.uint8]:
+    """Images (C, H, W) in [0, 1] in rows, below each what it is and what was said: uint8 (height, width, 3)."""
+    rows = -(-len(images) // COLUMNS)
     size = (COLUMNS * (CELL + GAP) + GAP, rows * (CELL + TEXT + GAP) + GAP)
     drawn = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(drawn)
     font = image_font(text for pair in names for text in pair)
-    for i, (picture, (true, said)) in enumerate(zip(pictures, names, strict=True)):
+    for i, (image, (true, said)) in enumerate(zip(images, names, strict=True)):
         left, top = GAP + i % COLUMNS * (CELL + GAP), GAP + i // COLUMNS * (CELL + TEXT + GAP)
-        drawn.paste(cell(picture.permute(1, 2, 0)), (left, top))
+        drawn.paste(cell(image.permute(1, 2, 0)), (left, top))
         draw.text((left, top + CELL), f"{true[:16]}\nsaid {said[-16:]}", "black", font)
     return np.asarray(drawn)

@@ -11,12 +11,12 @@ from alexnet.errors import printable
 from alexnet.models.base import last_linear
 from alexnet.training.loggers import writer
 
-PICTURES, DIMENSIONS, SIDE = 500, 50, 32  # at most; of the principal components; pixels of a thumbnail
+IMAGES, DIMENSIONS, SIDE = 500, 50, 32  # at most; of the principal components; pixels of a thumbnail
 
 
 class Projector(Callback):
-    """What the last layer gets (of AlexNet fc7) for test pictures, in the directions of the largest variance: the
-    projector takes them for its own start, and a file of 4,096 numbers a picture would be a hundred times as large.
+    """What the last layer gets (of AlexNet fc7) for test images, in the directions of the largest variance: the
+    projector takes them for its own start, and a file of 4,096 numbers an image would be a hundred times as large.
     """
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -31,7 +31,7 @@ class Projector(Callback):
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         images, labels = batch
-        if self.now and sum(len(labels) for _, _, labels in self.seen) < PICTURES:
+        if self.now and sum(len(labels) for _, _, labels in self.seen) < IMAGES:
             data = trainer.datamodule  # type: ignore[attr-defined]
             shown = data.normalize.shown((images[0] if isinstance(images, list) else images).float())
             small = interpolate(shown, size=(SIDE, SIDE), mode="area").clamp(0, 1).expand(-1, 3, -1, -1)
@@ -44,7 +44,7 @@ class Projector(Callback):
         board = writer(trainer)
         if not board or not self.seen:
             return
-        activations, thumbnails, labels = (torch.cat(parts)[:PICTURES] for parts in zip(*self.seen, strict=True))
+        activations, thumbnails, labels = (torch.cat(parts)[:IMAGES] for parts in zip(*self.seen, strict=True))
         centred = activations - activations.mean(0)
         _, _, directions = torch.linalg.svd(centred, full_matrices=False)
         names = trainer.datamodule.about.classes  # type: ignore[attr-defined]

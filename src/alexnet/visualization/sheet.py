@@ -1,4 +1,4 @@
-"""A contact sheet: pictures as they are stored and as training sees them."""
+"""A contact sheet: images as they are stored and as training sees them."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from alexnet.data import PictureData
+from alexnet.data import ImageDataModule
 from alexnet.errors import printable
 from alexnet.fonts import image_font
 from alexnet.training.loggers import writer
@@ -14,25 +14,25 @@ from alexnet.training.loggers import writer
 CELL, GAP, NAME = 96, 4, 110  # pixels
 
 
-def contact_sheet(data: PictureData, classes: int = 10, variants: int = 6) -> NDArray[np.uint8]:
-    """One row per class, its name before it: a training picture as stored, then as augmented in `variants` epochs.
+def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -> NDArray[np.uint8]:
+    """One row per class, its name before it: a training image as stored, then as augmented in `variants` epochs.
 
     Gives uint8 (height, width, 3). `data` must have been set up.
     """
-    pictures = data.splits["train"]
-    first = [int(np.flatnonzero(pictures.labels == label)[0]) for label in np.unique(pictures.labels)[:classes]]
+    train = data.splits["train"]
+    first = [int(np.flatnonzero(train.labels == label)[0]) for label in np.unique(train.labels)[:classes]]
     width, height = NAME + (1 + variants) * (CELL + GAP) + 2 * GAP, 20 + len(first) * (CELL + GAP)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((NAME, 4), "stored", "black")
     draw.text((NAME + CELL + 3 * GAP, 4), "augmented, each in another epoch", "black")
-    names = [printable(data.about.classes[pictures.labels[index]])[:17] for index in first]
+    names = [printable(data.about.classes[train.labels[index]])[:17] for index in first]
     font = image_font(names)
     cutter = data.loader("train", training=True).dataset
     for row, index in enumerate(first):
         top = 20 + row * (CELL + GAP)
         draw.text((GAP, top + CELL // 2 - 6), names[row], "black", font)
-        shown = [cell(torch.from_numpy(pictures.images[pictures.rows[index]] / 255.0))]
+        shown = [cell(torch.from_numpy(train.images[train.rows[index]] / 255.0))]
         for epoch in range(variants):
             images, _, draws = cutter.__getitems__([(epoch, index)])  # type: ignore[attr-defined]
             x = data.normalize.shown(data.ready(images, draws, epoch=epoch))[0]
@@ -48,10 +48,10 @@ class Inputs(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         board = writer(trainer)
         if board and trainer.ckpt_path is None:
-            board.add_image("pictures/input", contact_sheet(trainer.datamodule), dataformats="HWC")  # type: ignore[attr-defined]
+            board.add_image("train/augmented", contact_sheet(trainer.datamodule), dataformats="HWC")  # type: ignore[attr-defined]
 
 
 def cell(x: torch.Tensor) -> Image.Image:
-    """(H, W, C) in [0, 1] as a picture of CELL x CELL."""
+    """(H, W, C) in [0, 1] as an image of CELL x CELL."""
     array = (x.clamp(0, 1) * 255).round().byte().expand(-1, -1, 3).numpy()
     return Image.fromarray(array).resize((CELL, CELL), Image.Resampling.BILINEAR)

@@ -34,8 +34,8 @@ WANTED = {
 
 
 def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:  # noqa: B008
-    """torchvision's data sets, of each also a tree of class folders. A tenth of the training pictures is for validation
-    (a fiftieth of ImageNet's); the official test or validation pictures are the test set.
+    """torchvision's data sets, of each also a tree of class folders. A tenth of the training images is for validation
+    (a fiftieth of ImageNet's); the official test or validation images are the test set.
     """
     share = {"train": 0.98, "val": 0.02} if source == "imagenet" else {"train": 0.9, "val": 0.1}
     held_out = "val" if source in ("imagenette", "imagenet") else "test"
@@ -53,10 +53,10 @@ def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:
     with _fetching(source, root), _unpacking(root):
         sets = {name: make(root, train=name == "train", download=True) for name in ("train", "test")}
     splits = {}
-    for name, pictures in sets.items():
-        images = torch.as_tensor(pictures.data)  # MNIST (N, H, W), CIFAR (N, H, W, 3)
+    for name, dataset in sets.items():
+        images = torch.as_tensor(dataset.data)  # MNIST (N, H, W), CIFAR (N, H, W, 3)
         images = images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2)
-        splits[name] = array_split(images, np.asarray(pictures.targets))
+        splits[name] = array_split(images, np.asarray(dataset.targets))
     classes = [str(name) for name in sets["train"].classes]
     return Source(classes, source, split_off(splits["train"], share) | {"test": splits["test"]})
 
@@ -71,7 +71,7 @@ def _official_folder(source: str, root: Path, split: str) -> Path:
     if folder := found():
         return folder
     if split == "test":
-        raise UserError(f"data.root={root}: has training pictures in folders, but no test/CLASS/*.jpg")
+        raise UserError(f"data.root={root}: has training images in folders, but no test/CLASS/*.jpg")
     with _fetching(source, root), _unpacking(root) as part:
         if folder := found():  # by another process meanwhile
             return folder
