@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file for the rows")
     parser.add_argument("--plot", type=Path, help="an image of the ratios, .png, .svg or .pdf")
     parser.add_argument(
-        "--give-back", action="store_true", help="freed memory goes back to the kernel, as glibc has it"
+        "--no-keep-freed-memory", action="store_true", help="freed memory goes back to the kernel, as glibc has it"
     )
     options = parser.parse_args()
     if unknown := set(options.parts) - {*PARTS, *NAMED}:
@@ -51,7 +51,7 @@ def main() -> None:
     from alexnet.benchmarks.measure import HEAD, line
     from alexnet.malloc import keep_freed_memory
 
-    kept = not options.give_back and keep_freed_memory()
+    kept = not options.no_keep_freed_memory and keep_freed_memory()
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"freed memory {'kept' if kept else 'given back'}"
@@ -82,8 +82,9 @@ def measure(part: str, options: argparse.Namespace) -> Iterator[Any]:
     device = torch.device(options.device)
     if part == "limits":
         from alexnet.benchmarks.limits import copy_rate, matmul_rate
+        from alexnet.cores import has_bfloat16
 
-        half = [torch.bfloat16] if torch.cpu._is_avx512_bf16_supported() else []  # else a product takes a minute
+        half = [torch.bfloat16] if has_bfloat16() else []  # else a product takes a minute
         for dtype in (torch.float32, *half):
             print(f"matmul {str(dtype)[6:]}: {matmul_rate(dtype) / 1e9:,.0f} GFLOP/s", flush=True)
         print(f"copy: {copy_rate() / 1e9:.1f} GB/s, read and written", flush=True)

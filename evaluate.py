@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from alexnet.cli import door, keys_and_values, run_or_checkpoint
-from alexnet.errors import printable_lines
+from alexnet.cli import handle_errors, keys_and_values, run_or_checkpoint
+from alexnet.errors import escape_lines
 
 
 def main() -> None:
@@ -22,9 +22,9 @@ def main() -> None:
     from alexnet.inference.evaluate import evaluate  # torch takes a second
 
     out, text = evaluate(options.run, keys_and_values(options.asked), options.out, options.force)
-    print(printable_lines(f"{text}\n\nwritten {out}"))
+    print(escape_lines(f"{text}\n\nwritten {out}"))
 
 
 if __name__ == "__main__":
-    with door():
+    with handle_errors():
         main()

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from alexnet.cli import door, keys_and_values, run_or_checkpoint
-from alexnet.errors import UserError, printable_lines
+from alexnet.cli import handle_errors, keys_and_values, run_or_checkpoint
+from alexnet.errors import UserError, escape_lines
 
 
 def main() -> None:
@@ -21,9 +21,9 @@ def main() -> None:
     if unknown := asked.keys() - {"trusted"}:
         raise UserError(f"{unknown.pop()}: no such key. Did you mean trusted?")
     files, tried = export(options.run, options.format, options.out, options.force, asked.get("trusted", ()))
-    print(printable_lines("\n".join([tried, *(f"written {file}" for file in files)])))
+    print(escape_lines("\n".join([tried, *(f"written {file}" for file in files)])))
 
 
 if __name__ == "__main__":
-    with door():
+    with handle_errors():
         main()

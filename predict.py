@@ -5,8 +5,8 @@ import re
 import sys
 from pathlib import Path
 
-from alexnet.cli import door, keys_and_values, run_or_checkpoint
-from alexnet.errors import printable_lines
+from alexnet.cli import handle_errors, keys_and_values, run_or_checkpoint
+from alexnet.errors import escape_lines
 
 
 def main() -> None:
@@ -30,12 +30,12 @@ def main() -> None:
         options.run, images, options.top, options.neighbours, keys_and_values(keys),
         options.json, options.out, options.force,
     )  # fmt: skip
-    print(printable_lines(text))
+    print(escape_lines(text))
     for problem in problems:
-        print(printable_lines(f"error: {problem}"), file=sys.stderr)
+        print(escape_lines(f"error: {problem}"), file=sys.stderr)
     sys.exit(1 if problems else 0)
 
 
 if __name__ == "__main__":
-    with door():
+    with handle_errors():
         main()

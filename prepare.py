@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from alexnet.cli import door
+from alexnet.cli import handle_errors
 from alexnet.config import check
 
 
@@ -16,5 +16,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with door():
+    with handle_errors():
         main()

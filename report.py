@@ -5,8 +5,8 @@ makes the pages of docs/studies anew.
 import argparse
 from pathlib import Path
 
-from alexnet.cli import door
-from alexnet.errors import printable_lines
+from alexnet.cli import handle_errors
+from alexnet.errors import escape_lines
 
 
 def main() -> None:
@@ -23,16 +23,16 @@ def main() -> None:
     if not asked.folders:
         if any(value is not None for key, value in vars(asked).items() if key != "folders"):
             parser.error("which runs? Options are for the report of a FOLDER")
-        from alexnet.study.pages import write_pages  # matplotlib takes a second
+        from alexnet.study.index import write_pages  # matplotlib takes a second
 
         print("\n".join(map(str, write_pages())))
         return
     from alexnet.study.report import report
 
     out, text = report(asked.folders, asked.out, asked.metric, asked.margin, asked.baseline, asked.mode)
-    print(printable_lines(f"{text}\n\nreport {out / 'report.md'}"))
+    print(escape_lines(f"{text}\n\nreport {out / 'report.md'}"))
 
 
 if __name__ == "__main__":
-    with door():
+    with handle_errors():
         main()

@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from alexnet.cli import door
+from alexnet.cli import handle_errors
 from alexnet.config import check
 from alexnet.training.slurm import run_of_this_job
 
@@ -17,13 +17,13 @@ def main(cfg: DictConfig) -> float:
     if cfg.resume is None:
         cfg.resume = run_of_this_job(cfg)
     if cfg.reproduce is not None:
-        from alexnet.training.reproduce import take_record
+        from alexnet.training.reproduce import load_recorded_config
 
-        take_record(cfg)
+        load_recorded_config(cfg)
     elif cfg.resume is not None:
-        from alexnet.training.resume import take_interrupted
+        from alexnet.training.resume import load_interrupted_config
 
-        take_interrupted(cfg)
+        load_interrupted_config(cfg)
     check(cfg)
     from alexnet.training.run import train  # takes seconds: torch is imported only for a config that can be right
 
@@ -31,5 +31,5 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    with door():
+    with handle_errors():
         main()

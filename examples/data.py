@@ -16,12 +16,12 @@ loader = data.loader("train", training=True)
 for epoch in range(5):
     loader.batch_sampler.sampler.set_epoch(epoch)  # another order, and other windows
     for images, labels, draws in loader:  # uint8, and each image's own random numbers
-        loss = cross_entropy(network(data.ready(images, draws)), labels)
+        loss = cross_entropy(network(data.preprocess(images, draws)), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     print(f"epoch {epoch + 1}: loss of the last batch {loss.item():.4f}")
 
 with torch.no_grad():
-    right = [network(data.ready(images)).argmax(1) == labels for images, labels, _ in data.loader("test")]
+    right = [network(data.preprocess(images)).argmax(1) == labels for images, labels, _ in data.loader("test")]
 print(f"test top-1 accuracy {torch.cat(right).float().mean():.4f}")

@@ -30,9 +30,9 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 
-def has(wing: str) -> bool:
+def has(package: str) -> bool:
     """Whether a part that training does not need, such as studies or inference, has not been deleted."""
-    return (ROOT / "src" / "alexnet" / wing).is_dir()
+    return (ROOT / "src" / "alexnet" / package).is_dir()
 
 
 def options(group: str) -> list[str]:

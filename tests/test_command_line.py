@@ -26,7 +26,9 @@ def test_quoted_text_is_read_as_it_was() -> None:
             assert value(f"key={quoted(text)}") == text
 
 
-@pytest.mark.parametrize("key", ["resume", "reproduce", "weights", "folder", "outputs", "data.root", "data.cache_dir"])
+@pytest.mark.parametrize(
+    "key", ["resume", "reproduce", "init_from", "run_dir", "outputs", "data.root", "data.cache_dir"]
+)
 @pytest.mark.parametrize(
     "path",
     ["outputs/study/model.lrn=true,seed=1", "my runs/1", "runs (1)", "[a]", "{a}", "it's", "12", "true", "a,b", " a "],
@@ -37,7 +39,8 @@ def test_a_path_is_taken_as_typed(key: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "argument", ["resume='my runs/1'", 'weights="a=b"', "folder=null", "data.root=${outputs}/new", "data.root=s3://a/b"]
+    "argument",
+    ["resume='my runs/1'", 'init_from="a=b"', "run_dir=null", "data.root=${outputs}/new", "data.root=s3://a/b"],
 )
 def test_what_hydra_reads_already_is_left_alone(argument: str) -> None:
     assert for_hydra([argument]) == [argument]
@@ -50,10 +53,10 @@ def test_a_home_directory_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_sweep_over_weights_is_a_choice(tmp_path: Path) -> None:
-    assert for_hydra(["-m", "weights=a,b"]) == ["-m", "weights=a,b"]
+    assert for_hydra(["-m", "init_from=a,b"]) == ["-m", "init_from=a,b"]
     both = tmp_path / "a,b"
     both.mkdir()
-    assert value(for_hydra(["-m", f"weights={both}"])[1]) == str(both)
+    assert value(for_hydra(["-m", f"init_from={both}"])[1]) == str(both)
 
 
 def test_a_preset_may_be_taken_away() -> None:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alexnet.config import GROUPS, PRESETS, build, check
 from alexnet.config import ROOT as ROOT_KEYS
-from alexnet.errors import UserError, nearest
+from alexnet.errors import UserError, suggest
 from alexnet.training.build import panels
 from alexnet.training.optim import make_optimizer, make_schedule
 from tests.conftest import ROOT, has, quick, train_py
@@ -40,7 +40,7 @@ def test_every_option_is_built(group: str, option: str, config: Config, image_fo
     if option == "stream":
         quick("prepare.py", "data=folder", f"data.root={image_folder}", f"stream={tmp_path / 'stream'}")
         root = [f"data.root={tmp_path / 'stream'}"]
-    cfg = config(f"{group}={option}", f"folder={tmp_path / 'run'}", *small, *root)
+    cfg = config(f"{group}={option}", f"run_dir={tmp_path / 'run'}", *small, *root)
     check(cfg)
     if group == "trainer":
         build(cfg, "trainer", logger=False, precision="32-true")
@@ -80,8 +80,8 @@ def test_a_config_lists_every_argument_of_its_class(group: str, option: str, con
         "test_classes",
         "network",
         "optimizer",
-        "epoch",
-        "steps",
+        "steps_per_epoch",
+        "total_steps",
         "monitor",
         "mode",
     }
@@ -235,7 +235,8 @@ def test_a_bug_in_ones_own_module_keeps_its_trace(tmp_path: Path, monkeypatch: p
 )
 def test_a_wrong_argument_is_a_line(node: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_fine.py").write_text(
-        "from alexnet.validation import number\nclass Small:\n    def __init__(self, p): number('p', p, 0, 1)\n"
+        "from alexnet.validation import check_float\n"
+        "class Small:\n    def __init__(self, p): check_float('p', p, 0, 1)\n"
         "def needs():\n    import pandaz.frames\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -244,6 +245,6 @@ def test_a_wrong_argument_is_a_line(node: dict, message: str, tmp_path: Path, mo
 
 
 def test_nearest() -> None:
-    assert nearest("lrm", ["lrn", "lrn_k", "dropout"]) == " Did you mean lrn?"
-    assert nearest("modle", ["mode", "model"]) == " Did you mean model?"
-    assert nearest("xyz", ["mode", "model"]) == ""
+    assert suggest("lrm", ["lrn", "lrn_k", "dropout"]) == " Did you mean lrn?"
+    assert suggest("modle", ["mode", "model"]) == " Did you mean model?"
+    assert suggest("xyz", ["mode", "model"]) == ""

@@ -77,20 +77,20 @@ def test_each_command_of_docs_is_one(config: Callable[..., DictConfig]) -> None:
             words = shlex.split(re.sub(r"^\w+=\S+ ", "", command))
             if words[0] == "...":
                 words = [*before[: 3 if words[1].endswith(".py") else 4], *words[1:]]
-            before, door = words, words[2] if words[1] == "-m" else words[1]
-            if door == "pytest" and words[3] == "-m":
+            before, entry_point = words, words[2] if words[1] == "-m" else words[1]
+            if entry_point == "pytest" and words[3] == "-m":
                 assert f"\n    {words[4]}:" in (ROOT / "setup.cfg").read_text(), said
-            elif door == "pytest":
+            elif entry_point == "pytest":
                 tests = (ROOT / words[3]).read_text()
                 assert len(words) == 4 or re.search(rf'def test_\w*{words[5]}|"[\w ]*{words[5]}', tests), said
-            elif door == "benchmark.py" and has("benchmarks"):
+            elif entry_point == "benchmark.py" and has("benchmarks"):
                 from benchmark import NAMED, PARTS
 
                 assert {word for word in words[2:] if word.isalpha() and word.islower()} <= {*PARTS, *NAMED}, said
-            elif door == "train.py" and (has("study") or "study=" not in command):
+            elif entry_point == "train.py" and (has("study") or "study=" not in command):
                 typed = [word for word in words[2:] if not re.search(r"^-m$|RUN|\$", word)]
                 config(*(re.sub(r"^([\w.]+=[^\[,]+),.*", r"\1", word) for word in typed))
-            seen[door] = seen.get(door, 0) + 1
+            seen[entry_point] = seen.get(entry_point, 0) + 1
     assert all(seen.values()), seen
 
 

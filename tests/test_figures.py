@@ -1,4 +1,4 @@
-"""Figures that several wings draw, from few classes to ImageNet's."""
+"""Figures that several packages draw, from few classes to ImageNet's."""
 
 from pathlib import Path
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet.errors import cause, unwritable
-from alexnet.io import parts_of, replacing, write
+from alexnet.errors import describe_write_error, find_cause
+from alexnet.io import atomic_write, temp_paths, write
 
 
 def test_several_write_one_file(tmp_path: Path) -> None:
@@ -32,23 +32,23 @@ def test_several_write_one_file(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_found(tmp_path: Path) -> None:
     file = tmp_path / "last[1].ckpt"
-    with replacing(file) as beside:
+    with atomic_write(file) as beside:
         beside.touch()
-        assert parts_of(file) == [beside]
-    assert parts_of(file) == []
+        assert temp_paths(file) == [beside]
+    assert temp_paths(file) == []
 
 
 def test_an_error_is_followed_to_what_caused_it() -> None:
     full = OSError(28, "No space left on device", "x")
     with pytest.raises(RuntimeError) as raised:
         raise RuntimeError("cannot save") from full
-    assert cause(raised.value, OSError) is full
-    assert "x: cannot be written" in str(unwritable(raised.value))
+    assert find_cause(raised.value, OSError) is full
+    assert "x: cannot be written" in str(describe_write_error(raised.value))
 
 
 def test_causes_that_form_a_ring() -> None:
     first, second, full = ValueError("first"), ValueError("second"), OSError(28, "No space left on device")
     first.__cause__, second.__context__ = second, first
-    assert cause(first, OSError) is None
+    assert find_cause(first, OSError) is None
     first.__context__ = full
-    assert cause(second, OSError) is full
+    assert find_cause(second, OSError) is full

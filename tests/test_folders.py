@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet.errors import UserError
-from alexnet.run_dir import held, make_folder, state_of
+from alexnet.run_dir import lock_run_dir, make_dir, run_status
 from tests.conftest import ROOT, SMOKE, slow, train_py
 
 SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none", "after=none")
@@ -18,7 +18,7 @@ SWEEP = ("-m", *SMOKE, "model.lrn=true,false", "logger=none", "after=none")
 
 def test_two_runs_in_the_same_second_do_not_share_a_folder(tmp_path: Path) -> None:
     made: list[Path] = []
-    threads = [threading.Thread(target=lambda: made.extend(make_folder(tmp_path / "same"))) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: made.extend(make_dir(tmp_path / "same"))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -29,21 +29,21 @@ def test_two_runs_in_the_same_second_do_not_share_a_folder(tmp_path: Path) -> No
 
 def test_state_of(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert state_of(run) is None
+    assert run_status(run) is None
     run.mkdir()
     (run / "left.txt").touch()
-    assert state_of(run) == "interrupted", "killed before it noted anything"
-    with held(run):
+    assert run_status(run) == "interrupted", "killed before it noted anything"
+    with lock_run_dir(run):
         assert not (run / "left.txt").exists()
-        assert state_of(run) == "running"
-        with pytest.raises(UserError, match="a run goes on there"), held(run):
+        assert run_status(run) == "running"
+        with pytest.raises(UserError, match="a run is active there"), lock_run_dir(run):
             pass
         (run / "run.json").write_text('{"state": "running"}')
-    assert state_of(run) == "interrupted"
+    assert run_status(run) == "interrupted"
     (run / "run.json").write_text('{"state": "failed"}')
-    assert state_of(run) == "failed"
+    assert run_status(run) == "failed"
     (run / "metrics.json").touch()
-    assert state_of(run) == "done"
+    assert run_status(run) == "done"
 
 
 def test_who_waits_for_a_run_holds_what_others_see(tmp_path: Path) -> None:
@@ -52,22 +52,22 @@ def test_who_waits_for_a_run_holds_what_others_see(tmp_path: Path) -> None:
 
     def second() -> None:
         waits.set()
-        with held(tmp_path, keep=True):
+        with lock_run_dir(tmp_path, keep=True):
             goes_on.set()
             ended.wait(10)
 
-    with held(tmp_path, keep=True):
+    with lock_run_dir(tmp_path, keep=True):
         thread = threading.Thread(target=second)
         thread.start()
         waits.wait(10)
         time.sleep(0.2)
     assert goes_on.wait(10)
-    assert state_of(tmp_path) == "running"
-    with pytest.raises(UserError, match="a run goes on there"), held(tmp_path, keep=True):
+    assert run_status(tmp_path) == "running"
+    with pytest.raises(UserError, match="a run is active there"), lock_run_dir(tmp_path, keep=True):
         pass
     ended.set()
     thread.join()
-    assert state_of(tmp_path) == "interrupted"
+    assert run_status(tmp_path) == "interrupted"
 
 
 def contents(sweep: Path) -> dict[str, int]:
@@ -84,13 +84,13 @@ def test_a_sweep_goes_on(tmp_path: Path) -> None:
     assert set(first) == {"model.lrn=true", "model.lrn=false"}
 
     killed = sweep / "model.lrn=false"
-    about = json.loads((killed / "run.json").read_text())
-    assert about["state"] == "done"
-    (killed / "run.json").write_text(json.dumps(about | {"state": "running"}))
+    info = json.loads((killed / "run.json").read_text())
+    assert info["state"] == "done"
+    (killed / "run.json").write_text(json.dumps(info | {"state": "running"}))
     (killed / "metrics.json").unlink()
     (killed / "left_by_the_killed_run").touch()
     (killed / "checkpoints" / "last.ckpt").write_text("damaged")
-    again = train_py(*SWEEP, "trainer.log_every_n_steps=7", f"folder='{sweep}'", "outputs=elsewhere")
+    again = train_py(*SWEEP, "trainer.log_every_n_steps=7", f"run_dir='{sweep}'", "outputs=elsewhere")
     assert f"done before: {sweep / 'model.lrn=true'}" in again.stdout
     assert again.stdout.count("test top-1") == 1
     second = contents(sweep)
@@ -98,13 +98,13 @@ def test_a_sweep_goes_on(tmp_path: Path) -> None:
     assert second["model.lrn=false"] > first["model.lrn=false"]
     assert not (killed / "left_by_the_killed_run").exists()
 
-    train_py(*SWEEP, "trainer.max_epochs=1", f"folder='{sweep}'")
+    train_py(*SWEEP, "trainer.max_epochs=1", f"run_dir='{sweep}'")
     assert set(contents(sweep)) == {*first, "model.lrn=true_2", "model.lrn=false_2"}
 
 
 def test_a_sweep_that_is_not_there(tmp_path: Path) -> None:
-    done = train_py(*SWEEP, f"folder={tmp_path}", code=1)
-    assert done.stderr == f"error: folder={tmp_path}: no sweep to go on with; leave it out to begin one\n"
+    done = train_py(*SWEEP, f"run_dir={tmp_path}", code=1)
+    assert done.stderr == f"error: run_dir={tmp_path}: no sweep to resume; leave it out to start one\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -112,16 +112,16 @@ def test_a_sweep_that_is_not_there(tmp_path: Path) -> None:
 def test_two_processes_do_not_run_the_same_job(tmp_path: Path) -> None:
     """The second says that it goes on elsewhere."""
     (tmp_path / "multirun.yaml").touch()
-    line = ("-m", *SMOKE, f"folder='{tmp_path}'", "trainer.max_epochs=500")
+    line = ("-m", *SMOKE, f"run_dir='{tmp_path}'", "trainer.max_epochs=500")
     run = subprocess.Popen([sys.executable, "train.py", *line], cwd=ROOT, stdout=subprocess.DEVNULL)
     folder = tmp_path / "job=0"
     try:
         while not (folder / "run.json").exists():
             assert run.poll() is None
             time.sleep(0.1)
-        assert state_of(folder) == "running"
-        assert f"folder={folder}: a run goes on there, in another process" in train_py(*line, code=1).stderr
+        assert run_status(folder) == "running"
+        assert f"run_dir={folder}: a run is active there, in another process" in train_py(*line, code=1).stderr
     finally:
         run.kill()
         run.wait()
-    assert state_of(folder) == "interrupted"
+    assert run_status(folder) == "interrupted"

@@ -59,7 +59,7 @@ def keys() -> list[tuple[str, str]]:
 def test_odd_values(
     line: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    door = "prepare.py" if line == "prepare" else "train.py"
+    entry_point = "prepare.py" if line == "prepare" else "train.py"
     names = [key.rpartition(".")[2]]
     if key.startswith(("metrics.", "callbacks.", "logger.")):  # other people's classes, called by their own name
         names.append(key.rpartition(".")[0])
@@ -69,10 +69,10 @@ def test_odd_values(
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", [door, *LINES[line], f"{key}={value}"])
+        monkeypatch.setattr(sys, "argv", [entry_point, *LINES[line], f"{key}={value}"])
         faulthandler.dump_traceback_later(200, exit=True, file=2)
         try:
-            runpy.run_path(str(ROOT / door), run_name="__main__")
+            runpy.run_path(str(ROOT / entry_point), run_name="__main__")
         except SystemExit as ended:
             said = f"{ended.code}\n{capsys.readouterr().err}".strip()
             if not any(name in said for name in names) or len(said.splitlines()) > 3:
@@ -82,7 +82,7 @@ def test_odd_values(
         except BaseException as error:
             wrong.append(f"{key}={value}: {type(error).__name__}: {error}")
         else:
-            if door == "train.py" and not list(folder.rglob("metrics.json")):
+            if entry_point == "train.py" and not list(folder.rglob("metrics.json")):
                 wrong.append(f"{key}={value}: no metrics.json")
         finally:
             faulthandler.cancel_dump_traceback_later()

@@ -77,7 +77,7 @@ RUN_FILES: dict[str, Callable[[Path], bytes]] = {
 @slow
 @pytest.mark.parametrize("name", RUN_FILES)
 def test_the_files_of_a_run(name: str, smoke: Path, mark: Path, tmp_path: Path) -> None:
-    """By every door that reads a run's folder."""
+    """By every entry point that reads a run's folder."""
     folders = [tmp_path / f"run{i}" for i in range(2)]
     for folder in folders:
         shutil.copytree(smoke, folder)
@@ -91,10 +91,10 @@ def test_the_files_of_a_run(name: str, smoke: Path, mark: Path, tmp_path: Path) 
     said.append(train_py(f"resume={folders[0]}", code=None))
     image = tmp_path / "picture.png"
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(image)
-    doors = (("evaluate.py",), ("predict.py", str(image)), ("export.py", "--format=safetensors"))
-    for line in doors if has("inference") else ():
+    entry_points = (("evaluate.py",), ("predict.py", str(image)), ("export.py", "--format=safetensors"))
+    for line in entry_points if has("inference") else ():
         said.append(quick(line[0], str(folders[0]), *line[1:], f"--out={tmp_path}/{line[0]}.png", code=None))
-    said.append(train_py(*SMOKE, f"weights={folders[0]}", f"outputs={tmp_path}/o", "logger=none", code=None))
+    said.append(train_py(*SMOKE, f"init_from={folders[0]}", f"outputs={tmp_path}/o", "logger=none", code=None))
     code = f"import alexnet, sys; alexnet.load({str(folders[0])!r})"
     (tmp_path / "load.py").write_text(code)
     loaded = quick(str(tmp_path / "load.py"), code=None)
@@ -121,7 +121,7 @@ def test_a_cache(name: str, image_folder: Path, mark: Path, tmp_path: Path) -> N
     file.write_bytes(npz(rows=bomb, labels=bomb) if name == "train.npz" else npy(bomb))
     again = data()
     assert not mark.exists()
-    assert again.about == first.about
+    assert again.info == first.info
     assert np.array_equal(again.splits["train"].images, first.splits["train"].images)
 
 

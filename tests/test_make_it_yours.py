@@ -18,20 +18,20 @@ from tests.conftest import ROOT, has, program, slow
 PAGE = (ROOT / "docs" / "make-it-yours.md").read_text()
 LINES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
 FILES = re.findall(r"`((?:conf|src)/[\w./]+)`(?::| picks groups[^`]*)\n\n```(?:python|yaml)\n(.*?)```", PAGE, re.S)
-WINGS: dict[str, list[str]] = {}  # what to delete of each
+OPTIONAL_PACKAGES: dict[str, list[str]] = {}  # what to delete of each
 for line in LINES:
     if line.startswith("rm -r "):
         first = line.split()[2]
         if re.fullmatch(r"src/alexnet/\w+", first):
-            WINGS[first.rpartition("/")[2]] = []
-        WINGS[[*WINGS][-1]] += line.split()[2:]
+            OPTIONAL_PACKAGES[first.rpartition("/")[2]] = []
+        OPTIONAL_PACKAGES[[*OPTIONAL_PACKAGES][-1]] += line.split()[2:]
 TINY = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1")
 TINY += ("trainer.limit_test_batches=1", "data.batch_size=8", "trainer.accelerator=cpu")
 NOT_COPIED = (".git", ".venv", "outputs", "__pycache__", ".*_cache", "*.egg-info", "build", "*.png")
 
 Python = Callable[..., str]
 
-pytestmark = pytest.mark.skipif(not all(map(has, WINGS)), reason="it is yours already")
+pytestmark = pytest.mark.skipif(not all(map(has, OPTIONAL_PACKAGES)), reason="it is yours already")
 
 
 @pytest.fixture
@@ -85,14 +85,14 @@ def test_another_name(python: Python, copy: Path) -> None:
     python(copy, "-m", "pytest", "-p", "no:cacheprovider", "tests/models/test_lenet.py", "tests/test_rng.py")
 
 
-def test_the_page_names_every_wing() -> None:
-    assert set(re.findall(r"^\| (\w+) \|", PAGE, re.M)) - {"what"} == set(WINGS)
+def test_the_page_names_every_optional_package() -> None:
+    assert set(re.findall(r"^\| (\w+) \|", PAGE, re.M)) - {"what"} == set(OPTIONAL_PACKAGES)
 
 
-@pytest.mark.parametrize("wing", WINGS)
-def test_nothing_else_imports_a_wing(wing: str) -> None:
+@pytest.mark.parametrize("package", OPTIONAL_PACKAGES)
+def test_nothing_else_imports_an_optional_package(package: str) -> None:
     """But within a function, which asks whether it is there."""
-    gone = [ROOT / path for path in WINGS[wing]]
+    gone = [ROOT / path for path in OPTIONAL_PACKAGES[package]]
     assert all(path.exists() for path in gone)
     left = [path for path in (*ROOT.glob("*.py"), *(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py"))
             if not any(path.is_relative_to(one) for one in gone)]  # fmt: skip
@@ -102,13 +102,13 @@ def test_nothing_else_imports_a_wing(wing: str) -> None:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 above = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
                 names = [f"{above}{name.name}" for name in node.names]
-                assert not any(re.match(rf"(alexnet|tests)\.{wing}\b", name) for name in names), path
+                assert not any(re.match(rf"(alexnet|tests)\.{package}\b", name) for name in names), path
 
 
 @slow
-def test_all_wings_come_off(python: Python, copy: Path) -> None:
-    for path in [copy / path for paths in WINGS.values() for path in paths]:
-        if path.exists():  # of two wings
+def test_all_optional_packages_come_off(python: Python, copy: Path) -> None:
+    for path in [copy / path for paths in OPTIONAL_PACKAGES.values() for path in paths]:
+        if path.exists():  # of two packages
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     trains(python, copy)
 

@@ -38,7 +38,7 @@ def check_done(folder: Path) -> None:
     ],
 )
 def test_a_run_goes_on_when_its_output_is_closed(tmp_path: Path, redirection: str, arguments: tuple[str, ...]) -> None:
-    shell(redirection, *arguments, f"folder={tmp_path / 'run'}")
+    shell(redirection, *arguments, f"run_dir={tmp_path / 'run'}")
     check_done(tmp_path / "run")
 
 
@@ -47,7 +47,7 @@ def test_a_run_goes_on_when_its_output_is_closed(tmp_path: Path, redirection: st
 def test_a_run_goes_on_when_its_terminal_is_closed(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     run = subprocess.Popen(
-        [sys.executable, "train.py", *SMOKE, f"folder={tmp_path / 'run'}"],
+        [sys.executable, "train.py", *SMOKE, f"run_dir={tmp_path / 'run'}"],
         cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as under nohup
     )  # fmt: skip

@@ -36,13 +36,13 @@ def test_the_commands_were_found() -> None:
 ALONE = [line for line in LINES if line.startswith("python train.py") and not re.search("devices=|launcher=", line)]
 ELSEWHERE = ("study=parts", "seed=1,2,3,4,5,6")  # study/test_study.py and test_progress.py
 ALONE = [line for line in ALONE if not any(argument in line for argument in ELSEWHERE)]
-MARKS = {" -m ": slow, "weights=outputs/digits": digits}
+MARKS = {" -m ": slow, "init_from=outputs/digits": digits}
 ALONE = [pytest.param(line, marks=[mark for part, mark in MARKS.items() if part in line]) for line in ALONE]
 
 
 @pytest.mark.parametrize("line", ALONE)
 def test_train_lines(line: str, smoke: Path, image_folder: Path, tmp_path: Path) -> None:
-    line = re.sub(r"weights=\S+", f"weights={smoke}", line)
+    line = re.sub(r"init_from=\S+", f"init_from={smoke}", line)
     arguments = [
         argument.replace("data.root=monkeys", f"data.root={image_folder}") for argument in shlex.split(line)[2:]
     ]
@@ -84,12 +84,12 @@ def test_lines_that_use_a_run(line: str, smoke: Path, tmp_path: Path) -> None:
     """With another image for those of the README; other images of its classes are in inference/test_evaluate.py."""
     image = tmp_path / "cat.jpg"
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(image)
-    _, door, run, *rest = shlex.split(line.replace("predictions.png", f"{tmp_path}/predictions.png"))
+    _, entry_point, run, *rest = shlex.split(line.replace("predictions.png", f"{tmp_path}/predictions.png"))
     assert run.startswith("outputs/digits-alexnet/")
     words = [word for word in rest if not word.startswith("data")]
     words = [str(image) if word in ("cat.jpg", "dogs/", "photos") else word for word in words]
-    words += [] if door == "predict.py" else [f"--out={tmp_path}/out"]
-    assert quick(door, str(smoke), *words).stdout
+    words += [] if entry_point == "predict.py" else [f"--out={tmp_path}/out"]
+    assert quick(entry_point, str(smoke), *words).stdout
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make")])

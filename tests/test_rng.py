@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.rng import stream, uniform
+from alexnet.rng import generator, uniform
 
 
 def test_stream_depends_on_seed_and_name_alone() -> None:
     torch.rand(5)
-    draw = torch.rand(3, generator=stream(1, "conv1"))
-    assert torch.equal(draw, torch.rand(3, generator=stream(1, "conv1")))
-    assert not torch.equal(draw, torch.rand(3, generator=stream(2, "conv1")))
-    assert not torch.equal(draw, torch.rand(3, generator=stream(1, "conv2")))
+    draw = torch.rand(3, generator=generator(1, "conv1"))
+    assert torch.equal(draw, torch.rand(3, generator=generator(1, "conv1")))
+    assert not torch.equal(draw, torch.rand(3, generator=generator(2, "conv1")))
+    assert not torch.equal(draw, torch.rand(3, generator=generator(1, "conv2")))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from alexnet.errors import UserError
-from alexnet.training.logging import endings
+from alexnet.training.logging import translate_errors
 from tests.conftest import ROOT, SMOKE, quick, slow, train_py
 from tests.training.test_resume import checkpoint
 
@@ -37,8 +37,8 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     subprocess.run(["umount", "-l", str(path)], check=False, capture_output=True)
 
 
-def refused(*arguments: str, door: str = "train.py", **env: str) -> str:
-    said = quick(door, *arguments, code=1, **env).stderr
+def refused(*arguments: str, entry_point: str = "train.py", **env: str) -> str:
+    said = quick(entry_point, *arguments, code=1, **env).stderr
     lines = [line for line in said.splitlines() if not line.startswith("Error executing job")]
     assert len(lines) == 1, said
     return lines[0]
@@ -50,12 +50,12 @@ def refused(*arguments: str, door: str = "train.py", **env: str) -> str:
 def test_a_run_on_a_full_disk(size: str, what: str, disk: Callable[..., Path]) -> None:
     run = disk(f"size={size}") / "run"
     no_git = {"GIT_DIR": str(run)}  # what is not committed could fill the disk
-    said = refused(*LINE, f"folder={run}", **no_git)
+    said = refused(*LINE, f"run_dir={run}", **no_git)
     assert any(f"error: {run}/{name}: cannot be written: No space left on device; make room" in said
                for name in what.split("|")), said  # fmt: skip
     assert not list(run.rglob("*.part"))
     disk("size=50M")
-    if f"go on with python train.py resume={run}" in said:
+    if f"resume with python train.py resume={run}" in said:
         train_py(f"resume={run}", **no_git)
         assert checkpoint(run, "last.ckpt")["epoch"] == 2
 
@@ -63,10 +63,10 @@ def test_a_run_on_a_full_disk(size: str, what: str, disk: Callable[..., Path]) -
 @slow
 @pytest.mark.parametrize("logger", ["tensorboard", "csv"])
 def test_curves_on_a_full_disk(logger: str, disk: Callable[..., Path], tmp_path: Path) -> None:
-    line = (*LINE, f"logger={logger}", f"logger.{logger}.save_dir={disk('size=8k')}/curves", f"folder={tmp_path}/run")
+    line = (*LINE, f"logger={logger}", f"logger.{logger}.save_dir={disk('size=8k')}/curves", f"run_dir={tmp_path}/run")
     said = refused(*line, "trainer.max_epochs=40")
     assert "cannot be written: No space left on device; " in said
-    assert said.endswith(f"make room, and go on with python train.py resume={tmp_path}/run")
+    assert said.endswith(f"make room, and resume with python train.py resume={tmp_path}/run")
     disk("size=10M")
     train_py(f"resume={tmp_path}/run")
 
@@ -74,7 +74,9 @@ def test_curves_on_a_full_disk(logger: str, disk: Callable[..., Path], tmp_path:
 def test_a_cache_on_a_full_disk(image_folder: Path, disk: Callable[..., Path]) -> None:
     cache = disk("size=100k")
     line = ("data=folder", f"data.root={image_folder}", f"data.cache_dir={cache}")
-    assert "GB are needed, and 0.00 GB are free. Choose data.cache_dir=FOLDER" in refused(*line, door="prepare.py")
+    assert "GB are needed, and 0.00 GB are free. Choose data.cache_dir=FOLDER" in refused(
+        *line, entry_point="prepare.py"
+    )
     assert not [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
     disk("size=50M")
     quick("prepare.py", *line)
@@ -99,7 +101,7 @@ def test_what_may_only_be_read(image_folder: Path, disk: Callable[..., Path], tm
         "import os, runpy\nos.environ.pop('ALEXNET_CACHE')\nrunpy.run_path('train.py', run_name='__main__')\n"
     )
     for number, home in enumerate((path, "/proc/none")):
-        said = quick(f"{tmp_path}/program.py", *LINE, f"folder={tmp_path}/home{number}", HOME=str(home))
+        said = quick(f"{tmp_path}/program.py", *LINE, f"run_dir={tmp_path}/home{number}", HOME=str(home))
         assert "LRN is not compiled" not in said.stdout
 
 
@@ -120,17 +122,17 @@ class Starved(Callback):
 
 @pytest.mark.parametrize(
     ("starve", "what", "then"),
-    [("worker", r"a process that loads images has died \(.*\)\. It is what happens where memory", ["data.workers=0"]),
-     ("memory", "out of memory: .*allocate.* A smaller data.batch_size or data.workers needs less", [])],
+    [("worker", r"a process that loads images has died \(.*\)\. It is what happens", ["data.num_workers=0"]),
+     ("memory", "out of memory: .*allocate.* A smaller data.batch_size or data.num_workers needs less", [])],
 )  # fmt: skip
 def test_no_memory(starve: str, what: str, then: list[str], tmp_path: Path) -> None:
     (tmp_path / "starved.py").write_text(STARVED)
     env = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
     line = (*LINE, "trainer.limit_train_batches=6", "+callbacks.starved._target_=starved.Starved", "keep_memory=false")
-    line += ("data.workers=1",) if starve == "worker" else ("data.batch_size=128",)
-    said = refused(*line, f"folder={tmp_path}/run", STARVE=starve, **env)
+    line += ("data.num_workers=1",) if starve == "worker" else ("data.batch_size=128",)
+    said = refused(*line, f"run_dir={tmp_path}/run", STARVE=starve, **env)
     assert re.search(what, said), said
-    assert "goes on after epoch 1" in train_py(f"resume={tmp_path}/run", *then, **env).stdout
+    assert "resumes after epoch 1" in train_py(f"resume={tmp_path}/run", *then, **env).stdout
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
@@ -141,7 +143,7 @@ def test_a_worker_that_dies_as_it_hands_over_a_batch(
         raise error
 
     monkeypatch.setattr(resource_sharer.DupFd, "detach", detach)
-    with pytest.raises(UserError, match=r"has died \(.+\)\. .*data.workers=0"), endings(tmp_path):
+    with pytest.raises(UserError, match=r"has died \(.+\)\. .*data.num_workers=0"), translate_errors(tmp_path):
         next(iter(DataLoader(torch.rand(4, 3), num_workers=1)))
-    with pytest.raises(type(error)), endings(tmp_path):  # any other keeps its trace
+    with pytest.raises(type(error)), translate_errors(tmp_path):  # any other keeps its trace
         raise type(error)

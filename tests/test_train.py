@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet import load
-from alexnet.cli import door
+from alexnet.cli import handle_errors
 from alexnet.config import check
 from alexnet.models import AlexNet
 from alexnet.training.run import train
@@ -94,7 +94,7 @@ MISTAKES = {
     "monitor=val/top2": "monitor=val/top2: must be one of val/loss",
     "mode=min": "mode=min: the best val/top1 is the maximum, so mode=max",
     "early_stopping=-1": "early_stopping=-1: must be a whole number of at least 0",
-    "crops=3": "crops=3: must be 1 (the centre), 5 (the corners and the centre) or 10",
+    "test_crops=3": "test_crops=3: must be 1 (the centre), 5 (the corners and the centre) or 10",
     "compile=3": "compile=3: must be true or false",
     "trainer.precision=64-true": "trainer.precision=64-true: must be one of auto, 32-true, bf16-mixed, 16-mixed.",
     "trainer.max_epochs=null": "trainer.max_epochs=None: must be a whole number of at least -1",
@@ -105,7 +105,7 @@ MISTAKES = {
     "trainer.limit_val_batches=0.001": "trainer: ",
     "data.seed=99999999999999999999": "data.seed=99999999999999999999: must be a whole number",
     "outputs=null": "outputs=None: must be the path of a folder",
-    "folder=''": "folder=: must be the path of a folder",
+    "run_dir=''": "run_dir=: must be the path of a folder",
     "scheduler=step scheduler.milestones=5": "scheduler.milestones=5: must be",
     "trainer.max_epochs=many": "trainer.max_epochs=many: must be a number, such as 6",
     "trainer.accelerator=abacus": "trainer: ",
@@ -161,7 +161,7 @@ def test_mistakes(argument: str, config: Config, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     outputs = tmp_path / "o"
     arguments = argument.split() + ([] if argument.startswith("outputs=") else [f"outputs={outputs}"])
-    with pytest.raises(SystemExit) as ended, door():  # noqa: PT012
+    with pytest.raises(SystemExit) as ended, handle_errors():  # noqa: PT012
         cfg = config(*arguments)
         check(cfg)
         train(cfg)
@@ -182,9 +182,9 @@ def test_more_mistakes(tmp_path: Path) -> None:
     assert "model=[1]: must be the name of an option" in refused("model=[1]", outputs=outputs)
     assert "no such folder" in refused("data=folder", f"data.root={tmp_path}/none", outputs=outputs)
     (tmp_path / "there").mkdir()
-    assert "exists already" in refused(f"folder={tmp_path}/there", outputs=outputs)
+    assert "exists already" in refused(f"run_dir={tmp_path}/there", outputs=outputs)
     assert "model.lrm: no such key" in refused("-m", "model.lrm=true,false", outputs=outputs)
-    assert "no sweep to go on with" in refused("-m", "seed=1,2", f"folder={tmp_path}/x", outputs=outputs)
+    assert "no sweep to resume" in refused("-m", "seed=1,2", f"run_dir={tmp_path}/x", outputs=outputs)
     assert "cannot make /proc/none" in refused("-m", "seed=1,2", outputs=Path("/proc/none"))
     preset = tmp_path / "conf" / "experiment" / "mine.yaml"
     preset.parent.mkdir(parents=True)
@@ -269,7 +269,7 @@ def test_an_ablated_checkpoint_does_not_pass_for_the_whole_network(tmp_path: Pat
         *SMOKE,
         "model.lrn=false",
         "trainer.max_epochs=1",
-        f"folder={tmp_path}/run",
+        f"run_dir={tmp_path}/run",
         "logger=none",
     )
     state = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
@@ -363,7 +363,7 @@ def test_every_phase_can_be_stopped(phase: str, number: int, code: int, tmp_path
         assert not (tmp_path / "o").exists()
     else:
         (folder,) = (tmp_path / "o" / "smoke").iterdir()
-        assert line == f"interrupted; go on with python train.py resume={folder}"
+        assert line == f"interrupted; resume with python train.py resume={folder}"
     assert "Traceback" not in said
 
 
@@ -381,7 +381,7 @@ def test_ctrl_c_says_what_is_left_and_ends_as_shells_expect(tmp_path: Path) -> N
         "train.py", *SMOKE, "trainer.max_epochs=500", f"outputs={tmp_path}", at="epoch 2/", number=signal.SIGINT
     )
     assert ended == 130
-    assert "interrupted; go on with python train.py resume=" in said
+    assert "interrupted; resume with python train.py resume=" in said
     assert "Traceback" not in said
     (folder,) = (tmp_path / "smoke").iterdir()
     assert (folder / "checkpoints" / "last.ckpt").is_file()

@@ -17,23 +17,23 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from alexnet.config import GROUPS, PRESETS, explain
-from alexnet.errors import Terminated, UserError, printable_lines, unwritable
+from alexnet.config import GROUPS, PRESETS, ROOT, format_error
+from alexnet.errors import Terminated, UserError, describe_write_error, escape_lines
 from alexnet.output import tolerant_output
-from alexnet.overrides import for_hydra
+from alexnet.overrides import for_hydra, with_keys_of_today
 
 # What optional packages do when a program ends, however it does. Each is told whether it was interrupted.
 at_end: list[Callable[..., None]] = []
 
 
 @contextmanager
-def door() -> Iterator[None]:
+def handle_errors() -> Iterator[None]:
     """Around a program: the user's mistakes end in one or two lines and exit code 1, without a stack trace.
 
     HYDRA_FULL_ERROR=1 shows the trace all the same.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra shall raise its errors, so that they can be put more shortly here
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra must raise its errors, so that they can be put more shortly here
     pid = os.getpid()
 
     def terminate(number: int, _: Any) -> None:
@@ -44,15 +44,14 @@ def door() -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if in_main else None
     try:
-        sys.argv[1:] = for_hydra(sys.argv[1:])
-        _check_groups(sys.argv[1:])
+        sys.argv[1:] = _prepare_arguments(sys.argv[1:])
         with tolerant_output():
             yield
             _end()
         _end_rank()
     except KeyboardInterrupt as interrupt:
         _end(interrupted=True)
-        print(printable_lines(str(interrupt)) or "interrupted", file=sys.stderr)
+        print(escape_lines(str(interrupt)) or "interrupted", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         _end()
@@ -62,17 +61,25 @@ def door() -> Iterator[None]:
         )
         if full or not hydras:
             raise
-        sys.exit(f"error: {printable_lines(explain(error))}")
+        sys.exit(f"error: {escape_lines(format_error(error))}")
     except Exception as error:
         _end()
-        if full or not (text := unwritable(error)):
+        if full or not (text := describe_write_error(error)):
             raise
-        sys.exit(f"error: {printable_lines(text)}")
+        sys.exit(f"error: {escape_lines(text)}")
     finally:
         if not full:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         if in_main:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _prepare_arguments(arguments: list[str]) -> list[str]:
+    if Path(sys.argv[0]).stem in ROOT:
+        arguments = with_keys_of_today(arguments)
+    arguments = for_hydra(arguments)
+    _check_groups(arguments)
+    return arguments
 
 
 def run_or_checkpoint(text: str) -> Path:

@@ -19,8 +19,8 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet.compat import RENAMED_TARGETS
-from alexnet.errors import ArgumentError, UserError, nearest
+from alexnet.compat import RENAMED_KEYS, RENAMED_TARGETS
+from alexnet.errors import ArgumentError, UserError, suggest
 
 # That a launcher's plugin knows the keys of its preset, which is right. Here, since its workers import this too.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")
@@ -29,35 +29,38 @@ FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto;
 PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
-        *("seed", "weights", "freeze", "lr_times", "study", "monitor", "mode", "crops", "early_stopping"),
+        *("seed", "init_from", "freeze", "lr_multipliers", "study", "monitor", "mode", "test_crops", "early_stopping"),
         *("compile", "channels_last", "keep_memory", "trusted"),
-        *("outputs", "folder", "reproduce", "resume", "checkpoint_every"),
+        *("outputs", "run_dir", "reproduce", "resume", "checkpoint_every"),
     ),
-    "prepare": ("seed", "show", "stream", "jpeg", "outputs", "folder"),
+    "prepare": ("seed", "show", "stream", "jpeg", "outputs", "run_dir"),
 }
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer", "logger")
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "pytorch_lightning")
 NAMED = ("metrics.", "callbacks.", "logger.")  # groups of objects under names that the user chooses
 
 
-def explain(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """What to say of an error: of Hydra or OmegaConf in one or two lines, with the nearest known name."""
     if isinstance(error, UserError):
         return str(error)
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group}={option}: must be one of {', '.join(error.options)}.{nearest(option, error.options)}"
+        return f"{group}={option}: must be one of {', '.join(error.options)}.{suggest(option, error.options)}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found[1]
         known = {*GROUPS, *PRESETS}
         parent = getattr(error.__cause__, "parent_node", None)
         if isinstance(parent, DictConfig):
-            prefix = parent._get_full_key(None)
+            prefix = str(getattr(error.__cause__, "full_key", "")).rpartition(".")[0]
             known = {f"{prefix}.{name!s}" if prefix else str(name) for name in parent}
+        if key in RENAMED_KEYS:
+            return f"{key}: is {RENAMED_KEYS[key]} now"
         if key in known:
             return f"{key}: {os.path.basename(sys.argv[0])} has no such key"
-        return f"{key}: no such key.{nearest(key, known) or ' Known are ' + ', '.join(sorted(known))}"
+        name = key if "." in next(iter(known), "") else key.partition(".")[0]
+        return f"{key}: no such key.{suggest(name, known) or ' Known are ' + ', '.join(sorted(known))}"
     if "mismatched input" in text or "LexerNoViableAlt" in text or "missing EQUAL" in text:
         return f"{text.split(' See https')[0]}. Write KEY=VALUE, and quote what has commas, brackets or spaces"
     return text
@@ -74,11 +77,24 @@ def check(cfg: DictConfig) -> None:
     groups = [group for group in GROUPS if group in choices]
     places = tuple(source.path for source in hydra_config.runtime.config_sources)
     declared = _declared(name, tuple(f"{group}={choices[group]}" for group in groups), places)
+    for config in (cfg, declared):
+        _rename_keys(config)
     for key in map(str, declared):
         if key not in (*ROOT[name], *groups):
-            raise UserError(f"{key}: no such key, in {name}.yaml.{nearest(key, [*ROOT[name], *groups])}")
+            raise UserError(f"{key}: no such key, in {name}.yaml.{suggest(key, [*ROOT[name], *groups])}")
     _compare(cfg, declared, "")
     check_paths(cfg)
+
+
+def _rename_keys(cfg: DictConfig) -> None:
+    """Moves values under a key's earlier name, as a file of the user's may have it, to that of today, with a note."""
+    for old, new in RENAMED_KEYS.items():
+        group, _, old_key = old.rpartition(".")
+        node = OmegaConf.select(cfg, group) if group else cfg
+        if isinstance(node, DictConfig) and old_key in node:
+            print(f"note: {old} is {new} now", file=sys.stderr)
+            with open_dict(node):
+                node[new.rpartition(".")[2]] = node.pop(old_key)
 
 
 @cache
@@ -88,8 +104,8 @@ def _declared(name: str, groups: tuple[str, ...], places: tuple[str, ...]) -> Di
 
 
 def check_paths(cfg: DictConfig) -> None:
-    for key in ("outputs", "folder"):
-        if not ((isinstance(cfg[key], str) and cfg[key]) or (key == "folder" and cfg[key] is None)):
+    for key in ("outputs", "run_dir"):
+        if not ((isinstance(cfg[key], str) and cfg[key]) or (key == "run_dir" and cfg[key] is None)):
             raise UserError(f"{key}={cfg[key]}: must be the path of a folder")
         if cfg[key]:
             cfg[key] = os.path.expanduser(cfg[key])
@@ -104,7 +120,7 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
                 continue
             if target and (not target.startswith("alexnet.") or target != declared.get("_target_")):
                 continue  # its own class will judge: `build`
-            raise UserError(f"{full}: no such key.{nearest(full, [f'{path}{name!s}' for name in declared])}")
+            raise UserError(f"{full}: no such key.{suggest(full, [f'{path}{name!s}' for name in declared])}")
         if OmegaConf.is_missing(node, key):
             raise UserError(f"{full} has no value: pass {full}=VALUE")
         if OmegaConf.is_interpolation(node, key):
@@ -133,9 +149,11 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
             raise UserError(f"{full}={value}: must be text{such_as}")
 
 
-def become(cfg: DictConfig, other: DictConfig, choices: DictConfig) -> None:
-    """Gives `cfg` all that `other` has and nothing else: Hydra holds on to the object. choices: the options of groups
-    that it is made of.
+def replace_config(cfg: DictConfig, other: DictConfig, choices: DictConfig) -> None:
+    """Replaces the content of `cfg` by that of `other`, in place: Hydra keeps a reference to it.
+
+    Args:
+        choices: the options of groups that `other` was composed of.
     """
     hydra_config: Any = HydraConfig.get()
     with read_write(hydra_config), open_dict(hydra_config):
@@ -154,7 +172,7 @@ def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
         Exception: of a class outside the known libraries, as it was raised, with the key as a note.
     """
     node = OmegaConf.select(cfg, key)
-    with named(key, node):
+    with prefix_errors(key, node):
         target = _class(node.get("_target_"))
         _check_arguments(key, target, node, arguments)
         return instantiate(node, _convert_="all", **arguments)
@@ -165,7 +183,7 @@ def _check_arguments(key: str, target: Any, node: DictConfig, arguments: Mapping
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         for name in map(str, node):
             if name not in known and name not in ("_target_", "_partial_"):
-                raise UserError(f"{key}.{name}: {target.__name__} has no such argument.{nearest(name, known)}")
+                raise UserError(f"{key}.{name}: {target.__name__} has no such argument.{suggest(name, known)}")
     if "_partial_" in arguments or node.get("_partial_"):
         return
     for name, parameter in known.items():
@@ -198,7 +216,7 @@ def _of_the_name(error: BaseException, name: str) -> bool:
 
 
 @contextmanager
-def named(key: str, node: DictConfig | None = None) -> Iterator[None]:
+def prefix_errors(key: str, node: DictConfig | None = None) -> Iterator[None]:
     """Turns what is wrong with an argument into a UserError that says its full key, `model.dropout=2: ...`.
 
     Arguments are wrong where an ArgumentError says so, and where a class of a library (LIBRARIES) refuses them. Any

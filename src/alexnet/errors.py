@@ -11,7 +11,7 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. The doors print its text alone, without a stack trace, and exit with 1."""
+    """A mistake that the user can mend. Entry points print its text alone, without a stack trace, and exit with 1."""
 
     def __init__(self, text: str = "") -> None:
         if re.match(r"Caught \w+ in DataLoader worker", text):  # torch adds the worker's trace
@@ -25,7 +25,7 @@ class ArgumentError(ValueError):
     """
 
 
-class Refused(UserError):
+class ConfigError(UserError):
     """A mistake that was found before the first step, so that nothing of the run is worth keeping."""
 
 
@@ -33,7 +33,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, as Ctrl-C is KeyboardInterrupt."""
 
 
-def cause(error: BaseException | None, kind: type[Caught]) -> Caught | None:
+def find_cause(error: BaseException | None, kind: type[Caught]) -> Caught | None:
     """`error`, or the first one of that kind that it came from: torch.save makes a RuntimeError of any other."""
     seen, waiting = list[BaseException](), [error]
     while waiting:
@@ -47,15 +47,15 @@ def cause(error: BaseException | None, kind: type[Caught]) -> Caught | None:
     return None
 
 
-def unwritable(error: BaseException) -> str | None:
+def describe_write_error(error: BaseException) -> str | None:
     """Which file could not be written and why, if that is what `error` came from."""
-    found = cause(error, OSError)
+    found = find_cause(error, OSError)
     if found is None or found.errno not in UNWRITABLE:
         return None
     return f"{found.filename or 'a file'}: cannot be written: {found.strerror}"
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def suggest(name: str, known: Collection[str]) -> str:
     """' Did you mean X?' for the known name most like `name`, or nothing. Swapped letters count as none."""
 
     def likeness(other: str) -> float:
@@ -66,15 +66,15 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f" Did you mean {found}?" if found and likeness(found) > 0.6 else ""
 
 
-def printable(text: str) -> str:
+def escape_control_chars(text: str) -> str:
     """The text with what a terminal would obey, or cannot show, written out: names of files come from anywhere."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def printable_lines(text: str) -> str:
+def escape_lines(text: str) -> str:
     """The same for a text of several lines."""
-    return "\n".join(map(printable, text.split("\n")))
+    return "\n".join(map(escape_control_chars, text.split("\n")))
 
 
-def short(text: str, length: int = 20) -> str:
+def truncate(text: str, length: int = 20) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import yaml
 from filelock import FileLock, Timeout
 
-from alexnet.errors import UserError, cause
+from alexnet.errors import UserError, find_cause
 
-PARTS = ".*.part"  # what `replacing` writes in place of any file
+TEMP_GLOB = ".*.part"  # what `replacing` writes in place of any file
 Plain = TypeVar("Plain", list[str], dict[str, Any])
 
 
@@ -45,16 +45,19 @@ def read_yaml(path: Path, kind: type[Plain]) -> Plain:
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
-def parts_of(path: Path) -> list[Path]:
+def temp_paths(path: Path) -> list[Path]:
     """What processes that were killed have left of writing `path`."""
     return list(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives the file to write in place of `path`, whose name it then takes, so that nobody ever reads half a file, and
-    of several who write at once the last one's is there. If it cannot be written an OSError names `path`: a full disk
-    does not say in which file, and torch.save makes a RuntimeError of it.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Context manager that yields a temporary path and atomically renames it to `path` on success, so that nobody ever
+    reads half a file; of several processes that write at once, the last one's file remains.
+
+    Raises:
+        OSError: naming `path`, if it cannot be written: a full disk does not say in which file, and torch.save makes a
+            RuntimeError of it.
     """
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
@@ -63,13 +66,13 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             beside.unlink()
-        if isinstance(error, Exception) and (found := cause(error, OSError)):
+        if isinstance(error, Exception) and (found := find_cause(error, OSError)):
             raise OSError(found.errno, found.strerror, str(path)) from error
         raise
 
 
 def write(path: Path, text: str) -> None:
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 

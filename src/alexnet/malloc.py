@@ -9,10 +9,10 @@ MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """glibc shall keep what is freed. By itself it gives every large tensor back to the kernel, which then has to clear
-    each page of the next one anew. For programs, not for libraries: it holds for the whole process.
+    """glibc must keep what is freed. By itself it gives every large tensor back to the kernel, which then has to clear
+    each page of the next one again. For programs, not for libraries: it holds for the whole process.
 
-    Gives whether it is so: on Linux with glibc alone.
+    Returns whether it is so: on Linux with glibc alone.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

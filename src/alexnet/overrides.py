@@ -2,10 +2,12 @@
 
 import os
 import re
+import sys
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from alexnet.compat import upgrade_override
 from alexnet.config import PRESETS
 from alexnet.run_identity import PATHS
 
@@ -22,14 +24,23 @@ def quoted(text: str) -> str:
 def for_hydra(arguments: list[str]) -> list[str]:
     """Returns the command line's arguments as Hydra's grammar has to have them.
 
-    - A path that the grammar would read otherwise, such as weights=outputs/model.lrn=true,seed=1, is quoted. In a
-      sweep, weights=a,b stays a choice of two, unless there is a file or folder of that name.
+    - A path that the grammar would read otherwise, such as init_from=outputs/model.lrn=true,seed=1, is quoted. In a
+      sweep, init_from=a,b stays a choice of two, unless there is a file or folder of that name.
     - A ~ at the beginning of a value is replaced by the home directory.
     - experiment=null takes the preset away, ~experiment.
     """
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments) or any(a.startswith("study=") for a in arguments)
     without = {f"{preset}=null": f"~{preset}" for preset in PRESETS}
     return [without.get(argument) or _take_path(_expand_home(argument), sweep) for argument in arguments]
+
+
+def with_keys_of_today(arguments: list[str]) -> list[str]:
+    """Returns the arguments with today's key in place of an earlier spelling, and prints a note for each."""
+    renamed = [upgrade_override(argument) for argument in arguments]
+    for before, after in zip(arguments, renamed, strict=True):
+        if before != after:
+            print(f"note: {before} is {after} now", file=sys.stderr)
+    return renamed
 
 
 def as_typed(override: str) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from alexnet.errors import printable, short
+from alexnet.errors import escape_control_chars, truncate
 from alexnet.fonts import choose_fonts
-from alexnet.io import replacing
+from alexnet.io import atomic_write
 
 NAMED = 30  # classes; more have no room for their names
 
@@ -26,17 +26,17 @@ def write(figure: Figure, path: Path) -> None:
     kind = path.suffix[1:].lower()
     meta = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     choose_fonts(figure)
-    with matplotlib.rc_context({"svg.hashsalt": "alexnet"}), replacing(path) as beside:
+    with matplotlib.rc_context({"svg.hashsalt": "alexnet"}), atomic_write(path) as beside:
         figure.savefig(beside, format=kind, dpi=150, bbox_inches="tight", metadata=meta)
 
 
 def plain(name: str, length: int = 20) -> str:
     """Short, printable, and nothing that matplotlib takes for mathematics."""
-    return printable(short(name, length)).replace("$", r"\$")
+    return escape_control_chars(truncate(name, length)).replace("$", r"\$")
 
 
 def confusion(title: str, classes: Sequence[str], counts: NDArray[np.int64]) -> Figure:
-    """Rows are what the images are, columns what the network says, as shares of a row."""
+    """Rows are the true classes, columns the predicted ones, as shares of a row."""
     n = len(classes)
     side = 3 + 0.25 * min(n, NAMED)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -44,7 +44,7 @@ def confusion(title: str, classes: Sequence[str], counts: NDArray[np.int64]) -> 
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=axes, label="share of the class's images", shrink=0.8)
-    axes.set(xlabel="what the network says", ylabel="what it is")
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(title, fontsize="x-small", wrap=True)
     if n <= NAMED:
         names = [plain(name) for name in classes]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 / golden ratio: the step of splitmix64
 
 
-def stream(seed: int, name: str) -> torch.Generator:
+def generator(seed: int, name: str) -> torch.Generator:
     """A generator that depends on `seed` and `name` alone."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
@@ -22,7 +22,7 @@ def uniform(seed: int, epoch: int, index: ArrayLike, n: int) -> NDArray[np.float
     """`n` numbers in (0, 1) for each sample of `index`: (len(index), n), a pure function of the arguments.
 
     A counter hashed by the finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): numpy has no generator
-    that starts anew for every sample of a batch at less than its cost.
+    that starts again for every sample of a batch at less than its cost.
     """
     with np.errstate(over="ignore"):
         key = _mix(_mix(np.full(1, seed, np.uint64) + GOLDEN) + np.uint64(epoch) * GOLDEN)

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from alexnet.compat import upgrade_record
 from alexnet.errors import UserError
 from alexnet.io import read_json
 
@@ -20,38 +21,37 @@ LOCK = ".lock"  # held while a run lasts; the file stays, or two runs could hold
 _SEED = re.compile(r"(?:^|(?<=,))seed=\d+(?:,|$)")  # in what is swept
 
 
-def new_folder(cfg: DictConfig, asked: str | None = None) -> list[Path]:
-    """Finds the run's folder, which no other run shares, and notes it in the config. Gives it, and what had to be made
-    above it, for `discard`.
+def create_run_dir(cfg: DictConfig, config_digest: str | None = None) -> list[Path]:
+    """Creates a run's directory, which no other run shares, and sets cfg.run_dir: outputs/<experiment or
+    data-model>/<date_time>, or <overrides> inside a sweep's directory. There a run of the same settings
+    (`config_digest`, of run_identity.digest) that never ended leaves its directory to this one.
 
-    outputs/<experiment or data-model>/<date_time>, or <overrides> inside a sweep's folder. There a run of the same
-    settings (`asked`, of settings.digest) that never ended leaves its folder to this one.
+    Returns:
+        The directory, and those that had to be made above it, for `remove_run_dir`.
     """
-    if cfg.folder is not None and not in_sweep():
-        made = make_folder(Path(cfg.folder), again=False)
+    if cfg.run_dir is not None and not in_sweep():
+        made = make_dir(Path(cfg.run_dir), again=False)
     elif in_sweep():
-        made = next(
-            [folder] for folder in _numbered(job_folder(cfg))
-            if (state := state_of(folder)) is None or (state != "done" and record(folder).get("asked", asked) == asked)
-        )  # fmt: skip
-        made[0].mkdir(exist_ok=True)
+        folder = next(folder for folder in _numbered(job_dir(cfg)) if _is_free(folder, config_digest))
+        folder.mkdir(exist_ok=True)
+        made = [folder]
     else:
-        made = make_folder(dated_folder(cfg.outputs, HydraConfig.get().runtime.choices))
+        made = make_dir(dated_dir(cfg.outputs, HydraConfig.get().runtime.choices))
     with open_dict(cfg):
-        cfg.folder = str(made[0])
+        cfg.run_dir = str(made[0])
     return made
 
 
-def job_folder(cfg: DictConfig) -> Path:
+def job_dir(cfg: DictConfig) -> Path:
     """Of a job of a sweep: named after what is swept, in a study after its arm and seed."""
-    hydra, name = HydraConfig.get(), swept(cfg)
+    hydra, name = HydraConfig.get(), swept_values(cfg)
     if cfg.study is not None or _SEED.search(hydra.job.override_dirname):
         name = ",".join(filter(None, [name, f"seed={cfg.seed}"]))
     name = (name or f"job={hydra.job.num}").replace("/", "-").encode()[:200].decode(errors="ignore")
     return Path(hydra.sweep.dir) / name  # file systems allow names of 255 bytes
 
 
-def swept(cfg: DictConfig) -> str:
+def swept_values(cfg: DictConfig) -> str:
     """A job's values of the swept keys, but the seed, as typed; in a study its arm. Nothing outside a sweep."""
     if not in_sweep():
         return ""
@@ -61,26 +61,26 @@ def swept(cfg: DictConfig) -> str:
     return ",".join(filter(None, [cfg.study.arm, name])) if cfg.study is not None else name
 
 
-def same_settings(asked: str) -> Iterator[Path]:
-    """The folders of runs of this sweep that were asked the same, by settings.digest."""
+def runs_with_digest(config_digest: str) -> Iterator[Path]:
+    """Yields the run directories of this sweep whose settings have this digest (run_identity.digest)."""
     for path in sorted(Path(HydraConfig.get().sweep.dir).glob("*/run.json")):
-        if record(path.parent).get("asked") == asked:
+        if read_run_json(path.parent).get("config_digest") == config_digest:
             yield path.parent
 
 
-def record(folder: Path) -> dict[str, Any]:
+def read_run_json(folder: Path) -> dict[str, Any]:
     """run.json of a run's folder; nothing where there is none that can be read."""
-    return read_json(folder / "run.json")
+    return upgrade_record(read_json(folder / "run.json"))
 
 
-def result_of(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a run that is done. Raises UserError where it has been damaged."""
     if "monitor" not in (found := read_json(folder / "metrics.json")):
         raise UserError(f"{folder / 'metrics.json'}: not the figures of a run; the file is damaged")
     return found
 
 
-def state_of(folder: Path) -> str | None:
+def run_status(folder: Path) -> str | None:
     """running, done, failed or interrupted; None where there is no such folder. What was killed was interrupted."""
     if not folder.is_dir():
         return None
@@ -95,22 +95,22 @@ def state_of(folder: Path) -> str | None:
         except (OSError, NotImplementedError):
             pass
         lock.release()
-    return "failed" if record(folder).get("state") == "failed" else "interrupted"
+    return "failed" if read_run_json(folder).get("state") == "failed" else "interrupted"
 
 
 @contextmanager
-def held(folder: Path, keep: bool = False) -> Iterator[None]:
-    """Around a run: others see that it goes on. What an earlier one, which never ended, left in the folder goes, or is
-    kept for this one to go on with.
+def lock_run_dir(folder: Path, keep: bool = False) -> Iterator[None]:
+    """Holds the lock of a run's directory, by which others see that the run is active. What an earlier run, which never
+    ended, left in the directory is removed, unless `keep`.
 
     Raises:
-        UserError: where a run goes on in this folder.
+        UserError: where a run is active in this directory.
     """
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=1)  # a look at its state takes it for a moment
     except Timeout:
-        raise UserError(f"folder={folder}: a run goes on there, in another process") from None
+        raise UserError(f"run_dir={folder}: a run is active there, in another process") from None
     except (OSError, NotImplementedError):  # a file system without locks
         pass
     try:
@@ -122,8 +122,8 @@ def held(folder: Path, keep: bool = False) -> Iterator[None]:
         lock.release()
 
 
-def discard(made: list[Path]) -> None:
-    """Takes back what `new_folder` made."""
+def remove_run_dir(made: list[Path]) -> None:
+    """Takes back what `create_run_dir` made."""
     shutil.rmtree(made[0])
     for path in made[1:]:
         if not list(path.iterdir()):  # another run may have come meanwhile
@@ -134,10 +134,18 @@ def in_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN  # a rank has none
 
 
-def dated_folder(outputs: str | Path, choices: Mapping[str, Any]) -> Path:
+def dated_dir(outputs: str | Path, choices: Mapping[str, Any]) -> Path:
     """outputs/<experiment or data-model>/<date_time>, which may be there already. choices: the options of groups."""
     name = choices.get("experiment") or f"{choices['data']}-{choices.get('model', 'prepare')}"
     return Path(outputs) / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _is_free(folder: Path, config_digest: str | None) -> bool:
+    """Whether a job of a sweep can have this directory: a new one, or that of a run like it that never ended."""
+    state = run_status(folder)
+    if state is None:
+        return True
+    return state != "done" and read_run_json(folder).get("config_digest", config_digest) == config_digest
 
 
 def _numbered(path: Path) -> Iterator[Path]:
@@ -149,8 +157,8 @@ def _numbered(path: Path) -> Iterator[Path]:
         number += 1
 
 
-def make_folder(path: Path, again: bool = True) -> list[Path]:
-    """Makes `path`, or path_2 and so on while it exists. Gives it and what had to be made above it, upwards."""
+def make_dir(path: Path, again: bool = True) -> list[Path]:
+    """Makes `path`, or path_2 and so on while it exists. Returns it and what had to be made above it, upwards."""
     above = [parent for parent in path.parents if not parent.exists()]
     for candidate in _numbered(path):
         try:
@@ -158,7 +166,7 @@ def make_folder(path: Path, again: bool = True) -> list[Path]:
             return [candidate, *above]
         except FileExistsError:
             if not again:
-                raise UserError(f"folder={path}: exists already; name a new one, or leave it empty") from None
+                raise UserError(f"run_dir={path}: exists already; name a new one, or leave it empty") from None
         except OSError as error:
             raise UserError(f"outputs: cannot make {candidate}: {error.strerror}. Choose outputs=FOLDER") from None
     raise AssertionError("there is always a next number")

@@ -7,42 +7,40 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet.compat import earlier_target
+from alexnet.compat import earlier_names
 
 # The one table of keys that do not decide a result. Where images lie is left to their fingerprint, and which weights a
 # run starts from to their SHA-256.
 CAUSE = ("study", "reproduce", "resume")  # what a run was started by
-PLACES = ("outputs", "folder", "data.root", "data.cache_dir")  # folders of one machine
+PLACES = ("outputs", "run_dir", "data.root", "data.cache_dir")  # folders of one machine
 SHOWN = ("logger", "panels", "callbacks.gradients", "callbacks.lrn")  # what only looks on
 WORK = (  # how it is done: however that is, the result is the same to rounding
-    *("checkpoint_every", "keep_memory", "trusted", "data.workers", "data.on_device", "data.prefetch"),
+    *("checkpoint_every", "keep_memory", "trusted", "data.num_workers", "data.on_device", "data.prefetch"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.use_distributed_sampler"),
 )
-WITHOUT = (*CAUSE, *PLACES, *SHOWN, *WORK)
-PATHS = (*PLACES, "weights", "reproduce", "resume")  # keys whose value is a path
-# What a run that is repeated, or goes on, has from its command line and not from its record.
-OF_TODAY = ("outputs", "folder", "data.cache_dir", "reproduce", "resume", "checkpoint_every", "trusted")
+IGNORED_KEYS = (*CAUSE, *PLACES, *SHOWN, *WORK)
+PATHS = (*PLACES, "init_from", "reproduce", "resume")  # keys whose value is a path
+# What a run that is repeated, or resumed, has from its command line and not from its record.
+OF_TODAY = ("outputs", "run_dir", "data.cache_dir", "reproduce", "resume", "checkpoint_every", "trusted")
 # Keys of later versions, with the value that does what versions before them did where no image is affected: a run
 # without the key has the same settings as one with this value.
 ADDED = {"data.background": "white", "data.value_range": None}
 
 
-def settings(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+def result_affecting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Every key that decides the result, as `model.lrn`, with its value. Numbers are floats."""
     if isinstance(config, DictConfig):
         config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     return {
-        key: value for key, value in _flat(config, "") if decides(key) and not (key in ADDED and ADDED[key] == value)
+        key: value
+        for key, value in _flat(config, "")
+        if affects_result(key) and not (key in ADDED and ADDED[key] == value)
     }
 
 
 def digest(config: DictConfig | Mapping[str, Any]) -> str:
-    deciding = settings(config)
-    for key in deciding:
-        if key.endswith("_target_"):
-            deciding[key] = earlier_target(deciding[key])
-    text = json.dumps(deciding, sort_keys=True, default=str)
+    text = json.dumps(earlier_names(result_affecting(config)), sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
@@ -52,7 +50,7 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return [key for key in {**a, **b} if a.get(key, missing) != b.get(key, missing)]
 
 
-def spelled(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting's value as it is typed: true, 0.5, 2, null."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
@@ -68,13 +66,13 @@ def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
             yield f"{path}{key}", float(value) if number else value
 
 
-def decides(key: str) -> bool:
-    return not any(key == left or key.startswith(f"{left}.") for left in WITHOUT)
+def affects_result(key: str) -> bool:
+    return not any(key == left or key.startswith(f"{left}.") for left in IGNORED_KEYS)
 
 
-def on_any_machine(words: Iterable[str]) -> list[str]:
+def portable_command(words: Iterable[str]) -> list[str]:
     """A command's words without the folders and loggers of one machine; images and weights are in FOLDER."""
-    shown = {key: f"{key}=FOLDER" for key in ("data.root", "weights")}
+    shown = {key: f"{key}=FOLDER" for key in ("data.root", "init_from")}
     kept = []
     for word in words:
         key = word.partition("=")[0]

@@ -5,38 +5,44 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from alexnet.errors import ArgumentError, nearest
+from alexnet.errors import ArgumentError, suggest
 
 MOST = 2**31 - 1  # whole numbers above it are mistakes, and overflow in one library or another
 
 
-def flag(name: str, value: Any) -> bool:
+def check_bool(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ArgumentError(f"{name}={value}: must be true or false")
     return value
 
 
-def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
+def check_choice(name: str, value: Any, allowed: Collection[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
-        raise ArgumentError(f"{name}={value}: must be one of {', '.join(allowed)}.{nearest(str(value), allowed)}")
+        raise ArgumentError(f"{name}={value}: must be one of {', '.join(allowed)}.{suggest(str(value), allowed)}")
     return value
 
 
-def integer(name: str, value: Any, low: int, high: int = MOST) -> int:
+def check_int(name: str, value: Any, low: int, high: int = MOST) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         raise ArgumentError(f"{name}={value}: must be a whole number of at least {low} and at most {high}")
     return int(value)
 
 
-def number(
-    name: str, value: Any, low: float, high: float = float("inf"), *, above: bool = False, off: bool = False
+def check_float(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = float("inf"),
+    *,
+    exclusive_min: bool = False,
+    allow_false: bool = False,
 ) -> float:
     """A finite real number in [low, high], or in (low, high] with `above`. With `off`, False counts as 0."""
-    if off and value is False:
+    if allow_false and value is False:
         value = 0.0
     real = isinstance(value, Real) and not isinstance(value, bool)
-    if not real or not low <= value <= high or abs(value) == float("inf") or (above and value == low):
-        raise ArgumentError(f"{name}={value}: must be a number {_interval(low, high, above)}")
+    if not real or not low <= value <= high or abs(value) == float("inf") or (exclusive_min and value == low):
+        raise ArgumentError(f"{name}={value}: must be a number {_interval(low, high, exclusive_min)}")
     return float(value)
 
 
@@ -49,6 +55,6 @@ def folder_path(name: str, value: Any) -> Path:
         raise ArgumentError(f"{name}={value}: there is no home folder for ~; name another") from None
 
 
-def _interval(low: float, high: float, above: bool = False) -> str:
-    least = f"above {low:g}" if above else f"of at least {low:g}"
+def _interval(low: float, high: float, exclusive_min: bool) -> str:
+    least = f"above {low:g}" if exclusive_min else f"of at least {low:g}"
     return least if high == float("inf") else f"{least} and at most {high:g}"

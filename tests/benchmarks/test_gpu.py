@@ -12,7 +12,7 @@ def test_every_figure_is_measured() -> None:
     rows = list(gpu.measure(cpu, batches=(2, 4), images=8, width=1 / 16, matrix=64, rounds=1, compiled=False))
     parts = ("step", "lrn", "run", "prefetch", "on_device")
     assert [row.name for row in rows] == [f"gpu_{part}_{batch}" for batch in (2, 4) for part in parts]
-    assert all(row.ours > 0 and row.peer > 0 and row.limit_share > 0 for row in rows)
+    assert all(row.ours > 0 and row.baseline > 0 and row.limit_share > 0 for row in rows)
     said = gpu.projection(rows)
     assert len(said) == 2
     hours = 90 * 1_281_167 / rows[2].ours / 3600

@@ -5,7 +5,7 @@ def test_both_places_and_precisions_are_measured() -> None:
     rows = list(measure(batch=1, rounds=1, side=5))
     names = [f"lrn_{kind}{place}" for place in ("96x55x55", "256x27x27") for kind in ("", "bf16_")]
     assert [row.name for row in rows] == names
-    assert all(row.ours > 0 and row.peer > 0 and row.limit_share > 0 for row in rows)
+    assert all(row.ours > 0 and row.baseline > 0 and row.limit_share > 0 for row in rows)
 
 
 def test_another_process_trains_beside_it() -> None:

@@ -13,7 +13,7 @@ def test_compare_gives_the_ratio_of_medians() -> None:
         return 10
 
     row = compare("sleep", "naps/s", lambda: work(0.01), lambda: work(0.03), limit=2000, rounds=3)
-    assert row.ratio == row.ours / row.peer
+    assert row.ratio == row.ours / row.baseline
     assert 1.5 < row.ratio < 6
     assert row.limit_share == pytest.approx(row.ours / 2000)
     assert row.ours_range[0] <= row.ours <= row.ours_range[1]

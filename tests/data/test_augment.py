@@ -5,8 +5,8 @@ import torch
 import torchvision.transforms.functional as tv
 from torch import Tensor
 
-from alexnet.data.loader import DRAWS
-from alexnet.data.transforms import Augment, resized_crop, turn_hue
+from alexnet.data.loader import RANDOM_COLUMNS
+from alexnet.data.transforms import Augment, adjust_hue, resized_crop
 from alexnet.rng import uniform
 
 EIGENVALUES, EIGENVECTORS = torch.tensor([0.01, 0.03, 0.2]), torch.linalg.qr(torch.eye(3) + 0.3)[0]
@@ -15,29 +15,29 @@ EIGENVALUES, EIGENVECTORS = torch.tensor([0.01, 0.03, 0.2]), torch.linalg.qr(tor
 def batch(seed: int, n: int = 12, channels: int = 3, size: int = 24) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (n, channels, size, size), dtype=torch.uint8, generator=generator)
-    return images, torch.from_numpy(uniform(seed, 0, range(n), len(DRAWS)))
+    return images, torch.from_numpy(uniform(seed, 0, range(n), len(RANDOM_COLUMNS)))
 
 
-def augmented(augment: Augment, images: Tensor, draws: Tensor) -> Tensor:
+def augmented(augment: Augment, images: Tensor, rand: Tensor) -> Tensor:
     """In [0, 1], colour noise included."""
     before = images.clone()
-    x = augment(images, draws, images.shape[-1])
+    x = augment(images, rand, images.shape[-1])
     assert torch.equal(images, before), "what was given is left as it was"
     x = x / 255 if x.dtype == torch.uint8 else x
-    return x + augment.noise(draws, EIGENVALUES, EIGENVECTORS)[:, : x.shape[1], None, None]
+    return x + augment.noise(rand, EIGENVALUES, EIGENVECTORS)[:, : x.shape[1], None, None]
 
 
-def column(draws: Tensor, name: str) -> Tensor:
-    return draws[:, DRAWS.index(name)]
+def column(rand: Tensor, name: str) -> Tensor:
+    return rand[:, RANDOM_COLUMNS.index(name)]
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("size", [24, 150])  # large images are mirrored one by one
 @pytest.mark.parametrize(("name", "operation"), [("flip", tv.hflip), ("vertical_flip", tv.vflip)])
 def test_flips(name: str, operation, size: int, seed: int) -> None:
-    images, draws = batch(seed, size=size)
-    result = augmented(Augment(**{name: 0.4}), images, draws)
-    flipped = column(draws, name) < 0.4
+    images, rand = batch(seed, size=size)
+    result = augmented(Augment(**{name: 0.4}), images, rand)
+    flipped = column(rand, name) < 0.4
     assert 0 < flipped.sum() < len(images)
     for x, y, yes in zip(images, result, flipped, strict=True):
         assert torch.equal((operation(x) if yes else x) / 255, y)
@@ -47,25 +47,25 @@ def test_flips(name: str, operation, size: int, seed: int) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
 def test_colour_jitter_is_torchvisions(name: str, channels: int, seed: int) -> None:
-    images, draws = batch(seed, channels=channels)
+    images, rand = batch(seed, channels=channels)
     strength = 0.3 + 0.2 * seed
     alone = {"brightness": 0, "contrast": 0, "saturation": 0} | {name: strength}
     for augment in (Augment(**alone), Augment(color_jitter=strength, **{k: 0 for k in alone if k != name})):
-        result = augmented(augment, images, draws)
-        for x, y, u in zip(images, result, column(draws, name), strict=True):
+        result = augmented(augment, images, rand)
+        for x, y, u in zip(images, result, column(rand, name), strict=True):
             factor = 1 - strength + 2 * strength * u.item()
             torch.testing.assert_close(y, getattr(tv, f"adjust_{name}")(x / 255, factor), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_hue_is_torchvisions(seed: int) -> None:
-    images, draws = batch(seed)
+    images, rand = batch(seed)
     images[0] = images[0, :1]  # a grey image has no hue
     images[1] = 0
-    result = augmented(Augment(hue=0.5), images, draws)
-    for x, y, u in zip(images, result, column(draws, "hue"), strict=True):
+    result = augmented(Augment(hue=0.5), images, rand)
+    for x, y, u in zip(images, result, column(rand, "hue"), strict=True):
         torch.testing.assert_close(y, tv.adjust_hue(x / 255, u.item() - 0.5), atol=2e-5, rtol=0)
-    assert torch.equal(turn_hue(images / 255, torch.zeros(12)).mul(255).round().byte(), images)
+    assert torch.equal(adjust_hue(images / 255, torch.zeros(12)).mul(255).round().byte(), images)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -84,8 +84,8 @@ def test_resized_crop_is_torchvisions(seed: int) -> None:
 
 
 def test_rescale_takes_windows_of_the_stated_area_and_shape() -> None:
-    draws = torch.from_numpy(uniform(0, 0, range(2000), len(DRAWS)))
-    u = dict(zip(DRAWS, draws.T, strict=True))
+    rand = torch.from_numpy(uniform(0, 0, range(2000), len(RANDOM_COLUMNS)))
+    u = dict(zip(RANDOM_COLUMNS, rand.T, strict=True))
     top, left, height, width = Augment(rescale=0.3)._windows(u, 200)
     area, ratio = height * width / 200**2, width / height
     assert 0.29 < area.min() < 0.32
@@ -102,13 +102,13 @@ def test_rescale_takes_windows_of_the_stated_area_and_shape() -> None:
 
 @pytest.mark.parametrize("square_root", [False, True])
 def test_colour_noise_is_the_papers_formula(square_root: bool) -> None:
-    images, draws = batch(1, n=6)
-    result = augmented(Augment(pca=0.1, pca_sqrt=square_root), images, draws).double()
+    images, rand = batch(1, n=6)
+    result = augmented(Augment(pca=0.1, pca_sqrt=square_root), images, rand).double()
     normal = torch.distributions.Normal(0.0, 0.1)
-    for x, y, u in zip(images.double() / 255, result, draws.double(), strict=True):
+    for x, y, u in zip(images.double() / 255, result, rand.double(), strict=True):
         expected = x.clone()
         for i in range(3):  # add p_i a_i l_i, a_i from N(0, 0.1), the same for every pixel
-            a = normal.icdf(u[DRAWS.index(f"pca{i + 1}")])
+            a = normal.icdf(u[RANDOM_COLUMNS.index(f"pca{i + 1}")])
             size = math.sqrt(EIGENVALUES[i]) if square_root else EIGENVALUES[i]
             expected += (EIGENVECTORS[:, i] * a * size)[:, None, None]
         torch.testing.assert_close(y, expected, atol=1e-6, rtol=0)
@@ -116,20 +116,20 @@ def test_colour_noise_is_the_papers_formula(square_root: bool) -> None:
 
 def test_each_draw_has_its_own_column() -> None:
     """Switching one operation off must leave what is drawn for the others."""
-    images, draws = batch(0)
-    flips = augmented(Augment(flip=0.5), images, draws)
-    both = augmented(Augment(flip=0.5, pca=0.1), images, draws)
+    images, rand = batch(0)
+    flips = augmented(Augment(flip=0.5), images, rand)
+    both = augmented(Augment(flip=0.5, pca=0.1), images, rand)
     noise = (both - flips).flatten(2)
     assert (noise.amax(2) - noise.amin(2)).max() < 1e-6, "the same flips, and one colour added to each image"
 
 
 def test_everything_at_once_on_one_channel() -> None:
-    images, draws = batch(0, channels=1)
+    images, rand = batch(0, channels=1)
     augment = Augment(True, 0.5, 0.5, 0.4, 0.3, hue=0.2, pca=0.1)
-    result = augment(images, draws, 17)
+    result = augment(images, rand, 17)
     assert result.shape == (12, 1, 17, 17)
     assert result.isfinite().all()
-    assert augment.noise(draws, EIGENVALUES[:1], torch.ones(1, 1)).shape == (12, 1)
+    assert augment.noise(rand, EIGENVALUES[:1], torch.ones(1, 1)).shape == (12, 1)
 
 
 @pytest.mark.parametrize(

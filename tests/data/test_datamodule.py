@@ -39,7 +39,7 @@ def test_statistics_and_components_are_those_of_the_training_images() -> None:
 def test_ready_batches_are_normalised() -> None:
     data = fake()
     images, labels, _ = next(iter(data.test_dataloader()))
-    x = data.ready(images)
+    x = data.preprocess(images)
     expected = (images.double() / 255 - data.normalize.mean[:, None, None]) / data.normalize.std[:, None, None]
     torch.testing.assert_close(x.double(), expected, atol=1e-5, rtol=0)
     assert x.is_contiguous(memory_format=torch.channels_last)
@@ -53,16 +53,16 @@ def test_the_mean_image_is_subtracted_as_in_2012(divide: bool) -> None:
     data = fake(normalize="mean_image", augment=augment)
     mean = torch.from_numpy(stored(data, "train").astype(np.float64).mean(0)[2:18, 2:18]).permute(2, 0, 1)
     images, _, _ = next(iter(data.test_dataloader()))
-    torch.testing.assert_close(data.ready(images).double(), images - mean, atol=1e-4, rtol=0)
-    torch.testing.assert_close(data.normalize.shown(data.ready(images)), images / 255, atol=1e-5, rtol=0)
+    torch.testing.assert_close(data.preprocess(images).double(), images - mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(data.normalize.denormalize(data.preprocess(images)), images / 255, atol=1e-5, rtol=0)
 
-    images, _, draws = next(iter(data.train_dataloader()))
-    mirrored = augment(images, draws, 16)
-    noise = 255 * augment.noise(draws, *data.principal)[:, :, None, None]
+    images, _, rand = next(iter(data.train_dataloader()))
+    mirrored = augment(images, rand, 16)
+    noise = 255 * augment.noise(rand, *data.principal)[:, :, None, None]
     assert noise.abs().max() > 1
     expected = (mirrored - mean + noise) / (1.1 if divide else 1)
-    torch.testing.assert_close(data.ready(images, draws, epoch=1).double(), expected, atol=1e-4, rtol=0)
-    torch.testing.assert_close(data.ready(images, draws, epoch=2).double(), mirrored - mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(data.preprocess(images, rand, epoch=1).double(), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(data.preprocess(images, rand, epoch=2).double(), mirrored - mean, atol=1e-4, rtol=0)
     assert data.describe()["mean_image"].shape == (3, 16, 16), "a checkpoint has it"
 
 
@@ -70,15 +70,15 @@ def test_the_last_batch_is_smaller_and_nothing_is_lost() -> None:
     data = fake(batch_size=100, augment=Augment(rescale=0.5))
     sizes = [len(labels) for _, labels, _ in data.train_dataloader()]
     assert sizes == [100, 100, 100, 100, 100, 12]
-    images, _, draws = next(iter(data.train_dataloader()))
+    images, _, rand = next(iter(data.train_dataloader()))
     assert images.shape[-1] == 20, "rescaling cuts its windows out of the whole stored image"
-    assert data.ready(images, draws).shape == (100, 3, 16, 16)
+    assert data.preprocess(images, rand).shape == (100, 3, 16, 16)
 
 
 def test_half_precision_batches_are_the_rounded_ones() -> None:
     data = fake(augment=Augment(flip=0.5, pca=0.1))
-    images, _, draws = next(iter(data.train_dataloader()))
-    assert torch.equal(data.ready(images, draws, torch.bfloat16), data.ready(images, draws).bfloat16())
+    images, _, rand = next(iter(data.train_dataloader()))
+    assert torch.equal(data.preprocess(images, rand, torch.bfloat16), data.preprocess(images, rand).bfloat16())
 
 
 def test_a_fraction_is_stratified_and_nested() -> None:
@@ -102,8 +102,8 @@ def test_flat_colours_do_not_divide_by_nothing(tmp_path: Path) -> None:
             Image.new("RGB", (20, 20), (7, 7, 7)).save(tmp_path / "set" / name / f"{i}.png")
     data = ImageDataModule("folder", str(tmp_path / "set"), size=16, crop=16, cache_dir=str(tmp_path / "cache"))
     data.setup()
-    images, _, draws = next(iter(data.train_dataloader()))
-    assert data.ready(images, draws).abs().max() < 1e-5
+    images, _, rand = next(iter(data.train_dataloader()))
+    assert data.preprocess(images, rand).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_flat_colours_do_not_divide_by_nothing(tmp_path: Path) -> None:
         ({"source": "cifar"}, "source=cifar: must be one of"),
         ({"crop": 21}, "crop=21: must be at most size=20"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"workers": -1}, "workers=-1"),
+        ({"num_workers": -1}, "num_workers=-1"),
         ({"seed": -1}, "seed=-1"),
         ({"num_classes": 1}, "num_classes=1"),
         ({"num_classes": None}, "num_classes=None"),
@@ -135,7 +135,8 @@ def test_unpacked_images_are_the_packed_ones(image_folder: Path, tmp_path: Path)
     batches = []
     for packed in (True, False):
         data = ImageDataModule(
-            "folder", str(image_folder), size=40, crop=32, workers=0, packed=packed, cache_dir=str(tmp_path / "cache"),
+            "folder", str(image_folder), size=40, crop=32, num_workers=0, packed=packed,
+            cache_dir=str(tmp_path / "cache"),
             augment=Augment(flip=0.5),
         )  # fmt: skip
         data.setup()
@@ -143,10 +144,10 @@ def test_unpacked_images_are_the_packed_ones(image_folder: Path, tmp_path: Path)
     (train, val, mean), (other_train, other_val, other_mean) = batches
     for a, b in zip((*train, *val, mean), (*other_train, *other_val, other_mean), strict=True):
         assert torch.equal(a, b)
-    assert ImageDataModule("folder", str(image_folder), packed=False).workers == available_cores()
+    assert ImageDataModule("folder", str(image_folder), packed=False).num_workers == available_cores()
     (image_folder / "training" / "n0" / "broken.jpg").write_text("")
     for workers in (0, 2):  # whose trace is nothing to the user
-        data = ImageDataModule("folder", str(image_folder), size=40, crop=32, packed=False, workers=workers)
+        data = ImageDataModule("folder", str(image_folder), size=40, crop=32, packed=False, num_workers=workers)
         data.setup()
         with pytest.raises(UserError) as caught:
             list(data.train_dataloader())
@@ -159,15 +160,15 @@ def test_what_takes_more_than_a_quarter_of_a_gpu_stays_away(monkeypatch: pytest.
     assert data.packed
     size = data.packed.splits["train"].images.nbytes
     data.trainer = Trainer(accelerator="cpu", logger=False)
-    assert not data._live_on_device(), "a CPU reads the map"
+    assert not data._maybe_move_to_device(), "a CPU reads the map"
     monkeypatch.setattr(data, "_device", lambda: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * size - 1, 10**12))
-    assert not data._live_on_device()
+    assert not data._maybe_move_to_device()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * size, 10**12))
     monkeypatch.setattr(torch, "empty", lambda shape, dtype, device: torch.zeros(shape, dtype=dtype))
-    assert data._live_on_device()
-    assert data.there is not None
-    assert np.array_equal(data.there, data.packed.splits["train"].images)
+    assert data._maybe_move_to_device()
+    assert data.device_images is not None
+    assert np.array_equal(data.device_images, data.packed.splits["train"].images)
 
 
 def test_a_folder_counts_its_classes(image_folder: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image, TiffImagePlugin
 
 from alexnet.data import ImageDataModule
 from alexnet.data.decode import bounds, decode, few_levels, image_extensions, is_image, to_uint8
-from alexnet.data.packed import Unpacked, pack_in_memory
+from alexnet.data.packed import LazyDecodedImages, pack_in_memory
 from alexnet.data.sources.folder import Reading, open_folder
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # 12 bits
@@ -96,31 +96,31 @@ def test_a_data_set_has_its_own_largest_value(tmp_path: Path) -> None:
         for name in ("a", "b"):
             save(tmp_path / "set" / name / f"{i}.png", Image.fromarray(RAMP if i else RAMP // 2))
     packed = pack_in_memory(open_folder(tmp_path / "set"), 64, 1)
-    assert packed.about.value_range == (0, 4095)
+    assert packed.info.value_range == (0, 4095)
     train = packed.splits["train"]
     assert train.images[train.rows].max() == 255
-    assert packed.about.mean[0] == pytest.approx(0.5, abs=0.05)
-    assert any("4095" in note for note in packed.about.notes)
+    assert packed.info.mean[0] == pytest.approx(0.5, abs=0.05)
+    assert any("4095" in note for note in packed.info.notes)
     data = ImageDataModule(
         "folder", str(tmp_path / "set"), size=64, crop=64, cache_dir=str(tmp_path / "c"), packed=False
     )
     data.setup()
     assert data.describe()["value_range"] == (0, 4095), "which other images are read with"
     images = data.splits["train"].images
-    assert isinstance(images, Unpacked)
+    assert isinstance(images, LazyDecodedImages)
     assert max(images[row].max() for row in range(len(data.splits["train"]))) == 255
     wide = pack_in_memory(open_folder(tmp_path / "set", Reading(value_range=(0, 65535))), 64, 1)
     assert wide.splits["train"].images.max() == 16
-    assert any("fewer than 32 levels" in note for note in wide.about.notes)
+    assert any("fewer than 32 levels" in note for note in wide.info.notes)
 
 
 def test_an_image_of_few_levels_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for i in range(8):
             save(tmp_path / name / f"{i}.png", Image.fromarray((RAMP // 16).astype(np.uint8)))
-    assert not pack_in_memory(open_folder(tmp_path), 64, 1).about.notes
+    assert not pack_in_memory(open_folder(tmp_path), 64, 1).info.notes
     save(tmp_path / "a" / "dark.png", Image.fromarray((RAMP // 256).astype(np.uint8)))
-    (note,) = pack_in_memory(open_folder(tmp_path), 64, 1).about.notes
+    (note,) = pack_in_memory(open_folder(tmp_path), 64, 1).info.notes
     assert "a/dark.png (16)" in note
 
 

@@ -209,7 +209,7 @@ def test_every_image_of_the_official_archives_is_read(
         arguments: Any = {"size": size, "crop": size, "channels": 1 if "mnist" in source else 3}
         data = ImageDataModule(source, str(tmp_path / "root"), cache_dir=str(tmp_path / "cache"), **arguments)
         data.setup()
-        assert data.about.classes == read.classes
+        assert data.info.classes == read.classes
         assert len(data.splits["test"]) == len(content["test"])
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from alexnet.data import ImageDataModule
-from alexnet.data.loader import DRAWS, Crops, EpochSampler, Places, RankBatches
+from alexnet.data.loader import RANDOM_COLUMNS, CropBoxes, EpochSampler, RandomCropDataset, ShardedBatchSampler
 from alexnet.data.packed import PackedSplit
-from alexnet.data.prefetch import Prefetched, in_thread
+from alexnet.data.prefetch import PrefetchLoader, in_thread
 from alexnet.data.transforms import Augment
 from alexnet.errors import UserError
 
@@ -36,7 +36,7 @@ def test_the_ranks_together_see_the_batches_that_one_process_sees(size: int, bat
         sampler.set_epoch(epoch)
         order = list(sampler)
         assert sorted(order) == [(epoch, i) for i in range(size)]
-        shares = [RankBatches(sampler, batch_size, rank, world_size) for rank in range(world_size)]
+        shares = [ShardedBatchSampler(sampler, batch_size, rank, world_size) for rank in range(world_size)]
         steps = list(zip(*shares, strict=True))
         assert len(steps) == len(shares[0])
         for step, parts in enumerate(steps):
@@ -50,9 +50,9 @@ def test_a_rank_without_samples_gets_an_empty_batch() -> None:
         "fake", num_classes=3, size=20, crop=16, augment=Augment(flip=0.5, rescale=1, brightness=0.4)
     )
     data.setup()
-    images, labels, draws = data.train_dataloader().dataset.__getitems__([])
-    assert (images.dtype, labels.dtype, len(draws)) == (torch.uint8, torch.int64, 0)
-    assert data.ready(images, draws).shape == (0, 3, 16, 16)
+    images, labels, rand = data.train_dataloader().dataset.__getitems__([])
+    assert (images.dtype, labels.dtype, len(rand)) == (torch.uint8, torch.int64, 0)
+    assert data.preprocess(images, rand).shape == (0, 3, 16, 16)
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
@@ -68,17 +68,19 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 
 def test_crops_are_windows_of_the_images() -> None:
     stored = stored_split()
-    images, labels, draws = Crops(stored, 9, seed=3, random=True).__getitems__([(5, i) for i in (7, 0, 22, 7)])
+    images, labels, rand = RandomCropDataset(stored, 9, seed=3, random=True).__getitems__(
+        [(5, i) for i in (7, 0, 22, 7)]
+    )
     assert images.dtype == torch.uint8
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert labels.tolist() == [7, 0, 22, 7]
-    assert draws.shape == (4, len(DRAWS))
+    assert rand.shape == (4, len(RANDOM_COLUMNS))
     assert torch.equal(images[0], images[3])
-    for image, i, (top, left) in zip(images, labels, (draws[:, :2] * 4).long(), strict=True):
+    for image, i, (top, left) in zip(images, labels, (rand[:, :2] * 4).long(), strict=True):
         assert np.array_equal(image, stored_image(stored, i)[:, top : top + 9, left : left + 9])
-    centre, *_ = Crops(stored, 8, seed=3).__getitems__([(0, 1)])
+    centre, *_ = RandomCropDataset(stored, 8, seed=3).__getitems__([(0, 1)])
     assert np.array_equal(centre[0], stored_image(stored, 1)[:, 2:10, 2:10])
-    whole, *_ = Crops(stored, 8, seed=3, random=True, whole=True).__getitems__([(0, 1)])
+    whole, *_ = RandomCropDataset(stored, 8, seed=3, random=True, whole=True).__getitems__([(0, 1)])
     assert np.array_equal(whole[0], stored_image(stored, 1))
 
 
@@ -91,9 +93,9 @@ def test_workers_that_are_not_forked(packed: bool, image_folder: Path, tmp_path:
     data.setup()
     train = data.splits["train"]
     samples = [(0, i) for i in range(len(train))]
-    crops = Crops(train, 20, 1, True)
+    crops = RandomCropDataset(train, 20, 1, True)
     assert len(pickle.dumps(crops)) < (3000 if packed else 100_000)
-    loader = Prefetched(
+    loader = PrefetchLoader(
         crops, batch_size=len(train), sampler=EpochSampler(len(train), 1, False), num_workers=1,
         multiprocessing_context="spawn",
     )  # fmt: skip
@@ -109,10 +111,10 @@ def test_places_are_cut_into_the_same_windows(whole: bool) -> None:
         stored = draw.integers(0, 256, (20, 12, 12, channels), np.uint8)
         some = PackedSplit(stored, draw.permutation(20)[:15], np.arange(15))
         samples = [(3, int(i)) for i in draw.integers(0, 15, draw.integers(0, 9))]
-        images, *others = Crops(some, crop, 1, True, whole).__getitems__(samples)
-        places, *the_same = Crops(some, crop, 1, True, whole, cut=False).__getitems__(samples)
-        assert isinstance(places, Places)
-        cut = places.cut(torch.from_numpy(stored))
+        images, *others = RandomCropDataset(some, crop, 1, True, whole).__getitems__(samples)
+        places, *the_same = RandomCropDataset(some, crop, 1, True, whole, cut=False).__getitems__(samples)
+        assert isinstance(places, CropBoxes)
+        cut = places.crop(torch.from_numpy(stored))
         assert torch.equal(cut, images)
         assert cut.shape == images.shape
         assert cut.is_contiguous(memory_format=torch.channels_last)
@@ -123,10 +125,14 @@ def test_places_are_cut_into_the_same_windows(whole: bool) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_that_are_copied_ahead_are_the_same(workers: int) -> None:
     def batches(device: torch.device | None) -> list[tuple[torch.Tensor, ...]]:
-        loader = Prefetched(
-            Crops(stored_split(), 9, 4, True), batch_size=4, sampler=EpochSampler(23, 4, True), num_workers=workers,
-            pin_memory=True, device=device,
-        )  # fmt: skip
+        loader = PrefetchLoader(
+            RandomCropDataset(stored_split(), 9, 4, True),
+            batch_size=4,
+            sampler=EpochSampler(23, 4, True),
+            num_workers=workers,
+            pin_memory=True,
+            device=device,
+        )
         return [tuple(part.clone() for part in batch) for _ in range(2) for batch in loader]
 
     for ours, theirs in zip(batches(torch.device("cuda")), batches(None), strict=True):
@@ -134,7 +140,7 @@ def test_batches_that_are_copied_ahead_are_the_same(workers: int) -> None:
 
 
 def test_every_corner_of_the_image_is_reached() -> None:
-    dataset = Crops(stored_split(1, 5), 4, seed=0, random=True)
+    dataset = RandomCropDataset(stored_split(1, 5), 4, seed=0, random=True)
     corners = {dataset.__getitems__([(epoch, 0)])[0].numpy().tobytes() for epoch in range(60)}
     assert len(corners) == 4
 
@@ -143,8 +149,8 @@ def test_every_corner_of_the_image_is_reached() -> None:
 def test_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     def batches(workers: int) -> list[tuple[torch.Tensor, ...]]:
         sampler = EpochSampler(23, 4, True)
-        loader = Prefetched(
-            Crops(stored_split(), 9, 4, True),
+        loader = PrefetchLoader(
+            RandomCropDataset(stored_split(), 9, 4, True),
             batch_size=4,
             sampler=sampler,
             num_workers=workers,
@@ -166,7 +172,7 @@ def test_an_epoch_goes_on_after_its_first_batches() -> None:
     """However often it is asked for, and no other epoch is short of them."""
     sampler = EpochSampler(20, 1, True)
     sampler.set_epoch(4)
-    every, rest = RankBatches(sampler, 3), RankBatches(sampler, 3, start=(4, 5))
+    every, rest = ShardedBatchSampler(sampler, 3), ShardedBatchSampler(sampler, 3, start=(4, 5))
     iter(rest)  # as a DataLoader with workers does, which then asks again
     assert list(rest) == list(rest) == list(every)[5:]
     assert len(rest) == 7

@@ -15,19 +15,19 @@ import pytest
 from PIL import Image
 
 from alexnet.data import ImageDataModule, packed
-from alexnet.data.packed import Packed, pack_in_memory, pack_on_disk
+from alexnet.data.packed import PackedDataset, pack_in_memory, pack_on_disk
 from alexnet.data.sources.folder import open_folder
 from alexnet.errors import UserError
 from tests.conftest import slow
 
 
-def pack(image_folder: Path, cache: Path, on_broken: str = "error") -> Packed:
+def pack(image_folder: Path, cache: Path, on_broken: str = "error") -> PackedDataset:
     return pack_on_disk(partial(open_folder, image_folder), cache / "set", 24, 3, on_broken)
 
 
 def test_what_is_packed_is_what_was_read(image_folder: Path, tmp_path: Path) -> None:
     on_disk, in_memory = pack(image_folder, tmp_path), pack_in_memory(open_folder(image_folder), 24, 3)
-    assert on_disk.about == in_memory.about
+    assert on_disk.info == in_memory.info
     train = on_disk.splits["train"]
     assert np.allclose(on_disk.mean_image, train.images[train.rows].mean(0), rtol=1e-6)
     assert np.array_equal(on_disk.mean_image, in_memory.mean_image)
@@ -38,8 +38,8 @@ def test_what_is_packed_is_what_was_read(image_folder: Path, tmp_path: Path) -> 
         assert p.labels.tolist() == q.labels.tolist()
         assert all(str(label) in path for label, path in zip(p.labels, on_disk.names[name], strict=True))
     pixels = on_disk.splits["train"].images[on_disk.splits["train"].rows].reshape(-1, 3) / 255
-    assert on_disk.about.mean == pytest.approx(pixels.mean(0), abs=1e-6)
-    assert np.allclose(on_disk.about.covariance, np.cov(pixels.T, bias=True), atol=1e-6)
+    assert on_disk.info.mean == pytest.approx(pixels.mean(0), abs=1e-6)
+    assert np.allclose(on_disk.info.covariance, np.cov(pixels.T, bias=True), atol=1e-6)
 
 
 def test_packed_once_and_again_only_when_the_source_has_changed(
@@ -48,15 +48,15 @@ def test_packed_once_and_again_only_when_the_source_has_changed(
     built = []
     original = packed._build
     monkeypatch.setattr(packed, "_build", lambda *a: built.append(1) or original(*a))
-    first = pack(image_folder, tmp_path).about
-    assert pack(image_folder, tmp_path).about == first
+    first = pack(image_folder, tmp_path).info
+    assert pack(image_folder, tmp_path).info == first
     assert len(built) == 1
     path = image_folder / "training" / "n0" / "0.jpg"
     Image.new("RGB", (33, 33)).save(path)
-    assert pack(image_folder, tmp_path).about.fingerprint != first.fingerprint
+    assert pack(image_folder, tmp_path).info.fingerprint != first.fingerprint
     assert len(built) == 2
-    about = tmp_path / "set" / "about.json"
-    about.write_text(json.dumps(json.loads(about.read_text()) | {"format": 0, "gone": 1}))
+    info = tmp_path / "set" / "about.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"format": 0, "gone": 1}))
     pack(image_folder, tmp_path)
     assert len(built) == 3, "a cache of another format is built anew"
     assert {p.name for p in tmp_path.iterdir()} >= {"set", "set.lock"}
@@ -84,10 +84,10 @@ def test_fingerprint_changes_with_a_pixel_and_with_a_label() -> None:
         from alexnet.data.splits import Split
 
         other = Source(source.classes, "", source.splits | {"val": Split(labels, split.names, read)})
-        return pack_in_memory(other, 20, 3).about.fingerprint
+        return pack_in_memory(other, 20, 3).info.fingerprint
 
     label = int(split.labels[5])
-    assert changed(5, label, 0) == data.about.fingerprint
+    assert changed(5, label, 0) == data.info.fingerprint
     assert len({changed(5, label, 0), changed(5, label, 1), changed(5, (label + 1) % 4, 0)}) == 3
 
 
@@ -106,7 +106,7 @@ def test_broken_images_are_all_named_or_left_out(image_folder: Path, tmp_path: P
     assert not (tmp_path / "set").exists()
     some = pack(image_folder, tmp_path, "skip")
     assert sum(map(len, some.splits.values())) == 21
-    assert len(some.about.broken) == 2
+    assert len(some.info.broken) == 2
     assert all("text.jpg" not in name for names in some.names.values() for name in names)
     with pytest.raises(UserError, match="2 of 23"):
         pack(image_folder, tmp_path, "error")
@@ -129,7 +129,7 @@ def test_a_cache_that_cannot_be_written(image_folder: Path, tmp_path: Path) -> N
 
 
 def _pack_and_say(image_folder: Path, cache: Path, queue: Any) -> None:
-    queue.put(pack(image_folder, cache).about.fingerprint)
+    queue.put(pack(image_folder, cache).info.fingerprint)
 
 
 @slow
@@ -142,7 +142,7 @@ def test_many_processes_at_once(image_folder: Path, tmp_path: Path) -> None:
     said = {queue.get(timeout=120) for _ in processes}
     for process in processes:
         process.join(60)
-    assert said == {pack_in_memory(open_folder(image_folder), 24, 3).about.fingerprint}
+    assert said == {pack_in_memory(open_folder(image_folder), 24, 3).info.fingerprint}
 
 
 def test_killed_in_the_middle_it_starts_again(image_folder: Path, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_cache_that_others_may_only_read(image_folder: Path, tmp_path: Path, m
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    assert pack(image_folder, tmp_path / "cache").about == fresh.about
+    assert pack(image_folder, tmp_path / "cache").info == fresh.info
     with pytest.raises(UserError, match="cannot write"):
         pack(image_folder, tmp_path / "other")
 
@@ -184,4 +184,4 @@ def test_a_deleted_part_of_the_cache_is_made_again(image_folder: Path, tmp_path:
     part.unlink()
     again = pack(image_folder, tmp_path / "cache")
     assert again.splits.keys() == fresh.splits.keys()
-    assert again.about == fresh.about
+    assert again.info == fresh.info

@@ -13,13 +13,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from alexnet.data import ImageDataModule
-from alexnet.data.decode import decode, fit
+from alexnet.data.decode import decode, resize_and_center_crop
 from alexnet.data.packed import pack_in_memory
 from alexnet.data.sources.folder import list_files, open_folder
 from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.synthetic import digits, fake
 from alexnet.data.sources.torchvision import DOWNLOADS, downloaded
-from alexnet.data.splits import Source, stratified
+from alexnet.data.splits import Source, stratified_indices
 from alexnet.errors import UserError
 
 
@@ -27,12 +27,12 @@ from alexnet.errors import UserError
 def test_stratified_split(seed: int) -> None:
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, draw.integers(2, 12), draw.integers(20, 800))
-    parts = stratified(labels, {"train": 0.7, "val": 0.2, "test": 0.1})
+    parts = stratified_indices(labels, {"train": 0.7, "val": 0.2, "test": 0.1})
     assert sorted(np.concatenate(list(parts.values()))) == list(range(len(labels)))
     for label, n in Counter(labels.tolist()).items():
         for name, share in (("val", 0.2), ("test", 0.1)):
             assert (labels[parts[name]] == label).sum() == round(share * n)
-    again = stratified(labels, {"train": 0.7, "val": 0.2, "test": 0.1})
+    again = stratified_indices(labels, {"train": 0.7, "val": 0.2, "test": 0.1})
     assert all(np.array_equal(parts[name], again[name]) for name in parts)
 
 
@@ -117,7 +117,7 @@ def test_jpegs_are_what_pil_makes_of_them(tmp_path: Path) -> None:
 def test_shorter_side_then_centre(shape: tuple[int, int]) -> None:
     """Against PIL: scaled so that the shorter side is 20, the middle kept."""
     gradient = np.add.outer(np.linspace(0, 100, shape[0]), np.linspace(0, 150, shape[1])).astype(np.uint8)
-    fitted = fit(torch.from_numpy(np.stack([gradient] * 3)), 20, 3)
+    fitted = resize_and_center_crop(torch.from_numpy(np.stack([gradient] * 3)), 20, 3)
     scale = 20 / min(shape)
     whole = Image.fromarray(gradient).resize((int(shape[1] * scale), int(shape[0] * scale)), Image.Resampling.BILINEAR)
     left, top = round((whole.width - 20) / 2), round((whole.height - 20) / 2)
@@ -129,10 +129,12 @@ def test_shorter_side_then_centre(shape: tuple[int, int]) -> None:
 def test_grey_from_colour_and_colour_from_grey() -> None:
     red = torch.zeros(3, 4, 4, dtype=torch.uint8)
     red[0] = 200
-    assert fit(red, 4, 1).max() == int(0.2989 * 200)
-    assert fit(red[:1], 4, 3).tolist() == [[[200, 200, 200]] * 4] * 4
+    assert resize_and_center_crop(red, 4, 1).max() == int(0.2989 * 200)
+    assert resize_and_center_crop(red[:1], 4, 3).tolist() == [[[200, 200, 200]] * 4] * 4
     grey = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
-    assert np.array_equal(fit(grey.expand(3, -1, -1), 16, 1)[..., 0], grey[0]), "of a file that is read as colour"
+    assert np.array_equal(resize_and_center_crop(grey.expand(3, -1, -1), 16, 1)[..., 0], grey[0]), (
+        "of a file that is read as colour"
+    )
 
 
 def test_two_classes_and_five_images(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_a_tree_of_folders_stands_for_the_official_archive(source: str, tmp_path
     shape: Any = {"size": 32, "crop": 32, "channels": 1 if grey else 3, "cache_dir": str(tmp_path / "cache")}
     data = ImageDataModule(source, str(tmp_path / "tree"), **shape)
     data.setup()
-    assert data.about.classes == names
+    assert data.info.classes == names
     assert {split: len(images) for split, images in data.splits.items()} == {
         "train": 9 * len(names), "val": len(names), "test": 2 * len(names)
     }  # fmt: skip
@@ -226,7 +228,7 @@ def test_all_of_cifar10_as_folders(tmp_path: Path) -> None:
         }  # fmt: skip
         published = [0.4914, 0.4822, 0.4465]
         assert data.normalize.mean.tolist() == pytest.approx(published, abs=0.002)
-        assert data.about.classes == [
+        assert data.info.classes == [
             "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"
         ]  # fmt: skip
 
@@ -254,7 +256,7 @@ def test_a_strip_takes_no_more_memory_than_a_image(shape: tuple[int, int]) -> No
     long = strip.movedim(1 + shape.index(max(shape)), 0)  # a view
     long[len(long) * 2 // 5 : len(long) * 3 // 5] = 200
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fitted = fit(strip, 256, 3)
+    fitted = resize_and_center_crop(strip, 256, 3)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kilobytes"
     assert fitted.shape == (256, 256, 3)
     assert (fitted == 200).all(), "its centre"

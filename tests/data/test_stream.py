@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from alexnet.data import ImageDataModule, streaming
-from alexnet.data.loader import EpochSampler, RankBatches
+from alexnet.data.loader import EpochSampler, ShardedBatchSampler
 from alexnet.data.packed import FORMAT
 from alexnet.data.streaming import write_stream
 from alexnet.errors import UserError
@@ -28,7 +28,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source(**arguments: Any) -> ImageDataModule:
-    data = ImageDataModule("fake", **{"size": 24, "crop": 20, "num_classes": 7, "workers": 0} | arguments)
+    data = ImageDataModule("fake", **{"size": 24, "crop": 20, "num_classes": 7, "num_workers": 0} | arguments)
     data.setup()
     return data
 
@@ -41,7 +41,7 @@ def written(data: ImageDataModule, folder: Path, jpeg: int | None = None) -> Ima
 
 
 def opened(root: str, **arguments: Any) -> ImageDataModule:
-    data = ImageDataModule("stream", root, **{"size": 24, "crop": 20, "workers": 0} | arguments)
+    data = ImageDataModule("stream", root, **{"size": 24, "crop": 20, "num_workers": 0} | arguments)
     data.setup()
     return data
 
@@ -66,10 +66,10 @@ def test_every_image_is_there_under_its_name_and_class(place: str, channels: int
     read = opened(f"{place}{tmp_path}/s", channels=channels, cache_dir=str(tmp_path / "cache"))
     for split in ("train", "val", "test"):
         assert named(read, split) == named(data, split)
-    assert read.about.classes == data.about.classes
+    assert read.info.classes == data.info.classes
     assert torch.equal(read.normalize.mean, data.normalize.mean)
     assert torch.equal(read.normalize.std, data.normalize.std)
-    assert read.about.fingerprint != data.about.fingerprint, "training images are in another order"
+    assert read.info.fingerprint != data.info.fingerprint, "training images are in another order"
     order = read.packed.splits["train"].labels.tolist()
     assert order != sorted(order)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["s", *(["cache"] if place else [])])
@@ -94,9 +94,7 @@ def test_it_is_litdatas_own_format(tmp_path: Path) -> None:
 
 def test_jpegs_have_a_fingerprint_of_their_own_and_the_same_twice(tmp_path: Path) -> None:
     data = source()
-    marks = [
-        written(data, tmp_path / f"{i}", jpeg).about.fingerprint for i, jpeg in enumerate((None, None, 95, 95, 30))
-    ]
+    marks = [written(data, tmp_path / f"{i}", jpeg).info.fingerprint for i, jpeg in enumerate((None, None, 95, 95, 30))]
     assert marks[0] == marks[1]
     assert marks[2] == marks[3]
     assert len(set(marks)) == 3
@@ -125,16 +123,16 @@ def equal(a: list[tuple[torch.Tensor, ...]], b: list[tuple[torch.Tensor, ...]]) 
 def test_batches_are_the_same_from_anywhere_and_however_many_read_them(tmp_path: Path) -> None:
     plain = written(source(), tmp_path / "s")
     for data in (
-        opened(str(tmp_path / "s"), workers=2),
-        opened(f"local:{tmp_path}/s", workers=2, cache_dir=str(tmp_path / "cache")),
+        opened(str(tmp_path / "s"), num_workers=2),
+        opened(f"local:{tmp_path}/s", num_workers=2, cache_dir=str(tmp_path / "cache")),
         opened(f"local:{tmp_path}/s", cache_dir=str(tmp_path / "cache")),
     ):
         for epoch in (0, 3):
             assert equal(batches(data, epoch), batches(plain, epoch))
     assert not equal(batches(plain, 0), batches(plain, 1))
     assert not equal(batches(plain), batches(opened(str(tmp_path / "s"), seed=1)))
-    rest = opened(str(tmp_path / "s"), workers=1)
-    rest.start = (2, 3)
+    rest = opened(str(tmp_path / "s"), num_workers=1)
+    rest.resume_position = (2, 3)
     assert equal(batches(rest, 2), batches(plain, 2)[3:])
 
 
@@ -154,7 +152,7 @@ def test_a_chunk_is_read_to_its_end_before_the_next() -> None:
             orders.append(order)
         assert len(chunks) < 8 or orders[0] != orders[1]
         ranks = int(draw.integers(1, 5))
-        shares = [list(RankBatches(sampler, 6, rank, ranks)) for rank in range(ranks)]
+        shares = [list(ShardedBatchSampler(sampler, 6, rank, ranks)) for rank in range(ranks)]
         assert sorted(i for share in shares for batch in share for _, i in batch) == list(range(len(chunks)))
 
 
@@ -162,7 +160,7 @@ def test_a_full_disk_keeps_the_chunks_that_are_read(tmp_path: Path, monkeypatch:
     plain = written(source(), tmp_path / "s")
     monkeypatch.setattr(streaming, "KEEP_FREE", 1.0)
     assert len(list((tmp_path / "s").glob("*.bin"))) > 15
-    data = opened(f"local:{tmp_path}/s", workers=2, cache_dir=str(tmp_path / "cache"))
+    data = opened(f"local:{tmp_path}/s", num_workers=2, cache_dir=str(tmp_path / "cache"))
     for epoch in range(3):
         assert equal(batches(data, epoch), batches(plain, epoch))
         assert len(list((tmp_path / "cache").rglob("*.bin"))) <= streaming.KEEP_CHUNKS + 2  # one more for each worker
@@ -210,8 +208,8 @@ def test_mistakes_are_one_line(damaged: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data.root=local:.*: cannot read image \d+: "):
         batches(data)
     chunk.write_bytes(content)
-    about = (damaged / "about.json").read_text()
-    (damaged / "about.json").write_text(about.replace(f'"format": {FORMAT}', '"format": 2'))
+    info = (damaged / "about.json").read_text()
+    (damaged / "about.json").write_text(info.replace(f'"format": {FORMAT}', '"format": 2'))
     assert f"written by another version (format 2, not {FORMAT}): write it again" in refused()
     (damaged / "about.json").write_text("[")
     assert "its files are damaged" in refused()
@@ -238,10 +236,10 @@ def test_written_by_prepare_and_read_by_a_run_of_two_ranks_that_is_killed(tmp_pa
     said = quick("prepare.py", "data=digits", *where, f"stream={tmp_path}/s").stdout
     assert f"for data=stream data.root={tmp_path}/s" in said
     line = (*RUN, "data=stream", f"data.root={tmp_path}/s", *where, "data.channels=1", "trainer.devices=2")
-    train_py(*line, f"folder={tmp_path}/whole", **ENV)
-    train_py(*line, f"folder={tmp_path}/run", code=None, KILL="on_train_batch_end:15", **ENV)
+    train_py(*line, f"run_dir={tmp_path}/whole", **ENV)
+    train_py(*line, f"run_dir={tmp_path}/run", code=None, KILL="on_train_batch_end:15", **ENV)
     assert not (tmp_path / "run" / "metrics.json").exists()
-    assert "goes on after epoch 1 and 3 batches" in train_py(f"resume={tmp_path}/run", **ENV).stdout
+    assert "resumes after epoch 1 and 3 batches" in train_py(f"resume={tmp_path}/run", **ENV).stdout
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 

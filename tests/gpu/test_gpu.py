@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from alexnet.data import ImageDataModule
-from alexnet.data.loader import DRAWS
+from alexnet.data.loader import RANDOM_COLUMNS
 from alexnet.data.transforms import Augment
 from alexnet.models.lrn import LocalResponseNorm
 from alexnet.training.metrics import MeanLoss, TopAccuracy
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.gpu
 
 def run(folder: Path, *arguments: str) -> dict[str, Any]:
     """Trains in a process of its own, and gives metrics.json."""
-    program(sys.executable, "train.py", *LINE, *arguments, f"folder={folder}")
+    program(sys.executable, "train.py", *LINE, *arguments, f"run_dir={folder}")
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return metrics
 
@@ -62,15 +62,15 @@ def test_lrn(window: str, dtype: torch.dtype) -> None:
 def test_augmentation_is_that_of_the_cpu_and_never_waits(arguments: dict[str, float]) -> None:
     data = ImageDataModule("fake", num_classes=10, size=80, crop=67, augment=Augment(**arguments))
     data.setup()
-    draws = torch.rand(8, len(DRAWS))
+    rand = torch.rand(8, len(RANDOM_COLUMNS))
     side = 80 if "rescale" in arguments else 67
     images = torch.randint(0, 256, (8, 3, side, side), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
-    here = data.ready(images, draws)
-    there = data.ready(images.to(DEVICE), draws.to(DEVICE))  # once, since constants are copied at first
+    here = data.preprocess(images, rand)
+    there = data.preprocess(images.to(DEVICE), rand.to(DEVICE))  # once, since constants are copied at first
     torch.testing.assert_close(there.cpu(), here, atol=2e-3, rtol=1e-3)
-    moved, numbers = images.to(DEVICE), draws.to(DEVICE)
+    moved, numbers = images.to(DEVICE), rand.to(DEVICE)
     with waiting_is_an_error():
-        data.ready(moved, numbers)
+        data.preprocess(moved, numbers)
 
 
 def test_metrics_never_wait() -> None:
@@ -103,10 +103,10 @@ def test_a_run_and_its_evaluation(tmp_path: Path) -> None:
     metrics = run(folder, "panels=all", "logger=default", "trainer.limit_test_batches=1.0")
     assert math.isfinite(metrics["test"]["loss"])
     assert metrics["images_per_second"] > 0
-    about = json.loads((folder / "run.json").read_text())
+    info = json.loads((folder / "run.json").read_text())
     if DEVICE.type == "cuda":
-        assert about["precision"] == "bf16-mixed"
-        assert about["machine"]["gpus"]
+        assert info["precision"] == "bf16-mixed"
+        assert info["machine"]["gpus"]
     program(sys.executable, "evaluate.py", str(folder))
     evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text())
     assert evaluation["as_in_training"] is True
@@ -120,7 +120,7 @@ def test_exact_runs_are_the_same_bit_for_bit(tmp_path: Path) -> None:
         "on_device": ("data.on_device=true",),
         "from_disk": ("data.on_device=false",),
         "at_once": ("data.on_device=false", "data.prefetch=false"),
-        "workers": ("data.on_device=false", "data.workers=2"),
+        "workers": ("data.on_device=false", "data.num_workers=2"),
     }.items():
         assert figures(run(tmp_path / name, *EXACT, *how)) == figures(first), name
         same(tmp_path / "first", tmp_path / name)
@@ -155,4 +155,4 @@ def test_other_ways(how: tuple[str, ...], tmp_path: Path) -> None:
 def test_it_is_measured() -> None:
     bench = pytest.importorskip("alexnet.benchmarks.gpu")
     rows = list(bench.measure(DEVICE, batches=(4,), images=16, width=1 / 16, matrix=64, rounds=1, compiled=False))
-    assert all(row.ours > 0 and row.peer > 0 for row in rows)
+    assert all(row.ours > 0 and row.baseline > 0 for row in rows)

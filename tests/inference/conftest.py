@@ -1,4 +1,4 @@
-"""One small trained network, which the tests of this wing share."""
+"""One small trained network, which the tests of this package share."""
 
 from pathlib import Path
 
@@ -13,4 +13,4 @@ def run(once: Once) -> Path:
     if "digits" not in options("data"):
         pytest.skip("the digits are gone")
     line = (*SMOKE, "trainer.limit_test_batches=1.0", "trainer.limit_train_batches=20", "trainer.accelerator=cpu")
-    return once("evaluated", lambda path: train_py(*line, "trainer.precision=32-true", f"folder={path}/run")) / "run"
+    return once("evaluated", lambda path: train_py(*line, "trainer.precision=32-true", f"run_dir={path}/run")) / "run"

@@ -48,7 +48,7 @@ def test_in_lower_precision_too(crops: int, tmp_path: Path) -> None:
     """And with the crops of the run's own test."""
     run = tmp_path / "run"
     line = ("experiment=smoke", "model=lenet", "data=digits", "trainer.precision=bf16-mixed", "trainer.accelerator=cpu")
-    train_py(*line, "trainer.limit_test_batches=1.0", f"crops={crops}", f"folder={run}")
+    train_py(*line, "trainer.limit_test_batches=1.0", f"test_crops={crops}", f"run_dir={run}")
     assert "the same figures" in quick("evaluate.py", str(run / "checkpoints" / "best.ckpt")).stdout
     assert json.loads((run / "evaluation" / "evaluation.json").read_text())["crops"] == crops
 
@@ -58,7 +58,7 @@ def test_a_run_of_before_there_were_crops(run: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(run, old)
     checkpoint = torch.load(old / "checkpoints" / "best.ckpt")
-    del checkpoint["config"]["crops"]
+    del checkpoint["config"]["test_crops"]
     torch.save(checkpoint, old / "checkpoints" / "best.ckpt")
     assert "the same figures as the run's own test" in quick("evaluate.py", str(old)).stdout
 
@@ -144,7 +144,7 @@ def test_mistakes(run: Path, evaluation: dict[str, Any], tmp_path: Path) -> None
         ([str(run), "data.crop=200"], "data.crop=200: the checkpoint says this itself, data.crop=227"),
         ([str(run), "model.lrn=false"], "model.lrn: no such key"),
         ([str(run), "data.rot=x"], "data.rot: no such key. Did you mean data.root?"),
-        ([str(run), "data.workers=-1"], "data.workers=-1: must be a whole number"),
+        ([str(run), "data.num_workers=-1"], "data.num_workers=-1: must be a whole number"),
         ([str(run), "data=mnits"], "data.source=mnits: must be one of"),
         ([str(run), f"--out={evaluation['folder']}"], "exists already; --force replaces"),
     ):
@@ -183,7 +183,7 @@ def folder_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image_tree(base / "images", {"train": 20})
     root = os.path.relpath(base / "images", ROOT)
     line = ("experiment=smoke", "model=lenet", "data=folder", "panels=none", "data.size=32", "data.crop=32")
-    train_py(*line, "data.channels=1", f"data.root={root}", f"folder={base}/run", "trainer.limit_test_batches=1.0")
+    train_py(*line, "data.channels=1", f"data.root={root}", f"run_dir={base}/run", "trainer.limit_test_batches=1.0")
     return base / "run"
 
 

@@ -89,14 +89,14 @@ def test_files_have_the_usual_permissions(exported: Path, tmp_path: Path) -> Non
 
 
 def test_the_card_and_what_programs_read(exported: Path, run: Path) -> None:
-    about, card = json.loads((exported / "model.json").read_text()), (exported / "README.md").read_text()
+    info, card = json.loads((exported / "model.json").read_text()), (exported / "README.md").read_text()
     metrics = json.loads((run / "metrics.json").read_text())
-    assert about["classes"] == list("0123456789")
-    assert about["results"]["test"] == metrics["test"]
-    assert about["architecture"]["lrn"] is True
-    assert about["input"] == {"channels": 1, "resize": 256, "crop": 227, "mean": about["input"]["mean"],
-                              "std": about["input"]["std"], "mean_image": False}  # fmt: skip
-    assert about["run"]["git_commit"] == json.loads((run / "run.json").read_text())["git_commit"]
+    assert info["classes"] == list("0123456789")
+    assert info["results"]["test"] == metrics["test"]
+    assert info["architecture"]["lrn"] is True
+    assert info["input"] == {"channels": 1, "resize": 256, "crop": 227, "mean": info["input"]["mean"],
+                              "std": info["input"]["std"], "mean_image": False}  # fmt: skip
+    assert info["run"]["git_commit"] == json.loads((run / "run.json").read_text())["git_commit"]
     assert f"top-1 {metrics['test']['top1']:.4f}" in card
     assert "1,259 train" in card
     assert str(run) not in card + (exported / "model.json").read_text() + str(
@@ -135,7 +135,7 @@ def test_a_mean_image_goes_with_it(tmp_path: Path) -> None:
     data = ImageDataModule("fake", num_classes=3, size=40, crop=32, normalize="mean_image")
     data.setup()
     network, images = LeNet(3, 3), torch.randint(0, 256, (2, 3, 32, 32)).byte()
-    expected = network.eval()(data.ready(images))
+    expected = network.eval()(data.preprocess(images))
     assert torch.allclose(WithInput(network, data.describe())(images.float()), expected, atol=1e-5)
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
     checkpoint = {

@@ -48,7 +48,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(mine: Path, config: Callable[..., DictConfig], tmp_path: Path) -> Path:
     cfg = config(*TINY, "metrics=f1", "trainer.limit_test_batches=1.0", "trainer.accelerator=cpu", "trusted=[mynets]",
-                 "trainer.precision=32-true", "panels=none", f"folder={tmp_path / 'run'}")  # fmt: skip
+                 "trainer.precision=32-true", "panels=none", f"run_dir={tmp_path / 'run'}")  # fmt: skip
     cfg.model = {"_target_": "mynets.small", "classes": "${data.num_classes}", "channels": "${data.channels}"}
     OmegaConf.update(cfg, "metrics.precision", PRECISION, force_add=True)
     train(cfg)
@@ -97,7 +97,7 @@ def test_with_it_everything_works(run: Path, tmp_path: Path) -> None:
 def test_a_metric_of_another_package_is_left_out_and_said(
     mine: Path, config: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
-    cfg = config(*TINY, "metrics=f1", f"folder={tmp_path / 'run'}", "panels=none")
+    cfg = config(*TINY, "metrics=f1", f"run_dir={tmp_path / 'run'}", "panels=none")
     OmegaConf.update(cfg, "metrics.precision", PRECISION, force_add=True)
     train(cfg)
     out, text = evaluate(tmp_path / "run", {})

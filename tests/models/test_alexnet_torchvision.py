@@ -9,7 +9,7 @@ import torchvision
 from omegaconf import DictConfig
 
 from alexnet.models import TorchvisionAlexNet
-from alexnet.training.build import build_parts
+from alexnet.training.build import build_components
 
 
 @pytest.mark.parametrize("classes", [1000, 7])
@@ -39,7 +39,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tens
 def test_a_run_starts_from_its_weights(hub: dict[str, torch.Tensor], config: Callable[..., DictConfig]) -> None:
     """All but the head of another number of classes, which is drawn."""
     cfg = config("model=alexnet_torchvision", "model.weights=IMAGENET1K_V1", "model.new_head=true", "data=fake")
-    network = build_parts(cfg).network
+    network = build_components(cfg).network
     for key, value in network.state_dict().items():
         assert torch.equal(value, hub[key]) == (not key.startswith("classifier.6"))
     head = network.state_dict()["classifier.6.weight"]
@@ -68,7 +68,7 @@ def test_what_does_not_fit(hub: dict[str, torch.Tensor], tmp_path: Path, monkeyp
         ),
         (
             {"weights": "IMAGENET1K_V1", "num_classes": 7},
-            "weights=IMAGENET1K_V1: .* for 1000 classes, here are 7: new_head=true starts classifier.6 anew",
+            "weights=IMAGENET1K_V1: .* for 1000 classes, here are 7: new_head=true re-initialises classifier.6",
         ),
         ({"new_head": True}, "new_head=true: there are no weights"),
         ({"weights": str(broken)}, "broken.pth: no state dict that can be read safely"),

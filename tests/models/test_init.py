@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from alexnet.models.init import init_weights, paired
+from alexnet.models.init import init_weights, with_named_seeds
 
 
 def two_layers(first: int) -> nn.ModuleDict:
@@ -53,18 +53,18 @@ class ResNet(nn.Module):
 @pytest.mark.parametrize("by_rule", [True, False])
 @pytest.mark.parametrize("toggle", [{"batch_norm": False}, {"skip": False}, {"batch_norm": False, "skip": False}])
 def test_what_two_variants_share_starts_alike(toggle: dict[str, bool], by_rule: bool) -> None:
-    whole = paired(lambda: ResNet(by_rule=by_rule), 3).state_dict()
-    other = paired(lambda: ResNet(**toggle, by_rule=by_rule), 3).state_dict()
+    whole = with_named_seeds(lambda: ResNet(by_rule=by_rule), 3).state_dict()
+    other = with_named_seeds(lambda: ResNet(**toggle, by_rule=by_rule), 3).state_dict()
     shared = whole.keys() & other.keys()
     assert {"scale", "trunk.weight", "trunk.bias", "attention.in_proj_weight", "head.weight"} <= shared
     for key in shared:
         assert torch.equal(whole[key], other[key]), key
-    another = paired(lambda: ResNet(by_rule=by_rule), 4).state_dict()
+    another = with_named_seeds(lambda: ResNet(by_rule=by_rule), 4).state_dict()
     assert not torch.equal(whole["trunk.weight"], another["trunk.weight"])
 
 
 def test_each_parameter_has_its_own_numbers_and_the_spread_its_network_gives_it() -> None:
-    network = paired(lambda: ResNet(width=64), 0)
+    network = with_named_seeds(lambda: ResNet(width=64), 0)
     state = network.state_dict()
     flat = [state[key].flatten()[:4].tolist() for key in ("stem.0.weight", "trunk.weight", "head.weight", "scale")]
     assert len({tuple(row) for row in flat}) == 4
@@ -73,7 +73,7 @@ def test_each_parameter_has_its_own_numbers_and_the_spread_its_network_gives_it(
     assert 0.015 < state["head.weight"].std() < 0.022
     assert (state["norm.weight"] == 1).all()
     state = torch.random.get_rng_state()
-    paired(ResNet, 0)
+    with_named_seeds(ResNet, 0)
     assert torch.equal(state, torch.random.get_rng_state()), "the global generator is left alone"
 
 
@@ -81,7 +81,11 @@ def test_each_parameter_has_its_own_numbers_and_the_spread_its_network_gives_it(
 def test_other_peoples_networks(name: str) -> None:
     """They keep their own spread, and another head changes nothing else."""
     make = partial(torchvision.models.get_model, name)
-    ours, theirs, other = paired(make, 1).state_dict(), make().state_dict(), paired(lambda: make(num_classes=7), 1)
+    ours, theirs, other = (
+        with_named_seeds(make, 1).state_dict(),
+        make().state_dict(),
+        with_named_seeds(lambda: make(num_classes=7), 1),
+    )
     for key, value in ours.items():
         if value.numel() > 1000 and value.std() > 0:
             assert value.std().item() == pytest.approx(theirs[key].std().item(), rel=0.1), key

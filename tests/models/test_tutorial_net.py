@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from alexnet.models import TutorialNet
-from alexnet.models.init import paired
+from alexnet.models.init import with_named_seeds
 
 
 class Slides(nn.Module):
@@ -42,7 +42,9 @@ def test_both_styles_are_the_slides_network() -> None:
 
 def test_styles_are_interchangeable() -> None:
     """Weights fit both ways, and a run draws the same for both."""
-    define, order = (paired(lambda style=style: TutorialNet(7, 1, 28, style=style), 3) for style in ("define", "order"))
+    define, order = (
+        with_named_seeds(lambda style=style: TutorialNet(7, 1, 28, style=style), 3) for style in ("define", "order")
+    )
     assert define.state_dict().keys() == order.state_dict().keys()
     assert all(torch.equal(a, b) for a, b in zip(define.parameters(), order.parameters(), strict=True))
     x = torch.randn(2, 1, 28, 28)

@@ -29,7 +29,7 @@ def fake_run(
         "data": {"source": "digits", "num_classes": 10, "seed": seed}, "study": None,
     }  # fmt: skip
     record: dict[str, Any] = {
-        "state": state, "arm": arm, "asked": f"{arm}/{seed}", "started": f"2026-01-01T00:00:{seed:02}",
+        "state": state, "arm": arm, "config_digest": f"{arm}/{seed}", "started": f"2026-01-01T00:00:{seed:02}",
         "git_commit": "abc", "machine": {"threads": 2, "gpus": []},
         "data": {"source": "digits", "fingerprint": "f", "pictures": {"test": len(right)}},
     }  # fmt: skip

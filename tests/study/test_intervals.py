@@ -7,10 +7,10 @@ from scipy import stats
 
 from alexnet.study.intervals import (
     Difference,
-    critical,
-    paired,
+    dunnett_critical_value,
+    heterogeneous_arms,
+    paired_t,
     pooled,
-    spread_apart,
     welch,
 )  # fmt: skip
 from tests.study.fakes import two_way_of
@@ -21,7 +21,7 @@ def test_paired_and_welch_are_scipys(n: int) -> None:
     draw = np.random.default_rng(n)
     a, b = draw.normal(0.9, 0.02, n), draw.normal(0.88, 0.01, n)
     for ours, theirs in (
-        (paired(a - b), stats.ttest_rel(a, b)),
+        (paired_t(a - b), stats.ttest_rel(a, b)),
         (welch(a, b), stats.ttest_ind(a, b, equal_var=False)),
     ):
         interval = theirs.confidence_interval(0.95)
@@ -37,7 +37,7 @@ def test_dunnetts_value_is_scipys(arms: int, n: int) -> None:
     interval = found.confidence_interval(0.95)
     error = (np.mean([group.var(ddof=1) for group in groups]) * 2 / n) ** 0.5
     width = (interval.high - interval.low) / 2 / error
-    np.testing.assert_allclose(width, critical(arms, (arms + 1) * (n - 1)), rtol=4e-3)
+    np.testing.assert_allclose(width, dunnett_critical_value(arms, (arms + 1) * (n - 1)), rtol=4e-3)
 
 
 def test_one_arm_pooled_is_the_paired_t() -> None:
@@ -65,26 +65,26 @@ def test_two_way_by_hand() -> None:
 
 def test_without_any_spread_there_is_no_interval() -> None:
     assert np.isnan(two_way_of(np.zeros((3, 20), int)).half())
-    assert np.isnan(paired([0.1, 0.1, 0.1]).half())
+    assert np.isnan(paired_t([0.1, 0.1, 0.1]).half())
 
 
 @pytest.mark.parametrize(("n", "deviations"), [(3, 3.26), (5, 1.68), (10, 1.00), (20, 0.66)])
 def test_what_these_runs_could_have_seen(n: int, deviations: float) -> None:
     """In standard deviations of a difference; and by drawing studies."""
-    found = Difference(0.0, n**-0.5, n - 1, 1.0).visible()
+    found = Difference(0.0, n**-0.5, n - 1, 1.0).minimum_detectable_effect()
     assert found == pytest.approx(deviations, abs=0.01)
-    draws = np.random.default_rng(n).normal(found, 1, (20_000, n))
-    assert (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.015)
+    rand = np.random.default_rng(n).normal(found, 1, (20_000, n))
+    assert (stats.ttest_1samp(rand, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.015)
 
 
 def test_seeds_needed() -> None:
     one = Difference(0.0, 0.01, 4, 0.02)
-    assert one.seeds_needed(0.02)[0] == 10, "7.85 + 2"
-    low, high = one.seeds_needed(0.005)
+    assert one.required_seeds(0.02)[0] == 10, "7.85 + 2"
+    low, high = one.required_seeds(0.005)
     assert (low, high) == (128, pytest.approx(7.85 * (1.56 * 4) ** 2 + 2, rel=0.01)), "1.56: the 80% limit at n = 5"
     hidden = Difference(0.0, 0.01, 4, 0.02, images=0.005)
-    assert hidden.seeds_needed(0.01) == (np.inf, np.inf), "2.8 times the images' part is more than the margin"
-    assert 10 < hidden.seeds_needed(0.02)[0] < np.inf
+    assert hidden.required_seeds(0.01) == (np.inf, np.inf), "2.8 times the images' part is more than the margin"
+    assert 10 < hidden.required_seeds(0.02)[0] < np.inf
 
 
 def study(draw: np.random.Generator, arms: int, n: int, images: int, wild: float = 1.0) -> NDArray[np.bool_]:
@@ -117,13 +117,13 @@ def test_coverage(n: int, arms: int, images: int) -> None:
 def test_an_arm_that_spreads_more_is_found() -> None:
     draw = np.random.default_rng(1)
     calm = draw.normal(0, 1, (6, 5))
-    assert spread_apart(calm) == []
+    assert heterogeneous_arms(calm) == []
     wild = calm.copy()
     wild[3] *= 8
-    assert spread_apart(wild) == [3]
+    assert heterogeneous_arms(wild) == [3]
     for arms, n in ((6, 5), (3, 3)):
-        rate = np.mean([bool(spread_apart(draw.normal(0, 1, (arms, n)))) for _ in range(400)])
+        rate = np.mean([bool(heterogeneous_arms(draw.normal(0, 1, (arms, n)))) for _ in range(400)])
         assert rate <= 0.08
     three = draw.normal(0, 1, (3, 3))
     three[2] *= 100
-    assert spread_apart(three) == [2], "though it is in the mean of every seed"
+    assert heterogeneous_arms(three) == [2], "though it is in the mean of every seed"

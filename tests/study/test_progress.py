@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from alexnet.study.words import duration
+from alexnet.study.formatting import duration
 from tests.conftest import ROOT, digits, slow, train_py
 from tests.study.test_study import TINY
 
@@ -41,8 +41,8 @@ def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
     written = (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns
 
     interrupted = folder / "model.lrn=false,seed=1"
-    about = json.loads((interrupted / "run.json").read_text())
-    (interrupted / "run.json").write_text(json.dumps(about | {"state": "running"}))
+    info = json.loads((interrupted / "run.json").read_text())
+    (interrupted / "run.json").write_text(json.dumps(info | {"state": "running"}))
     (interrupted / "metrics.json").unlink()
     again = train_py(*LINE, "seed=1,2", "model.lrn=false,true", "after=none", outputs).stdout
     assert "  4 jobs, 2 arms with 2 seeds, 1 done, 1 interrupted\n" in again

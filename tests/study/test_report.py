@@ -16,11 +16,11 @@ from scipy import stats
 from alexnet.errors import UserError
 from alexnet.study.compare import Comparison, Row, compare
 from alexnet.study.figures import _differences
+from alexnet.study.formatting import table
 from alexnet.study.metrics import figure_of, metric_of
+from alexnet.study.records import arms_of_runs, find_runs
 from alexnet.study.report import report
-from alexnet.study.results import arms_of_rows, rows_of
-from alexnet.study.runs import arms_of_runs, find_runs
-from alexnet.study.words import table
+from alexnet.study.table import arms_of_rows, rows_of
 from tests.conftest import program
 from tests.study.fakes import STUDY, fake_run, images, two_way_of
 
@@ -82,9 +82,9 @@ def of(tmp_path: Path, metric: str = "test/top1", margin: float | None = None):
     [
         ((0.8, 0.9), None, "better"),
         ((0.9, 0.8), None, "worse"),
-        ((0.9, 0.9), 0.2, "no difference larger than 20 points"),
-        ((0.9, 0.9), 0.001, "not told apart: between"),
-        ((0.9, 0.9), None, "not told apart: between"),
+        ((0.9, 0.9), 0.2, "equivalent within 20 points"),
+        ((0.9, 0.9), 0.001, "inconclusive: between"),
+        ((0.9, 0.9), None, "inconclusive: between"),
         ((0.8, 0.9), 0.5, "better"),
     ],
 )
@@ -227,7 +227,9 @@ def test_a_study_keeps_to_its_own_settings(tmp_path: Path) -> None:
                 tmp_path / f"{arm},{seed}_2", seed, right[number, 0], arm, model__lrn=lrn, model__dropout=0.1, **other
             )
     fake_run(tmp_path / "lrn=true,0_3", 0, right[1, 0], "lrn=true", study=STUDY, record__started="2026-02-01")
-    jobs = [{"arm": f"lrn={v}", "seed": s, "asked": f"lrn={v}/{s}"} for s in range(4) for v in ("true", "false")]
+    jobs = [
+        {"arm": f"lrn={v}", "seed": s, "config_digest": f"lrn={v}/{s}"} for s in range(4) for v in ("true", "false")
+    ]
     plan = {"jobs": jobs, "varied": ["model.lrn"], "arms": ["lrn=true", "lrn=false"], "typed": ["study=lrn"]}
     (tmp_path / "study.json").write_text(json.dumps(plan))
     _, said = report([tmp_path])
@@ -279,9 +281,9 @@ def test_the_margin_is_of_the_studys_own_metric(tmp_path: Path) -> None:
     right = two_arms(tmp_path, seeds=3)
     fake_run(tmp_path / "own", 9, right[0, 0], "dropout=0", model__dropout=0, study=STUDY)
     (tmp_path / "study.json").write_text(json.dumps({"jobs": [], "varied": []}))
-    assert "A difference of 1 point, which would matter" in report([tmp_path])[1]
+    assert "margin of 1 point" in report([tmp_path])[1]
     said = report([tmp_path], metric="test/loss")[1]
-    assert "which would matter" not in said
+    assert "The margin of" not in said
     assert "paper" not in said
 
 

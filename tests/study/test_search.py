@@ -26,7 +26,7 @@ def test_a_search_is_reported_and_goes_on(tmp_path: Path) -> None:
     (line,) = [line for line in said.splitlines() if line.startswith("No verdict on 3 arms")]
     chosen = next(name for name in runs if f"val/top1 chose {name} ({best:.4f})" in line)
     assert runs[chosen]["val"]["top1"] == best
-    again = train_py(*LINE, "hydra.sweeper.n_trials=4", "after=none", f"folder='{sweep}'").stdout
+    again = train_py(*LINE, "hydra.sweeper.n_trials=4", "after=none", f"run_dir='{sweep}'").stdout
     assert all(f"done before: {sweep / name}\n" in again for name in runs)
     assert len(list(sweep.glob("optimizer.lr=*/metrics.json"))) == 4
 

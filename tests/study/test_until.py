@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from alexnet.errors import UserError
-from alexnet.study.metrics import EpochsUntil, metric_of
+from alexnet.study.metrics import EpochsToTarget, metric_of
 from alexnet.study.report import report
 from tests.study.fakes import fake_run
 
@@ -26,17 +26,17 @@ from tests.study.fakes import fake_run
     ],
 )
 def test_epochs_by_hand(curve: list[float], epochs: float) -> None:
-    assert EpochsUntil("train/top1>=0.75").epochs(curve) == pytest.approx(epochs, nan_ok=True)
+    assert EpochsToTarget("train/top1>=0.75").epochs(curve) == pytest.approx(epochs, nan_ok=True)
 
 
 def test_a_loss_falls() -> None:
-    assert EpochsUntil("val/loss<=0.75").epochs([2.0, 1.0, 0.5]) == pytest.approx(2.5)
+    assert EpochsToTarget("val/loss<=0.75").epochs([2.0, 1.0, 0.5]) == pytest.approx(2.5)
 
 
 def test_what_is_such_a_metric() -> None:
-    assert isinstance(metric_of("train/top1>=0.75"), EpochsUntil)
-    assert isinstance(metric_of("val/loss<=1"), EpochsUntil)
-    assert not isinstance(metric_of("test/top1"), EpochsUntil)
+    assert isinstance(metric_of("train/top1>=0.75"), EpochsToTarget)
+    assert isinstance(metric_of("val/loss<=1"), EpochsToTarget)
+    assert not isinstance(metric_of("test/top1"), EpochsToTarget)
     for other in ("test/top1>=0.75", "train/top1>0.75", "train/top1>=x", "", "train/top1>=0.75 ", 3, None):
         with pytest.raises(ValueError, match="metric="):
             metric_of(other)
@@ -69,7 +69,7 @@ def test_the_report_says_how_many_times_as_many(tmp_path: Path) -> None:
     assert "| epochs until train/top1>=0.75 |" in text
     assert f"{np.prod(took['relu']) ** (1 / 3):.1f}" in text, "the mean of ratios is geometric"
     assert "3.00x 2.80x 3.23x" in text
-    assert "1.5 times, which would matter," in text
+    assert "margin of 1.5 times" in text
     assert "no better than chance" not in text
     assert "(curves.png)" in text
     assert "95% intervals for new seeds, paired by seed" in text

@@ -21,7 +21,7 @@ def test_one_set_of_weights_is_validated_kept_and_tested(callback: str, tmp_path
     line = ("experiment=smoke", "panels=none", "model=lenet", "trainer.precision=32-true", "trainer.max_epochs=2")
     arguments = [callback] if callback == LIGHTNINGS else callback.split()
     whole = ("trainer.limit_train_batches=1.0", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0")
-    train_py(*line, *whole, "data=digits", "trainer.accelerator=cpu", *arguments, f"folder={tmp_path}/run")
+    train_py(*line, *whole, "data=digits", "trainer.accelerator=cpu", *arguments, f"run_dir={tmp_path}/run")
     run, metrics = load(tmp_path / "run"), json.loads((tmp_path / "run" / "metrics.json").read_text())
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     raw = {name: last["current_model_state"][f"network.{name}"] for name in run.state_dict()}

@@ -21,12 +21,12 @@ def result(run: Path) -> dict[str, Any]:
 @pytest.fixture
 def alone(once: Once) -> dict[str, Any]:
     """Of seed 1, in a process of its own."""
-    return result(once("alone", lambda path: train_py(*LINE, f"folder={path}/run")) / "run")
+    return result(once("alone", lambda path: train_py(*LINE, f"run_dir={path}/run")) / "run")
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_twice_with_any_number_of_workers(workers: int, alone: dict[str, Any], tmp_path: Path) -> None:
-    train_py(*LINE, f"data.workers={workers}", f"folder={tmp_path}/run")
+    train_py(*LINE, f"data.num_workers={workers}", f"run_dir={tmp_path}/run")
     assert result(tmp_path / "run") == alone
 
 
@@ -34,19 +34,19 @@ def test_twice_with_any_number_of_workers(workers: int, alone: dict[str, Any], t
     "how",
     [
         ("trainer.accelerator=cpu", "data.on_device=true"),
-        ("trainer.accelerator=cpu", "data.on_device=true", "augment.rescale=0.5", "data.workers=1"),
+        ("trainer.accelerator=cpu", "data.on_device=true", "augment.rescale=0.5", "data.num_workers=1"),
         pytest.param(("data.on_device=true",), marks=pytest.mark.gpu),
         pytest.param(("data.on_device=false", "data.prefetch=true"), marks=pytest.mark.gpu),
-        pytest.param(("data.on_device=false", "data.prefetch=true", "data.workers=2"), marks=pytest.mark.gpu),
+        pytest.param(("data.on_device=false", "data.prefetch=true", "data.num_workers=2"), marks=pytest.mark.gpu),
     ],
 )
 def test_wherever_the_images_are_cut(how: tuple[str, ...], tmp_path: Path) -> None:
     """Every weight bit for bit, and the test of five crops."""
     kept = [argument for argument in how if argument.startswith(("augment", "trainer"))]
-    line = (*SMOKE, "trainer=exact", "augment=paper", "crops=5", "logger=none", "trainer.max_epochs=1")
+    line = (*SMOKE, "trainer=exact", "augment=paper", "test_crops=5", "logger=none", "trainer.max_epochs=1")
 
     def weights(*arguments: str) -> dict[str, Any]:
-        train_py(*line, *arguments, f"folder={tmp_path}/{len(list(tmp_path.iterdir()))}")
+        train_py(*line, *arguments, f"run_dir={tmp_path}/{len(list(tmp_path.iterdir()))}")
         return torch.load(max(tmp_path.glob("*/checkpoints/last.ckpt")), weights_only=True)["state_dict"]
 
     plain, ours = weights("data.on_device=false", "data.prefetch=false", *kept), weights(*how)

@@ -11,10 +11,10 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from alexnet.data.transforms import flipped, resized_crop, turn_hue
+from alexnet.data.transforms import adjust_hue, flipped, resized_crop
 from alexnet.errors import UserError
 from alexnet.models import lrn
-from alexnet.training.callbacks import Speed, StopAtNaN
+from alexnet.training.callbacks import StopAtNaN, Throughput
 from alexnet.training.optim import adamw, sgd, unfused
 from alexnet.training.resume import LAST, put_beside_parameters
 from alexnet.training.run import train
@@ -120,7 +120,7 @@ def test_float16_steps_without_a_fused_optimizer(build: Callable[..., torch.opti
 def test_float16_on_the_cpu_is_recorded_as_what_it_is(config: Config, tmp_path: Path) -> None:
     """Lightning trains in bfloat16 there."""
     line = ("trainer.precision=16-mixed", "trainer.accelerator=cpu")
-    train(config(*TINY, *line, f"folder={tmp_path / 'run'}"))
+    train(config(*TINY, *line, f"run_dir={tmp_path / 'run'}"))
     assert json.loads((tmp_path / "run" / "run.json").read_text())["precision"] == "bf16-mixed"
     assert "no float16 training" in (tmp_path / "run" / "train.log").read_text()
 
@@ -131,20 +131,20 @@ def test_the_step_in_which_kernels_are_compiled_is_not_counted(
 ) -> None:
     kept = []
 
-    class Kept(Speed):
+    class Kept(Throughput):
         def __init__(self, **_: Any) -> None:
             super().__init__(compiles=compiles)
             kept.append(self)
 
-    monkeypatch.setattr("alexnet.training.fit.Speed", Kept)
-    train(config(*TINY, "data.batch_size=8", "trainer.limit_train_batches=3", f"folder={tmp_path / 'run'}"))
+    monkeypatch.setattr("alexnet.training.fit.Throughput", Kept)
+    train(config(*TINY, "data.batch_size=8", "trainer.limit_train_batches=3", f"run_dir={tmp_path / 'run'}"))
     assert [speed.images for speed in kept] == [images]
 
 
 def test_what_a_fast_job_sets_is_gone_in_the_next(config: Config, tmp_path: Path) -> None:
-    train(config(*TINY, "trainer=fast", f"folder={tmp_path / 'fast'}"))
+    train(config(*TINY, "trainer=fast", f"run_dir={tmp_path / 'fast'}"))
     assert torch.backends.cudnn.benchmark
-    train(config(*TINY, f"folder={tmp_path / 'next'}"))
+    train(config(*TINY, f"run_dir={tmp_path / 'next'}"))
     assert not torch.backends.cudnn.benchmark
 
 
@@ -159,7 +159,7 @@ def test_weights_that_are_no_numbers_are_not_kept(
 
     monkeypatch.setattr(StopAtNaN, "on_train_batch_end", on_gpu)
     line = ("checkpoint_every=2", "optimizer=sgd", "optimizer.lr=1e6", "scheduler=constant", "data.batch_size=4")
-    cfg = config(*TINY, *line, "trainer.limit_train_batches=12", f"folder={tmp_path / 'run'}")
+    cfg = config(*TINY, *line, "trainer.limit_train_batches=12", f"run_dir={tmp_path / 'run'}")
     with pytest.raises(UserError, match=r"the training loss is (nan|inf)"):
         train(cfg)
     state = tmp_path / "run" / LAST
@@ -171,10 +171,10 @@ def test_weights_that_are_no_numbers_are_not_kept(
 def test_augmentation_makes_nothing_on_the_host() -> None:
     """On the meta device, whatever would be copied from the host, or read by it, is an error."""
     images = torch.zeros(4, 3, 8, 8, device="meta")
-    draws = torch.zeros(4, device="meta")
-    assert flipped(images, draws < 0.5, -1).shape == images.shape
-    assert resized_crop(images, draws, draws, draws, draws, 6).shape == (4, 3, 6, 6)
-    assert turn_hue(images, draws).shape == images.shape
+    rand = torch.zeros(4, device="meta")
+    assert flipped(images, rand < 0.5, -1).shape == images.shape
+    assert resized_crop(images, rand, rand, rand, rand, 6).shape == (4, 3, 6, 6)
+    assert adjust_hue(images, rand).shape == images.shape
 
 
 def test_flips_are_the_same_on_any_device() -> None:

@@ -97,6 +97,6 @@ def test_gpus_are_taken_before_anything_uses_them(
 
     monkeypatch.setattr(run, "in_sweep", lambda: True)
     monkeypatch.setattr(run, "take_gpus", lambda _: order.append("taken"))
-    monkeypatch.setattr(run, "done_before", done_before)
+    monkeypatch.setattr(run, "find_finished_run", done_before)
     assert run.train(config()) == 0.5
     assert order == ["taken", "looked up"]

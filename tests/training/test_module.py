@@ -33,7 +33,7 @@ def test_counts_of_older_checkpoints_are_understood() -> None:
     loss = {"total": torch.tensor(3.0), "n": torch.tensor(20.0)}
     counted = {"loss": loss, "top1": theirs.metric_state, "top5": theirs.metric_state}
     module.on_load_checkpoint({"counted": [counted]})
-    assert float(module.train_figures["top1"].compute()) == float(theirs.compute())
+    assert float(module.train_metrics["top1"].compute()) == float(theirs.compute())
     assert module.train_loss.n == 20
 
 
@@ -41,8 +41,8 @@ def test_accuracies_that_are_the_same_at_first_are_counted_apart() -> None:
     none: Any = None
     module = ImageClassifier(nn.Linear(2, 9), none, none, 9)
     logits = torch.eye(9)
-    module.train_figures.update(logits, torch.arange(9))
-    module.train_figures.update(logits.flip(0), torch.arange(9))
-    found = {name: float(value) for name, value in module.train_figures.compute().items()}
+    module.train_metrics.update(logits, torch.arange(9))
+    module.train_metrics.update(logits.flip(0), torch.arange(9))
+    found = {name: float(value) for name, value in module.train_metrics.compute().items()}
     assert found["train/top1"] == pytest.approx(10 / 18)
     assert found["train/top5"] > found["train/top1"]

@@ -17,7 +17,7 @@ def test_krizhevskys_rule_by_hand() -> None:
     """v = 0.9 v - 0.0005 lr w - lr g; w = w + v, in float64, with biases at twice the rate and without decay."""
     torch.manual_seed(0)
     layer = nn.Linear(3, 2).double()
-    optimizer = optim.sgd(layer, lr=0.01, momentum=0.9, weight_decay=5e-4, bias_lr=2, bias_decay=False)
+    optimizer = optim.sgd(layer, lr=0.01, momentum=0.9, weight_decay=5e-4, bias_lr_multiplier=2, bias_decay=False)
     w, b = layer.weight.detach().clone(), layer.bias.detach().clone()
     vw, vb = torch.zeros_like(w), torch.zeros_like(b)
     for _ in range(5):
@@ -43,7 +43,8 @@ def test_plain_groups_and_frozen_parameters() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"lr": 0}, "lr=0"), ({"lr": float("inf")}, "lr=inf"), ({"momentum": 2}, "momentum=2"),
-     ({"weight_decay": -1}, "weight_decay=-1"), ({"bias_lr": "x"}, "bias_lr=x"), ({"bias_decay": 0}, "bias_decay=0"),
+     ({"weight_decay": -1}, "weight_decay=-1"), ({"bias_lr_multiplier": "x"}, "bias_lr_multiplier=x"),
+     ({"bias_decay": 0}, "bias_decay=0"),
      ({"nesterov": True, "momentum": 0}, "nesterov=True")],
 )  # fmt: skip
 def test_sgd_values_out_of_range(arguments: dict[str, Any], message: str) -> None:
@@ -68,7 +69,7 @@ def rates(schedule: Any, optimizer: torch.optim.Optimizer, metrics: list[float] 
 
 
 def test_plateau_divides_by_ten_three_times_at_the_most() -> None:
-    optimizer = optim.sgd(nn.Linear(1, 1), lr=0.01, bias_lr=2)
+    optimizer = optim.sgd(nn.Linear(1, 1), lr=0.01, bias_lr_multiplier=2)
     schedule = optim.plateau(optimizer, 9, 9, "val/top1", "max", patience=1)
     assert schedule["monitor"] == "val/top1"
     seen = rates(schedule, optimizer, [0.1, 0.2, 0.2, 0.2, 0.3, *[0.3] * 12])
@@ -87,7 +88,7 @@ def test_step() -> None:
 def test_the_log_of_2012(config: Any) -> None:
     """Every rate of every epoch, against the log's lines put down as rates."""
     network = nn.Sequential(OrderedDict(conv1=nn.Conv2d(1, 1, 1), fc8=nn.Linear(1, 1)))
-    optimizer = optim.sgd(network, lr=0.01, bias_lr=2)
+    optimizer = optim.sgd(network, lr=0.01, bias_lr_multiplier=2)
     schedule = build(config("scheduler=log_2012"), "scheduler", _partial_=True)(optimizer, 1, 1, "m", "max")
     names = [group["param_names"] for group in optimizer.param_groups]
     seen = dict(zip([name for (name,) in names], zip(*rates(schedule, optimizer, 93), strict=True), strict=True))
@@ -104,7 +105,7 @@ def test_the_log_of_2012(config: Any) -> None:
 def test_changes_by_hand_keep_what_goes_together() -> None:
     network = nn.Sequential(*(nn.Linear(1, 1) for _ in range(5)))
     optimizer = optim.adamw(network, lr=1.0, weight_decay=0.3)
-    krizhevsky2012.by_hand(optimizer, 1, 1, "m", "max", [{"after": 1, "of": "4.*", "times": 0.5}])
+    krizhevsky2012.piecewise(optimizer, 1, 1, "m", "max", [{"after": 1, "of": "4.*", "times": 0.5}])
     groups = [(group["param_names"], group["weight_decay"]) for group in optimizer.param_groups]
     assert [(len(names), decay) for names, decay in groups] == [(4, 0.3), (1, 0.3), (4, 0), (1, 0)]
     assert groups[1][0] == ["4.weight"]
@@ -120,12 +121,14 @@ def test_changes_by_hand_keep_what_goes_together() -> None:
 )  # fmt: skip
 def test_changes_by_hand_that_are_none(changes: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        krizhevsky2012.by_hand(optim.sgd(nn.Linear(1, 1)), 1, 1, "m", "max", changes)
+        krizhevsky2012.piecewise(optim.sgd(nn.Linear(1, 1)), 1, 1, "m", "max", changes)
 
 
 def test_cosine_with_warm_up_by_hand() -> None:
     optimizer = optim.sgd(nn.Linear(1, 1), lr=1.0)
-    schedule = optim.cosine(optimizer, epoch=10, steps=100, monitor="m", mode="max", warmup_epochs=1, final=0.1)
+    schedule = optim.cosine(
+        optimizer, steps_per_epoch=10, total_steps=100, monitor="m", mode="max", warmup_epochs=1, final=0.1
+    )
     assert schedule["interval"] == "step"
     seen = [w for w, _ in rates(schedule, optimizer, 101)]
     for step, rate in enumerate(seen):
@@ -156,7 +159,7 @@ def test_constant_and_bad_schedules() -> None:
 
 def test_norms_go_with_the_biases() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2), nn.LayerNorm(2))
-    weights, others = optim.sgd(network, lr=0.1, weight_decay=0.3, bias_lr=2, bias_decay=False).param_groups
+    weights, others = optim.sgd(network, lr=0.1, weight_decay=0.3, bias_lr_multiplier=2, bias_decay=False).param_groups
     assert [id(p) for p in weights["params"]] == [id(network[0].weight), id(network[3].weight)]
     assert len(others["params"]) == 6
     assert (weights["weight_decay"], others["weight_decay"], others["lr"]) == (0.3, 0.0, 0.2)

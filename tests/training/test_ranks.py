@@ -33,7 +33,7 @@ def run_with_one_and_two(path: Path) -> None:
             *SMOKE, "model.dropout=0", "model.activation=tanh", "data.fraction=0.06", "data.batch_size=4",
             "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0",
             "optimizer.lr=0.001", "trainer.accelerator=cpu", "trainer.precision=32-true", *ranks,
-            f"folder={path / name}",
+            f"run_dir={path / name}",
         )  # fmt: skip
         (path / f"{name}.out").write_text(done.stdout)
         (path / f"{name}.err").write_text(done.stderr)
@@ -220,7 +220,7 @@ def test_signals_leave_no_rank_behind(
     folders = [path.parent for path in (tmp_path / "o").rglob("train.log")]
     assert len(folders) == 1, "no job is started after the signal"
     if number != signal.SIGKILL:
-        go_on = f"go on with python train.py resume={folders[0]}"
+        go_on = f"resume with python train.py resume={folders[0]}"
         assert said == f"interrupted; {f'what is done is in {folders[0]}' if more else go_on}\n"
 
 
@@ -228,8 +228,8 @@ def test_signals_leave_no_rank_behind(
 def test_a_node_that_does_not_come_is_not_waited_for_without_end(tmp_path: Path) -> None:
     arguments = [*SMOKE, "trainer.num_nodes=2", "trainer.accelerator=cpu", f"outputs={tmp_path}/o"]
     code = (
-        "import datetime, runpy, sys, alexnet.training.run as run\n"
-        "run.WAIT = datetime.timedelta(seconds=2)\n"
+        "import datetime, runpy, sys, alexnet.training.build as build\n"
+        "build.WAIT = datetime.timedelta(seconds=2)\n"
         f"sys.argv = ['train.py', *{arguments}]\n"
         "runpy.run_path('train.py', run_name='__main__')"
     )
@@ -287,7 +287,7 @@ def test_ranks_stop_together_at_a_loss_that_is_no_number_on_one(tmp_path: Path) 
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "broken.yaml").write_text("_target_: broken.Broken\nnum_classes: ${data.num_classes}\n")
     line = [*("--config-dir", str(tmp_path), "model=broken", "trusted=[broken]", "trainer.num_nodes=2"),
-            *("trainer.accelerator=cpu", "panels=none", "logger=none", f"folder={tmp_path / 'run'}")]  # fmt: skip
+            *("trainer.accelerator=cpu", "panels=none", "logger=none", f"run_dir={tmp_path / 'run'}")]  # fmt: skip
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -12,7 +12,7 @@ from tests.conftest import SMOKE, train_py
 
 def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
     """Figure by figure; what does not decide them may be another."""
-    again = train_py(f"reproduce='{smoke}'", f"outputs={tmp_path}", "data.workers=1", "logger=none").stdout
+    again = train_py(f"reproduce='{smoke}'", f"outputs={tmp_path}", "data.num_workers=1", "logger=none").stdout
     figures = json.loads((smoke / "metrics.json").read_text())
     for split in ("train", "val", "test"):
         for name, value in figures[split].items():
@@ -20,11 +20,11 @@ def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
     (folder,) = (tmp_path / "smoke").iterdir()
     config, before = (yaml.safe_load((run / "config.yaml").read_text()) for run in (folder, smoke))
     assert config.pop("reproduce") == str(smoke)
-    assert config["data"].pop("workers") == 1
+    assert config["data"].pop("num_workers") == 1
     for each in (config, before):
-        for key in ("folder", "outputs", "logger", "reproduce"):
+        for key in ("run_dir", "outputs", "logger", "reproduce"):
             each.pop(key, None)
-        for key in ("workers", "cache_dir"):
+        for key in ("num_workers", "cache_dir"):
             each["data"].pop(key, None)
     assert config == before
 
@@ -51,9 +51,9 @@ def test_what_cannot_be_repeated(smoke: Path, tmp_path: Path) -> None:
     train_py(*shlex.split(seeded.partition("python train.py ")[2]), "--cfg", "job")
     other = tmp_path / "other"
     shutil.copytree(smoke, other)
-    about = json.loads((other / "run.json").read_text())
-    about["data"]["fingerprint"] = "0" * 64
-    (other / "run.json").write_text(json.dumps(about))
+    info = json.loads((other / "run.json").read_text())
+    info["data"]["fingerprint"] = "0" * 64
+    (other / "run.json").write_text(json.dumps(info))
     changed = train_py(f"reproduce={other}", outputs, code=1).stderr
     assert f"reproduce={other}: its images were others (SHA-256 000000000000, now " in changed
     assert not (tmp_path / "o").exists()
@@ -64,7 +64,7 @@ def test_a_run_of_before_a_key_was_there(smoke: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(smoke, old)
     config = yaml.safe_load((old / "config.yaml").read_text())
-    for key in ("crops", "weights", "freeze", "lr_times", "panels"):
+    for key in ("test_crops", "init_from", "freeze", "lr_multipliers", "panels"):
         del config[key]
     (old / "config.yaml").write_text(yaml.safe_dump(config))
     assert train_py(f"reproduce={old}", f"outputs={tmp_path}/o").stdout.count("the same\n") == 9
@@ -76,9 +76,9 @@ def test_a_figure_that_differs_is_said(smoke: Path, tmp_path: Path) -> None:
     metrics = json.loads((other / "metrics.json").read_text())
     metrics["test"]["loss"] += 0.5
     (other / "metrics.json").write_text(json.dumps(metrics))
-    about = json.loads((other / "run.json").read_text())
-    about["packages"]["torch"] = "1.0"
-    (other / "run.json").write_text(json.dumps(about))
+    info = json.loads((other / "run.json").read_text())
+    info["packages"]["torch"] = "1.0"
+    (other / "run.json").write_text(json.dumps(info))
     done = train_py(f"reproduce={other}", f"outputs={tmp_path}/o", code=1)
     assert "test/loss" in done.stdout
     assert "  -0.5\n" in done.stdout

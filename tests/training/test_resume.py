@@ -31,7 +31,7 @@ KINDS = {
     "watched": (
         "scheduler=plateau",
         "early_stopping=0",
-        "crops=5",
+        "test_crops=5",
         "trainer.accumulate_grad_batches=2",
         "checkpoint_every=2",
     ),
@@ -50,7 +50,7 @@ def whole(once: Once, request: pytest.FixtureRequest) -> Path:
     kind = request.param
 
     def run(path: Path) -> None:
-        train_py(*RUN, *KINDS[kind], f"folder={path}/run", **ENV)
+        train_py(*RUN, *KINDS[kind], f"run_dir={path}/run", **ENV)
 
     return once(f"whole_{kind.replace(' ', '_')}", run) / "run"
 
@@ -105,10 +105,10 @@ def assert_same(run: Path, whole: Path) -> None:
     ("whole", "kill", "reached", "more"),
     [
         ("plain", "on_before_optimizer_step:2", None, []),
-        ("plain", "on_train_batch_end:7", "epoch 0 and 4 batches", ["data.workers=2"]),
+        ("plain", "on_train_batch_end:7", "epoch 0 and 4 batches", ["data.num_workers=2"]),
         ("plain", "on_validation_batch_end:2", "epoch 0 and 8 batches", []),
         ("plain", "on_train_epoch_end:2", "epoch 1 and 7 batches", []),
-        ("plain", "on_train_epoch_start:3", "epoch 2", ["data.workers=1", "logger=[csv,tensorboard]"]),
+        ("plain", "on_train_epoch_start:3", "epoch 2", ["data.num_workers=1", "logger=[csv,tensorboard]"]),
         ("plain", "on_train_end:1", "its training", []),
         ("plain", "on_test_batch_end:2", "its training", []),
         ("watched", "on_train_batch_end:8", "epoch 0 and 4 batches", []),
@@ -126,13 +126,13 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 ) -> None:
     kind = whole.parent.name.removeprefix("whole_").replace("_", " ")
     run = tmp_path / "run"
-    killed = train_py(*RUN, *KINDS[kind], f"folder={run}", code=None, KILL=kill, **ENV)
+    killed = train_py(*RUN, *KINDS[kind], f"run_dir={run}", code=None, KILL=kill, **ENV)
     assert killed.returncode == (1 if kind == "two ranks" else -9)
     assert not (run / "metrics.json").exists()
     moved = tmp_path / "moved"
     run.rename(moved)
     said = train_py(f"resume={moved}", *more, **ENV).stdout
-    expected = f"goes on after {reached}\n" if reached else "had left nothing to go on with, and begins again\n"
+    expected = f"resumes after {reached}\n" if reached else "has no state to resume from: it starts again\n"
     assert f"{moved}: {expected}" in said
     assert_same(moved, whole)
 
@@ -142,7 +142,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 def test_killed_at_any_time_and_more_than_once(whole: Path, seed: int, tmp_path: Path) -> None:
     """From the outside, at a random moment of its training and testing."""
     draw, run, env = random.Random(seed), tmp_path / "run", os.environ | ENV
-    command = [sys.executable, "train.py", *RUN, f"folder={run}"]
+    command = [sys.executable, "train.py", *RUN, f"run_dir={run}"]
     for _ in range(2):
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not (run / "run.json").exists():
@@ -161,7 +161,7 @@ def test_a_job_of_a_sweep_goes_on(whole: Path, tmp_path: Path) -> None:
     line = ("-m", *RUN, "seed=1", "after=none")
     train_py(*line, f"outputs={tmp_path}", code=-9, KILL="on_train_batch_end:15", **ENV)
     (sweep,) = (tmp_path / "smoke").iterdir()
-    assert "job=0: goes on after epoch 1 and 3 batches" in train_py(*line, f"folder={sweep}", **ENV).stdout
+    assert "job=0: resumes after epoch 1 and 3 batches" in train_py(*line, f"run_dir={sweep}", **ENV).stdout
     assert_same(sweep / "job=0", whole)
 
 
@@ -171,11 +171,11 @@ def test_a_finished_run_is_left_alone(whole: Path) -> None:
         return {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
 
     before = states()
-    assert train_py(f"resume={whole}").stdout == f"resume={whole}: this run is done; nothing to go on with\n"
+    assert train_py(f"resume={whole}").stdout == f"resume={whole}: this run is done; nothing to resume\n"
     longer = train_py(f"resume={whole}", "trainer.max_epochs=8", code=1).stderr
     assert "error: trainer.max_epochs=8: " in longer
     new = shlex.split(longer.partition("python train.py ")[2])
-    assert {"trainer.max_epochs=8", f"weights={whole}"} <= set(new)
+    assert {"trainer.max_epochs=8", f"init_from={whole}"} <= set(new)
     train_py(*new, "--cfg", "job")
     assert states() == before
 
@@ -189,7 +189,7 @@ def test_killed_at_the_very_end(whole: Path, figures: bool, tmp_path: Path) -> N
     (run / "run.json").write_text(json.dumps(record | {"state": "running"}))
     if not figures:
         (run / "metrics.json").unlink()
-    expected = "this run is done" if figures else "goes on after its training"
+    expected = "this run is done" if figures else "resumes after its training"
     assert expected in train_py(f"resume={run}", **ENV).stdout
     assert_same(run, whole)
 
@@ -202,7 +202,7 @@ def test_what_cannot_go_on_is_one_line(whole: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ([f"resume={tmp_path}/none"], f"resume={tmp_path}/none: not the folder of a run"),
         ([f"resume={tmp_path}"], f"resume={tmp_path}: not the folder of a run"),
-        ([f"resume={stopped}", "seed=2"], "seed=2: the run says this itself; leave it out to go on with it"),
+        ([f"resume={stopped}", "seed=2"], "seed=2: the run says this itself; leave it out to resume it"),
         ([f"resume={stopped}", f"reproduce={whole}"], "resume and reproduce: one of them"),
         (["-m", f"resume={stopped},{whole}"], "not in a sweep"),
         (["checkpoint_every=0"], "checkpoint_every=0: must be a whole number of at least 1"),
@@ -210,9 +210,9 @@ def test_what_cannot_go_on_is_one_line(whole: Path, tmp_path: Path) -> None:
         done = train_py(*arguments, f"outputs={tmp_path}/o", code=1, **ENV)
         assert message in done.stderr
         assert "Traceback" not in done.stderr
-    about = json.loads((stopped / "run.json").read_text())
-    about["data"]["fingerprint"] = 64 * "0"
-    (stopped / "run.json").write_text(json.dumps(about))
+    info = json.loads((stopped / "run.json").read_text())
+    info["data"]["fingerprint"] = 64 * "0"
+    (stopped / "run.json").write_text(json.dumps(info))
     said = train_py(f"resume={stopped}", code=1, **ENV).stderr
     assert f"resume={stopped}: its images were others (SHA-256 000000000000, now " in said
 
@@ -254,11 +254,11 @@ def test_how_it_went_on_is_recorded(whole: Path, tmp_path: Path) -> None:
 def test_a_signal_keeps_what_is_done(whole: Path, at: str, number: int, reached: str, tmp_path: Path) -> None:
     kind, run = whole.parent.name.removeprefix("whole_").replace("_", " "), tmp_path / "run"
     code = {signal.SIGTERM: 143, signal.SIGINT: 130}[signal.Signals(number)]
-    line = (*RUN, *KINDS[kind], "checkpoint_every=null", f"folder={run}", "data.workers=1")
+    line = (*RUN, *KINDS[kind], "checkpoint_every=null", f"run_dir={run}", "data.num_workers=1")
     stopped = train_py(*line, code=code, KILL=at, SIGNAL=str(int(number)), **ENV)
-    assert stopped.stderr == f"interrupted; go on with python train.py resume={run}\n"
+    assert stopped.stderr == f"interrupted; resume with python train.py resume={run}\n"
     assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
-    assert re.search(f"{run}: goes on after {reached}\n", train_py(f"resume={run}", **ENV).stdout)
+    assert re.search(f"{run}: resumes after {reached}\n", train_py(f"resume={run}", **ENV).stdout)
     assert_same(run, whole)
 
 
@@ -268,7 +268,7 @@ def test_killed_in_the_middle_of_writing_a_checkpoint(whole: Path, tmp_path: Pat
     """The third: after those of 4 and 8 batches comes the best one of the first epoch."""
     for number in (2, 3):
         run = tmp_path / str(number)
-        train_py(*RUN, f"folder={run}", code=-9, KILL=f"write:{number}", **ENV)
+        train_py(*RUN, f"run_dir={run}", code=-9, KILL=f"write:{number}", **ENV)
         said = train_py(f"resume={run}", **ENV).stdout
         half = "a later state was only half written when it was stopped; the one before is taken"
         assert (half in said) == (number == 2)
@@ -281,14 +281,14 @@ def test_a_full_disk_leaves_the_checkpoint_before(whole: Path, tmp_path: Path) -
     """A limit on the size of files stands for it, from the second epoch on."""
     run = tmp_path / "run"
     (tmp_path / "full.py").write_text(FULL)
-    line = (*RUN, "+callbacks.full._target_=full.Full", f"folder={run}")
+    line = (*RUN, "+callbacks.full._target_=full.Full", f"run_dir={run}")
     said = train_py(*line, code=1, FULL="1", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}").stderr
-    kept = f"checkpoints/last.ckpt is whole; make room, and go on with python train.py resume={run}\n"
+    kept = f"checkpoints/last.ckpt is whole; make room, and resume with python train.py resume={run}\n"
     assert re.search(rf"error: {run}/checkpoints/\w+.ckpt: cannot be written: File too large; {kept}", said)
     assert "Traceback" not in said
     assert checkpoint(run, "last.ckpt")["epoch"] == 0
     assert (
-        "goes on after epoch 0 and 8 batches"
+        "resumes after epoch 0 and 8 batches"
         in train_py(f"resume={run}", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}").stdout
     )
     assert_same(run, whole)
@@ -316,5 +316,5 @@ def test_a_damaged_state_is_not_taken(whole: Path, tmp_path: Path) -> None:
     assert f"error: resume={stopped}: checkpoints/last.ckpt is damaged" in said
     assert "Traceback" not in said
     last.unlink()
-    assert "had left nothing to go on with" in train_py(f"resume={stopped}", **ENV).stdout
+    assert "has no state to resume from" in train_py(f"resume={stopped}", **ENV).stdout
     assert_same(stopped, whole)

@@ -25,20 +25,20 @@ def test_a_requeued_job_goes_on_with_its_run(whole: Path, code: int, tmp_path: P
     scontrol.write_text(f"#!/bin/sh\necho $* > {tmp_path}/asked\necho not now >&2\nexit {code}\n")
     scontrol.chmod(0o755)
     env = SLURM | {"PYTHONPATH": str(ROOT), "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"}
-    line = (*RUN, f"outputs={tmp_path}/o", "data.workers=1")
+    line = (*RUN, f"outputs={tmp_path}/o", "data.num_workers=1")
     warned = {"KILL": "on_train_batch_end:6", "SIGNAL": str(int(signal.SIGUSR1))}
     said = train_py(*line, code=143, **env, **warned).stderr
     (run,) = (tmp_path / "o" / "smoke").iterdir()
     queued = "could not be requeued: not now" if code else "is requeued"
-    assert said == f"interrupted; go on with python train.py resume={run}; SLURM's job 77 {queued}\n"
+    assert said == f"interrupted; resume with python train.py resume={run}; SLURM's job 77 {queued}\n"
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
     if code:
         return
     env |= {"SLURM_RESTART_COUNT": "1"}
     other = train_py(*line, "seed=2", "trainer.max_epochs=1", **env).stdout
-    assert "goes on after" not in other, "another command of the same script"
-    assert f"{run}: goes on after epoch 0 and 6 batches\n" in train_py(*line, **env).stdout
+    assert "resumes after" not in other, "another command of the same script"
+    assert f"{run}: resumes after epoch 0 and 6 batches\n" in train_py(*line, **env).stdout
     assert_same(run, whole)
-    assert train_py(*line, **env).stdout == f"resume={run}: this run is done; nothing to go on with\n"
+    assert train_py(*line, **env).stdout == f"resume={run}: this run is done; nothing to resume\n"
     assert len(list(run.parent.iterdir())) == 2
     assert json.loads((run / "run.json").read_text())["slurm_job"] == "77"

@@ -16,7 +16,7 @@ from alexnet.checkpoint import read, write_safetensors
 from alexnet.errors import UserError
 from alexnet.models import LeNet
 from alexnet.training import optim
-from alexnet.training.finetune import check_times, freeze, take_weights
+from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained
 from tests.conftest import SMOKE, digits, train_py
 
 
@@ -31,21 +31,28 @@ def test_on_a_small_folder(smoke: Path, image_folder: Path, tmp_path: Path) -> N
     """
     run, weights = tmp_path / "run", tmp_path / "weights.ckpt"
     shutil.copy(smoke / "checkpoints" / "best.ckpt", weights)
-    line = (*SMOKE, "data=folder", f"data.root={image_folder}", "data.channels=1", "logger=none", f"weights={weights}")
-    said = train_py(*line, "freeze=features", "lr_times={classifier.fc6: 0.1}", f"folder={run}").stdout
+    line = (
+        *SMOKE,
+        "data=folder",
+        f"data.root={image_folder}",
+        "data.channels=1",
+        "logger=none",
+        f"init_from={weights}",
+    )
+    said = train_py(*line, "freeze=features", "lr_multipliers={classifier.fc6: 0.1}", f"run_dir={run}").stdout
     assert f"weights of {weights}, epoch " in said
-    assert "; classifier.fc8 starts anew, for 2 classes in place of 10" in said
+    assert "; classifier.fc8 is re-initialised, for 2 classes in place of 10" in said
     frozen = sum(v.numel() for k, v in network_of(weights).items() if ".features." in k)
     assert f"frozen: {frozen:,} parameters of " in said
     before, after = network_of(weights), network_of(run)
     for key, value in after.items():
         same = before[key].shape == value.shape and torch.equal(before[key], value)
         assert same == (".features." in key), key
-    assert "the same" in train_py(f"reproduce={run}", f"folder={tmp_path}/again").stdout
+    assert "the same" in train_py(f"reproduce={run}", f"run_dir={tmp_path}/again").stdout
     changed = torch.load(weights)
     changed["state_dict"]["network.features.conv1.bias"] += 1
     torch.save(changed, weights)
-    failed = train_py(f"reproduce={run}", f"folder={tmp_path}/third", code=1).stderr
+    failed = train_py(f"reproduce={run}", f"run_dir={tmp_path}/third", code=1).stderr
     taken = json.loads((run / "run.json").read_text())["weights"]
     assert f"error: reproduce={run}: its weights were others (SHA-256 {taken:.12}" in failed
     weights.unlink()
@@ -58,26 +65,26 @@ def test_the_same_number_of_classes_keeps_the_head(tmp_path: Path) -> None:
     """And an exported file is as good as the checkpoint."""
     old = LeNet(10)
     state = {f"network.{key}": value for key, value in old.state_dict().items()}
-    about = {"classes": list("0123456789")}
-    checkpoint: dict[str, Any] = {"state_dict": state, "data": about, "epoch": 4, "config": {"model": {}, "data": {}}}
+    info = {"classes": list("0123456789")}
+    checkpoint: dict[str, Any] = {"state_dict": state, "data": info, "epoch": 4, "config": {"model": {}, "data": {}}}
     torch.save(checkpoint, tmp_path / "a.ckpt")
     write_safetensors(checkpoint, tmp_path / "a.safetensors")
     told = []
     for name in ("a.ckpt", "a.safetensors"):
         new = LeNet(10)
-        told.append(take_weights(new, f"{tmp_path}/{name}", 10))
+        told.append(load_pretrained(new, f"{tmp_path}/{name}", 10))
         assert all(torch.equal(a, b) for a, b in zip(new.parameters(), old.parameters(), strict=True))
     assert told[0] == (f"weights of {tmp_path}/a.ckpt, epoch 5", told[1][1])
     with pytest.raises(
-        UserError, match=r"weights=.*a.ckpt: these weights belong to another variant: activation is sig"
+        UserError, match=r"init_from=.*a.ckpt: these weights belong to another variant: activation is sig"
     ):
-        take_weights(LeNet(10, activation="relu"), f"{tmp_path}/a.ckpt", 10)
+        load_pretrained(LeNet(10, activation="relu"), f"{tmp_path}/a.ckpt", 10)
 
 
 @pytest.mark.parametrize("weights", [3, "", ["a"], "/none", True])
 def test_no_weights(weights: Any) -> None:
-    with pytest.raises(UserError, match="weights="):
-        take_weights(LeNet(10), weights, 10)
+    with pytest.raises(UserError, match="init_from="):
+        load_pretrained(LeNet(10), weights, 10)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +100,8 @@ def test_parts_that_are_none(parts: Any, message: str) -> None:
 
 @pytest.mark.parametrize("times", [3, "features", {"x": 1}, {"features": -1}, {"features": "fast"}, ["features"]])
 def test_rates_that_are_none(times: Any) -> None:
-    with pytest.raises(ValueError, match="lr_times"):
-        check_times(LeNet(10), times)
+    with pytest.raises(ValueError, match="lr_multipliers"):
+        check_lr_multipliers(LeNet(10), times)
 
 
 @pytest.mark.parametrize("make", [optim.sgd, optim.adamw, partial(torch.optim.RMSprop, lr=0.01)])

@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from alexnet import load
 from alexnet.data import ImageDataModule
 from alexnet.visualization.filters import grid
-from alexnet.visualization.mistakes import sheet
 from alexnet.visualization.panels import panels
+from alexnet.visualization.top_losses import sheet
 from tests.conftest import SMOKE, Once, digits, slow, tensorboard, train_py
 
 DRAWN = {"train/augmented", "conv1_filters", "val/confusion_matrix", "val/per_class_accuracy", "val/top_losses"}
@@ -28,7 +28,7 @@ LINE = (*SMOKE, "panels=all", "trainer.limit_val_batches=1.0", "trainer.precisio
 
 @pytest.fixture(scope="module")
 def run(once: Once) -> Path:
-    return once("panels", lambda path: train_py(*LINE, "trainer.limit_test_batches=3", f"folder={path}/run")) / "run"
+    return once("panels", lambda path: train_py(*LINE, "trainer.limit_test_batches=3", f"run_dir={path}/run")) / "run"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_an_update_by_hand(tmp_path: Path) -> None:
     """One step of plain SGD without decay: lr |g| / |w|. Of large layers a sample is looked at."""
     line = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "optimizer=sgd", "optimizer.weight_decay=0")
     line += ("scheduler=constant", "optimizer.lr=0.02", "optimizer.momentum=0", "logger=csv")
-    train_py(*LINE, *line, f"folder={tmp_path}/run", f"logger.csv.save_dir={tmp_path}/csv")
+    train_py(*LINE, *line, f"run_dir={tmp_path}/run", f"logger.csv.save_dir={tmp_path}/csv")
     header, *rows = (next((tmp_path / "csv").rglob("metrics.csv"))).read_text().splitlines()
     values = {k: float(v) for row in rows for k, v in zip(header.split(","), row.split(","), strict=True) if v}
     ratios = {k.split("/")[1]: v for k, v in values.items() if k.startswith("update_to_weight/")}
@@ -132,7 +132,7 @@ def test_the_projector(run: Path) -> None:
     last: Any = network.get_submodule("classifier.fc8")
     last.register_forward_pre_hook(lambda _, given: hidden.append(given[0].detach()))
     images = torch.from_numpy(test.images[test.rows[:24], 14:241, 14:241]).permute(0, 3, 1, 2)
-    network(data.ready(images))
+    network(data.preprocess(images))
     found, expected = torch.cdist(torch.from_numpy(rows), torch.from_numpy(rows)), torch.cdist(hidden[0], hidden[0])
     assert found.numpy() == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)
 
@@ -172,11 +172,11 @@ def test_each_has_a_switch(tmp_path: Path) -> None:
     assert "error: panels.filters=yes please: must be true or false" in said
     assert "Did you mean panels.filters?" in train_py(*LINE, "panels.filter=false", code=1).stderr
     run = tmp_path / "run"
-    train_py(*LINE, *(f"panels.{name}=false" for name in names), f"folder={run}")
+    train_py(*LINE, *(f"panels.{name}=false" for name in names), f"run_dir={run}")
     tags = EventAccumulator(str(run)).Reload().Tags()
     assert not tags["images"]
     assert not tags["graph"]
     assert not (run / "projector").exists()
     plain = tmp_path / "plain"
-    train_py(*LINE, "logger=none", f"folder={plain}")
+    train_py(*LINE, "logger=none", f"run_dir={plain}")
     assert not list(plain.glob("events*"))

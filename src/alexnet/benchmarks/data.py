@@ -17,7 +17,7 @@ from torchvision.datasets import ImageFolder
 
 from alexnet.benchmarks.limits import copy_rate
 from alexnet.benchmarks.measure import Row, compare
-from alexnet.cores import available_cores
+from alexnet.cores import available_cores, has_bfloat16
 from alexnet.data import Augment, ImageDataModule
 from alexnet.data.decode import decode
 from alexnet.data.packed import pack_on_disk
@@ -27,7 +27,7 @@ from alexnet.data.streaming import write_stream
 from alexnet.data.transforms import Normalize
 
 CORES = available_cores()
-Sides = tuple[Callable[[], int], Callable[[], int]]  # ours and the peer's
+Sides = tuple[Callable[[], int], Callable[[], int]]  # ours and the baseline's
 PAPER = Augment(crop=True, flip=0.5, pca=0.1)
 
 
@@ -46,28 +46,28 @@ def measure(
         data = ImageDataModule("folder", str(root), cache_dir=str(cache), **shape)
         data.setup()
 
-        def peer(folder: Path) -> Callable[[], int]:
+        def baseline(folder: Path) -> Callable[[], int]:
             images = ImageFolder(folder, _transform(size, crop, data.normalize))
             return partial(_through, DataLoader(images, 128, True, num_workers=CORES, persistent_workers=True))
 
-        through_peer = peer(root)
+        through_baseline = baseline(root)
         limit = copy_rate() / (2 * crop * crop * 3)
-        yield versus("loader_crops", ours=partial(crops, data), peer=through_peer, limit=limit)
-        yield versus("loader_batches", ours=partial(ready, data), peer=through_peer)
+        yield versus("loader_crops", ours=partial(crops, data), baseline=through_baseline, limit=limit)
+        yield versus("loader_batches", ours=partial(ready, data), baseline=through_baseline)
         assert data.packed
         write_stream(data.packed, data.splits, Path(temporary, "stream"))
-        stream = ImageDataModule("stream", f"{temporary}/stream", workers=0, **shape)
+        stream = ImageDataModule("stream", f"{temporary}/stream", num_workers=0, **shape)
         stream.setup()
-        yield versus("loader_stream", ours=partial(ready, stream), peer=through_peer)
+        yield versus("loader_stream", ours=partial(ready, stream), baseline=through_baseline)
         _laid_out(photos, originals, count)
         unpacked = ImageDataModule("folder", str(originals), packed=False, cache_dir=str(cache), **shape)
         unpacked.setup()
-        yield versus("loader_unpacked", ours=partial(ready, unpacked), peer=peer(originals))
+        yield versus("loader_unpacked", ours=partial(ready, unpacked), baseline=baseline(originals))
         if size == 256:
             mine, theirs = _cifar(25 * least)
-            yield versus("cifar_batches", ours=mine, peer=theirs)
+            yield versus("cifar_batches", ours=mine, baseline=theirs)
         mine, theirs = _packing(root, cache, size)
-        yield versus("packing", ours=mine, peer=theirs)
+        yield versus("packing", ours=mine, baseline=theirs)
 
 
 def _crops(data: ImageDataModule, at_least: int) -> int:
@@ -79,10 +79,10 @@ def _crops(data: ImageDataModule, at_least: int) -> int:
 
 def _ready(data: ImageDataModule, at_least: int) -> int:
     done = 0
-    dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    dtype = torch.bfloat16 if has_bfloat16() else torch.float32
     while done < at_least:
-        for images, labels, draws in data.train_dataloader():
-            data.ready(images, draws, dtype)
+        for images, labels, rand in data.train_dataloader():
+            data.preprocess(images, rand, dtype)
             done += len(labels)
     return done
 
@@ -92,15 +92,15 @@ def _through(loader: DataLoader) -> int:
 
 
 def _cifar(at_least: int) -> Sides:
-    """32x32 images in memory, batches of 512, crops of 24; the peer goes through PIL, as torchvision's own does."""
+    """32x32 images in memory, batches of 512, crops of 24; the baseline goes through PIL, as torchvision's own does."""
     data = ImageDataModule("fake", num_classes=10, size=32, crop=24, batch_size=512, augment=PAPER)
     data.setup()
     train = data.splits["train"]
     many = np.tile(np.arange(len(train)), max(1, at_least // 5000))
     data.splits["train"] = train.take(many)
     arrays = train.images[train.rows[many]]
-    peer = _Arrays(arrays, _transform(32, 24, data.normalize))
-    loader = DataLoader(peer, 512, shuffle=True, num_workers=CORES, persistent_workers=True)
+    baseline = _Arrays(arrays, _transform(32, 24, data.normalize))
+    loader = DataLoader(baseline, 512, shuffle=True, num_workers=CORES, persistent_workers=True)
     return partial(_ready, data, at_least), partial(_through, loader)
 
 
@@ -124,7 +124,7 @@ def _packing(root: Path, cache: Path, size: int) -> Sides:
         packed = pack_on_disk(partial(open_folder, root), cache / "set", size, 3, "error")
         return sum(map(len, packed.splits.values()))
 
-    def peer() -> int:
+    def baseline() -> int:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         with ThreadPoolExecutor(CORES) as pool:
@@ -132,7 +132,7 @@ def _packing(root: Path, cache: Path, size: int) -> Sides:
         torch.set_num_threads(threads)
         return done
 
-    return ours, peer
+    return ours, baseline
 
 
 def _transform(size: int, crop: int, normalize: Normalize) -> transforms.Compose:

@@ -12,7 +12,7 @@ from alexnet.benchmarks.measure import Row, compare
 from alexnet.benchmarks.step import flops, ours, transcribed
 from alexnet.benchmarks.train import lightning, make_images
 from alexnet.models import AlexNet
-from alexnet.training.logging import quiet
+from alexnet.training.logging import silence_lightning
 
 IMAGES, EPOCHS = 1_281_167, 90  # of ImageNet's training set (ILSVRC-2012), and of the paper (section 5)
 
@@ -29,7 +29,7 @@ def measure(
     GPU against that run.
     """
     limit = matmul_rate(torch.bfloat16, matrix, device) / flops(AlexNet(width=width))
-    quiet()
+    silence_lightning()
     with tempfile.TemporaryDirectory() as temporary:
         photos = Path(temporary, "photos")
         make_images(photos, min(images, 1024))
@@ -42,15 +42,15 @@ def measure(
             mine = many(ours(batch, width, device=device))
             against = partial(compare, unit="images/s", rounds=rounds)
             step = against(
-                f"gpu_step_{batch}", ours=mine, peer=many(transcribed(batch, width, device, half=True)), limit=limit
+                f"gpu_step_{batch}", ours=mine, baseline=many(transcribed(batch, width, device, half=True)), limit=limit
             )
             yield step
             yield against(
-                f"gpu_lrn_{batch}", ours=mine, peer=many(ours(batch, width, lrn=False, device=device)), limit=limit
+                f"gpu_lrn_{batch}", ours=mine, baseline=many(ours(batch, width, lrn=False, device=device)), limit=limit
             )
             if compiled:
                 whole = many(ours(batch, width, device=device, compiled=True))
-                yield against(f"gpu_compile_{batch}", ours=whole, peer=mine, limit=limit)
+                yield against(f"gpu_compile_{batch}", ours=whole, baseline=mine, limit=limit)
             run = (
                 "data=folder", f"data.root={photos}", f"data.cache_dir={temporary}/cache", f"data.batch_size={batch}",
                 f"model.width={width}", f"trainer.accelerator={device.type}", "trainer.max_epochs=1",
@@ -61,10 +61,10 @@ def measure(
             at_once = partial(lightning, (*run, "data.on_device=false", "data.prefetch=false"))
             # each is a process's whole run, which warms up by itself
             timed = partial(compare, unit="images/s", limit=limit, rounds=min(rounds, 2), timed=True, warm=False)
-            yield timed(f"gpu_run_{batch}", ours=from_disk, peer=partial(float, step.ours))
-            yield timed(f"gpu_prefetch_{batch}", ours=from_disk, peer=at_once)
+            yield timed(f"gpu_run_{batch}", ours=from_disk, baseline=partial(float, step.ours))
+            yield timed(f"gpu_prefetch_{batch}", ours=from_disk, baseline=at_once)
             yield timed(
-                f"gpu_on_device_{batch}", ours=partial(lightning, (*run, "data.on_device=true")), peer=from_disk
+                f"gpu_on_device_{batch}", ours=partial(lightning, (*run, "data.on_device=true")), baseline=from_disk
             )
 
 

@@ -27,12 +27,12 @@ def measure(
     bytes_a_second = copy_rate(device=device)
     for channels, place in places:
         x, grad = torch.randn(2, batch, channels, side or place, side or place, device=device).unbind(0)
-        ours, peer = LocalResponseNorm(5, 5e-4, k=2.0), nn.LocalResponseNorm(5, 5e-4, k=2.0)
+        ours, baseline = LocalResponseNorm(5, 5e-4, k=2.0), nn.LocalResponseNorm(5, 5e-4, k=2.0)
         last, last_grad = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad))
         single = partial(_both_ways, ours, last, last_grad)
         limit = bytes_a_second / (PASSES * x[0].numel() * 4)
         name = f"{channels}x{place}x{place}"
-        yield compare(f"lrn_{name}", "images/s", single, partial(_both_ways, peer, x, grad), limit, rounds)
+        yield compare(f"lrn_{name}", "images/s", single, partial(_both_ways, baseline, x, grad), limit, rounds)
         if half:
             bf16 = partial(_both_ways, ours, last.bfloat16(), last_grad.bfloat16())
             yield compare(f"lrn_bf16_{name}", "images/s", bf16, single, 2 * limit, rounds)

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. ours and peer in `unit` (more is better) as medians, with their lowest and highest; ratio of the
+    """One comparison. ours, baseline: medians in `unit` (more is better), with their lowest and highest; ratio of the
     medians; limit_share: ours over what the machine allows, where that is known.
     """
 
     name: str
     ours: float
-    peer: float
+    baseline: float
     unit: str
     ratio: float
     limit_share: float | None
     ours_range: tuple[float, float]
-    peer_range: tuple[float, float]
+    baseline_range: tuple[float, float]
 
 
 def compare(
     name: str,
     unit: str,
     ours: Callable[[], float],
-    peer: Callable[[], float],
+    baseline: Callable[[], float],
     limit: float | None = None,
     rounds: int = 5,
     seconds: float = math.inf,
@@ -37,26 +37,27 @@ def compare(
     """Runs both in turn, `rounds` times after one that does not count (`warm`), and no more of them once `seconds` are
     over. Each gives the number of units it has done, or, if it has measured itself (`timed`), of units a second.
     """  # fmt: skip
-    rates: dict[str, list[float]] = {"ours": [], "peer": []}
+    rates: dict[str, list[float]] = {"ours": [], "baseline": []}
     start = time.perf_counter()
     for turn in range(rounds + warm):
         if turn > warm and time.perf_counter() - start > seconds:
             break
-        for side, work in (("ours", ours), ("peer", peer)):
+        for side, work in (("ours", ours), ("baseline", baseline)):
             begin = time.perf_counter()
             done = work()
             if turn or not warm:
                 rates[side].append(done if timed else done / (time.perf_counter() - begin))
-    a, b = statistics.median(rates["ours"]), statistics.median(rates["peer"])
+    a, b = statistics.median(rates["ours"]), statistics.median(rates["baseline"])
     ranges = {side: (min(values), max(values)) for side, values in rates.items()}
-    return Row(name, a, b, unit, a / b, limit and a / limit, ranges["ours"], ranges["peer"])
+    return Row(name, a, b, unit, a / b, limit and a / limit, ranges["ours"], ranges["baseline"])
 
 
-HEAD = f"{'':22}{'ours':>12}{'range':>22}{'peer':>12}{'range':>20}{'ratio':>8}{'of limit':>10}  unit"
+HEAD = f"{'':22}{'ours':>12}{'range':>22}{'baseline':>12}{'range':>20}{'ratio':>8}{'of limit':>10}  unit"
 
 
 def line(row: Row) -> str:
     """Of a table under HEAD."""
     share = "" if row.limit_share is None else f"{row.limit_share:.2f}"
-    ours, peer = (f"{low:,.0f}..{high:,.0f}" for low, high in (row.ours_range, row.peer_range))
-    return f"{row.name:22}{row.ours:12,.0f}{ours:>22}{row.peer:12,.0f}{peer:>20}{row.ratio:8.2f}{share:>10}  {row.unit}"
+    ours, baseline = (f"{low:,.0f}..{high:,.0f}" for low, high in (row.ours_range, row.baseline_range))
+    medians = f"{row.name:22}{row.ours:12,.0f}{ours:>22}{row.baseline:12,.0f}{baseline:>20}"
+    return f"{medians}{row.ratio:8.2f}{share:>10}  {row.unit}"

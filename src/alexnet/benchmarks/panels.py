@@ -29,7 +29,7 @@ def run(*line: str) -> dict[str, float]:
     """What Seconds writes of `python train.py LINE`."""
     with tempfile.TemporaryDirectory() as folder:
         watch = f"+trainer.profiler={{_target_: alexnet.benchmarks.panels.Seconds, file: {folder}/seconds.json}}"
-        command = [sys.executable, "train.py", *line, watch, f"folder={folder}/run"]
+        command = [sys.executable, "train.py", *line, watch, f"run_dir={folder}/run"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         found: dict[str, float] = json.loads(Path(folder, "seconds.json").read_text(encoding="utf-8"))
     return found

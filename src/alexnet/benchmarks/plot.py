@@ -18,6 +18,6 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     axes.margins(x=0.15)
-    axes.set_xlabel("times as fast as the peer")
+    axes.set_xlabel("times as fast as the baseline")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)

@@ -16,11 +16,12 @@ from torchvision.models import alexnet
 from alexnet.benchmarks.limits import CPU, matmul_rate
 from alexnet.benchmarks.measure import Row, compare
 from alexnet.benchmarks.script import transcription
+from alexnet.cores import has_bfloat16
 from alexnet.models import AlexNet
 from alexnet.models.summary import summarize
 from alexnet.training.optim import sgd
 
-BF16 = torch.cpu._is_avx512_bf16_supported()
+BF16 = has_bfloat16()
 
 
 def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.device = CPU) -> Iterator[Row]:
@@ -31,9 +32,9 @@ def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.
     rate = matmul_rate(torch.bfloat16 if _has_bf16(device) else torch.float32, device=device)
     limit = rate / flops(AlexNet(width=width))
     against = partial(compare, unit="images/s", ours=mine, limit=limit, rounds=rounds)
-    yield against("step_vs_transcription", peer=transcribed(batch, width, device))
-    yield against("step_vs_torchvision", peer=_plain(alexnet().to(device), batch, device))
-    yield against("lrn_cost", peer=ours(batch, width, lrn=False, device=device))
+    yield against("step_vs_transcription", baseline=transcribed(batch, width, device))
+    yield against("step_vs_torchvision", baseline=_plain(alexnet().to(device), batch, device))
+    yield against("lrn_cost", baseline=ours(batch, width, lrn=False, device=device))
     if device.type == "cpu" and Path("/proc/self/status").exists():
         yield _peak_memory(batch, width)
 
@@ -45,7 +46,7 @@ def ours(
     network = AlexNet(width=width, lrn=lrn).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         network.compile()
-    optimizer = sgd(network, lr=1e-4, bias_lr=2.0, bias_decay=False)
+    optimizer = sgd(network, lr=1e-4, bias_lr_multiplier=2.0, bias_decay=False)
     x, labels = _batch(batch, device)
     x = x.contiguous(memory_format=torch.channels_last)
     return partial(_step, network, optimizer, x, labels, _has_bf16(device))

@@ -19,9 +19,9 @@ from torch.nn.functional import cross_entropy
 from alexnet.benchmarks import script
 from alexnet.benchmarks.limits import wait
 from alexnet.benchmarks.measure import Row, compare
-from alexnet.training.build import Parts, build_parts
+from alexnet.training.build import Components, build_components
 from alexnet.training.fit import fit
-from alexnet.training.logging import messages, quiet
+from alexnet.training.logging import run_logging, silence_lightning
 from alexnet.training.optim import make_schedule
 
 ROOT = Path(__file__).parents[3]
@@ -45,11 +45,11 @@ def measure(rounds: int = 3, images: int = 512, width: float = 1.0, steps: int |
             "train.py", "data=folder", f"data.root={photos}", "data.batch_size=64", "trainer.max_epochs=1",
             f"data.cache_dir={temporary}/cache", f"outputs={temporary}/outputs", f"model.width={width}",
         )  # fmt: skip
-        peer = (script.__file__, str(photos), str(width))
+        baseline = (script.__file__, str(photos), str(width))
         seen = images + images // 4 * 2
         whole = partial(compare, rounds=rounds, warm=False, seconds=80)
-        yield whole("train_vs_script", "images/s", lambda: _whole(seen, *ours), lambda: _whole(seen, *peer))
-    quiet()
+        yield whole("train_vs_script", "images/s", lambda: _whole(seen, *ours), lambda: _whole(seen, *baseline))
+    silence_lightning()
     for name, settings in NETWORKS.items():
         settings += (f"trainer.limit_train_batches={steps}",) if steps else ()
         settings += (f"model.width={width}",) if name == "alexnet" else ()
@@ -80,23 +80,23 @@ def _whole(images: int, *command: str) -> int:
 def lightning(overrides: tuple[str, ...]) -> float:
     """Images per second of the training steps of a run with its loggers, callbacks and figures."""
     with tempfile.TemporaryDirectory() as folder:
-        cfg, parts = _parts(*overrides, f"folder={folder}", f"outputs={folder}")
-        with messages(Path(folder), shown=False):
-            return float(fit(cfg, parts)["images_per_second"])
+        cfg, components = _components(*overrides, f"run_dir={folder}", f"outputs={folder}")
+        with run_logging(Path(folder), shown=False):
+            return float(fit(cfg, components)["images_per_second"])
 
 
 def _bare(overrides: tuple[str, ...]) -> float:
     """The same steps on the same batches as a loop in plain PyTorch, with the schedule, and the epoch's loss and
     accuracy.
     """
-    cfg, parts = _parts(*overrides)
-    data, device = parts.data, parts.trainer.strategy.root_device
+    cfg, components = _components(*overrides)
+    data, device = components.data, components.trainer.strategy.root_device
     half = torch.bfloat16 if cfg.trainer.precision == "bf16-mixed" else None
-    network = parts.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = parts.optimizer(network)
+    network = components.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = components.optimizer(network)
     steps = cfg.trainer.limit_train_batches
     schedule: Any = make_schedule(
-        parts.scheduler, optimizer, steps, steps * cfg.trainer.max_epochs, cfg.monitor, cfg.mode
+        components.scheduler, optimizer, steps, steps * cfg.trainer.max_epochs, cfg.monitor, cfg.mode
     )
     loader = data.train_dataloader()
     images, seconds = 0, 0.0
@@ -104,9 +104,9 @@ def _bare(overrides: tuple[str, ...]) -> float:
     for epoch in range(cfg.trainer.max_epochs):
         total, right, n = torch.zeros((), device=device), torch.zeros((), device=device), 0
         begin = time.perf_counter()
-        for x, y, draws in loader:
+        for x, y, rand in loader:
             x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
-            x = data.ready(x, draws, half or torch.float32, epoch)
+            x = data.preprocess(x, rand, half or torch.float32, epoch)
             with torch.autocast(device.type, half, enabled=half is not None):
                 logits = network(x)
             loss = cross_entropy(logits.float(), y)
@@ -124,14 +124,14 @@ def _bare(overrides: tuple[str, ...]) -> float:
     return images / seconds
 
 
-def _parts(*overrides: str) -> tuple[DictConfig, Parts]:
+def _components(*overrides: str) -> tuple[DictConfig, Components]:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", list(overrides), return_hydra_config=True)
     with open_dict(cfg):
         del cfg["hydra"]
-    parts = build_parts(cfg)
-    parts.data.setup()
-    train = parts.data.splits["train"]  # over and over
+    components = build_components(cfg)
+    components.data.setup()
+    train = components.data.splits["train"]  # over and over
     many = cfg.trainer.limit_train_batches * cfg.data.batch_size
-    parts.data.splits["train"] = train.take(np.arange(many) % len(train))
-    return cfg, parts
+    components.data.splits["train"] = train.take(np.arange(many) % len(train))
+    return cfg, components

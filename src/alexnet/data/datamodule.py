@@ -17,16 +17,16 @@ from torch.utils.data import DataLoader
 
 from alexnet.cores import available_cores
 from alexnet.data.decode import check_background, check_value_range
-from alexnet.data.loader import Batch, Crops, EpochSampler, Places, RankBatches
-from alexnet.data.packed import About, Packed, pack_in_memory, pack_on_disk, unpacked
-from alexnet.data.prefetch import Prefetched
+from alexnet.data.loader import Batch, CropBoxes, EpochSampler, RandomCropDataset, ShardedBatchSampler
+from alexnet.data.packed import DatasetInfo, PackedDataset, open_lazily, pack_in_memory, pack_on_disk
+from alexnet.data.prefetch import PrefetchLoader
 from alexnet.data.sources import SOURCES, open_source
 from alexnet.data.sources.folder import Reading, open_test_folder, training_classes
 from alexnet.data.sources.torchvision import DOWNLOADS
 from alexnet.data.splits import subset
-from alexnet.data.transforms import Augment, Normalize, check_crops, windows
+from alexnet.data.transforms import Augment, Normalize, check_crops, multi_crop
 from alexnet.errors import ArgumentError, UserError
-from alexnet.validation import flag, folder_path, integer, number, one_of
+from alexnet.validation import check_bool, check_choice, check_float, check_int, folder_path
 
 log = logging.getLogger("alexnet")
 
@@ -44,8 +44,8 @@ class ImageDataModule(LightningDataModule):
         crop: side of the network's input in pixels.
         fraction: share of the training images of every class that is used; a smaller share lies within a larger one.
         batch_size: images per step, of all devices together.
-        workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where images are
-            packed, which is fastest, and one per core, shared out among ranks, where they are not, or are a stream.
+        num_workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where images
+            are packed, which is fastest, and one per core, shared out among ranks, where they are not, or are a stream.
         on_device: the packed images live on the device, which then cuts their windows, the same ones. None:
             where that is a GPU of CUDA, and they take at most a quarter of its free memory.
         prefetch: the next batch is copied to a GPU of CUDA while this one is trained on.
@@ -80,7 +80,7 @@ class ImageDataModule(LightningDataModule):
         crop: int = 227,
         fraction: float = 1.0,
         batch_size: int = 128,
-        workers: int | None = None,
+        num_workers: int | None = None,
         on_device: bool | None = None,
         prefetch: bool = True,
         packed: bool = True,
@@ -95,33 +95,31 @@ class ImageDataModule(LightningDataModule):
         test_classes: list[str] | None = None,
     ) -> None:
         super().__init__()
-        self.source = one_of("source", source, SOURCES)
-        self.size = integer("size", size, 1, 4096)
-        self.crop = integer("crop", crop, 1)
+        self.source = check_choice("source", source, SOURCES)
+        self.size = check_int("size", size, 1, 4096)
+        self.crop = check_int("crop", crop, 1)
         if crop > size:
             raise ArgumentError(f"crop={crop}: must be at most size={size}, the side of the stored images")
-        self.fraction = number("fraction", fraction, 0, 1, above=True)
-        self.batch_size = integer("batch_size", batch_size, 1)
-        self.keep = flag("packed", packed) and source != "stream"
+        self.fraction = check_float("fraction", fraction, 0, 1, exclusive_min=True)
+        self.batch_size = check_int("batch_size", batch_size, 1)
+        self.use_cache = check_bool("packed", packed) and source != "stream"
         if on_broken == "skip" and not packed:
             raise ArgumentError("on_broken=skip: needs packed=true, which reads every image beforehand")
-        self.on_device = None if on_device is None else flag("on_device", on_device)
-        if on_device and not self.keep:
+        self.on_device = None if on_device is None else check_bool("on_device", on_device)
+        if on_device and not self.use_cache:
             raise ArgumentError("on_device=true: needs packed=true, and is not for streams")
-        self.prefetch = flag("prefetch", prefetch)
-        cores = available_cores()
-        share = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))  # of this rank
-        self.workers = (0 if self.keep else share) if workers is None else integer("workers", workers, 0, 8 * cores)
-        self.on_broken = one_of("on_broken", on_broken, ("error", "skip"))
+        self.prefetch = check_bool("prefetch", prefetch)
+        self.num_workers = _check_num_workers(num_workers, packed=self.use_cache)
+        self.on_broken = check_choice("on_broken", on_broken, ("error", "skip"))
         self.reading = Reading(
             check_background("background", background), check_value_range("value_range", value_range)
         )
         self.test_classes = test_classes
         self.cache_dir = folder_path("cache_dir", cache_dir)
-        self.less_mean_image = one_of("normalize", normalize, ("channels", "mean_image")) == "mean_image"
-        self.seed = integer("seed", seed, 0, 2**32 - 1)
+        self.subtract_mean_image = check_choice("normalize", normalize, ("channels", "mean_image")) == "mean_image"
+        self.seed = check_int("seed", seed, 0, 2**32 - 1)
         self.augment = augment or Augment()
-        self.crops = check_crops(crops)
+        self.crops = check_crops("crops", crops)
         if channels not in (1, 3):
             raise ArgumentError(f"channels={channels}: must be 1 (grey) or 3 (RGB)")
         self.channels = channels
@@ -139,14 +137,14 @@ class ImageDataModule(LightningDataModule):
             if (size, size, channels) != self.stream.shape:
                 side, _, kind = self.stream.shape
                 raise ArgumentError(f"size={size}, channels={channels}: images of this stream have {side} and {kind}")
-            known = len(self.stream.about.classes)
+            known = len(self.stream.info.classes)
         if num_classes not in (None, known):
             raise ArgumentError(f"num_classes={num_classes}: {source} has {known}; leave it empty")
-        self.num_classes = integer("num_classes", known, 2)
-        self.start = (0, 0)  # where training begins: an epoch, and how many of its batches are done already
-        self.packed: Packed | None = None
-        self.where: Path | None = None  # the packed array's folder
-        self.there: Tensor | None = None  # the packed array, where it lives on the device
+        self.num_classes = check_int("num_classes", known, 2)
+        self.resume_position = (0, 0)  # where training begins: an epoch, and how many of its batches are done already
+        self.packed: PackedDataset | None = None
+        self.cache_path: Path | None = None  # the packed array's folder
+        self.device_images: Tensor | None = None  # the packed array, where it lives on the device
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the images, once, packing them first where that has not been done."""
@@ -159,40 +157,40 @@ class ImageDataModule(LightningDataModule):
             self.packed = _embedded(self.source, self.size, self.channels, self.num_classes)
         elif self.source == "stream":
             self.packed = self.stream.open()
-        elif not self.keep:
-            self.packed = unpacked(opened(), self.size, self.channels)
+        elif not self.use_cache:
+            self.packed = open_lazily(opened(), self.size, self.channels)
         else:
             origin = str(self.root.resolve()) + ("" if self.test_classes is None else f"\0{self.test_classes}")
             root = hashlib.sha256(origin.encode(errors="surrogateescape")).hexdigest()[:12]
-            self.where = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{root}"
-            self.packed = pack_on_disk(opened, self.where, self.size, self.channels, self.on_broken)
-        if len(self.about.classes) != self.num_classes:
-            found = f"{self.source} has {self.num_classes} classes, and here are {len(self.about.classes)}"
+            self.cache_path = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{root}"
+            self.packed = pack_on_disk(opened, self.cache_path, self.size, self.channels, self.on_broken)
+        if len(self.info.classes) != self.num_classes:
+            found = f"{self.source} has {self.num_classes} classes, and here are {len(self.info.classes)}"
             raise UserError(f"data.root={self.root}: {found}")
         self.splits = dict(self.packed.splits)
         if train := self.splits.get("train"):
             self.splits["train"] = train.take(subset(train.labels, self.fraction))
-        covariance = torch.tensor(self.about.covariance)
+        covariance = torch.tensor(self.info.covariance)
         values, vectors = torch.linalg.eigh(covariance)
         self.principal = values.clamp(min=0), vectors  # rounding may have made a value less than none
         image: Tensor | None = None
-        if self.less_mean_image:  # its centre, wherever an image's window lies: as convdata.py has it
+        if self.subtract_mean_image:  # its centre, wherever an image's window lies: as convdata.py has it
             top = (self.size - self.crop) // 2
             centre = self.packed.mean_image[top : top + self.crop, top : top + self.crop]
             image = torch.from_numpy(centre).permute(2, 0, 1)
         std = covariance.diagonal().clamp(min=255**-2).sqrt()  # one flat colour has no spread
-        self.normalize = Normalize(torch.tensor(self.about.mean), std, image)
+        self.normalize = Normalize(torch.tensor(self.info.mean), std, image)
 
     @property
-    def about(self) -> About:
+    def info(self) -> DatasetInfo:
         assert self.packed, "setup() comes first"
-        return self.packed.about
+        return self.packed.info
 
     @property
     def notes(self) -> list[str]:
         """What the user should know of the images: what was left out, and what looks wrong."""
         assert self.packed, "setup() comes first"
-        return [*self.packed.notes, *self.about.notes]
+        return [*self.packed.notes, *self.info.notes]
 
     def has(self, split: str) -> bool:
         return split in self.splits and len(self.splits[split]) > 0
@@ -201,25 +199,25 @@ class ImageDataModule(LightningDataModule):
         """What a checkpoint needs to use its network on other images, as plain values."""
         return {
             "source": self.source,
-            "classes": self.about.classes,
+            "classes": self.info.classes,
             "channels": self.channels,
             "size": self.size,
             "crop": self.crop,
             "mean": self.normalize.mean.tolist(),
             "std": self.normalize.std.tolist(),
-            "fingerprint": self.about.fingerprint,
+            "fingerprint": self.info.fingerprint,
             "background": self.reading.background,
-            "value_range": self.reading.value_range or self.about.value_range,
+            "value_range": self.reading.value_range or self.info.value_range,
         } | ({} if self.normalize.mean_image is None else {"mean_image": self.normalize.mean_image})
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self.loader("train", training=True, cut=not self._live_on_device())
+        return self.loader("train", training=True, cut=not self._maybe_move_to_device())
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        return self.loader("val", cut=not self._live_on_device()) if self.has("val") else []
+        return self.loader("val", cut=not self._maybe_move_to_device()) if self.has("val") else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self.loader("test", whole=self.crops > 1, cut=not self._live_on_device())
+        return self.loader("test", whole=self.crops > 1, cut=not self._maybe_move_to_device())
 
     def loader(self, split: str, training: bool = False, whole: bool = False, cut: bool = True) -> DataLoader[Batch]:
         """Batches of a split, as Crops gives them."""
@@ -227,61 +225,71 @@ class ImageDataModule(LightningDataModule):
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         sampler = EpochSampler(len(packed_split), self.seed, training, packed_split.chunks, same_order=overfit)
-        start = self.start if training else (0, 0)
+        start = self.resume_position if training else (0, 0)
         sampler.epoch = start[0]  # workers begin before Lightning sets it
         random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)
         device = self._device()
-        return Prefetched(
-            Crops(packed_split, self.crop, self.seed, random, whole, cut, device.type == "cuda" and not self.workers),
+        return PrefetchLoader(
+            RandomCropDataset(
+                packed_split, self.crop, self.seed, random, whole, cut, device.type == "cuda" and not self.num_workers
+            ),
             device=device if self.prefetch and device.type == "cuda" else None,
-            batch_sampler=RankBatches(sampler, self.batch_size, rank, world_size, start),
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            batch_sampler=ShardedBatchSampler(sampler, self.batch_size, rank, world_size, start),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
             pin_memory=device.type == "cuda",
         )
 
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def _live_on_device(self) -> bool:
+    def _maybe_move_to_device(self) -> bool:
         """Whether the packed images live on the run's device, where they are put the first time."""
         assert self.packed
         stored, device = next(iter(self.packed.splits.values())).images, self._device()
-        if self.trainer is None or not self.keep or self.on_device is False:
+        if self.trainer is None or not self.use_cache or self.on_device is False:
             return False
-        if self.there is None:
+        if self.device_images is None:
             if self.on_device is None:
                 if device.type != "cuda" or stored.nbytes > _free_memory(device) / 4:
                     return False
                 log.info("the images live on %s, %.2f GB (data.on_device)", device, stored.nbytes / 1e9)
-            self.there = torch.empty(stored.shape, dtype=torch.uint8, device=device)
+            self.device_images = torch.empty(stored.shape, dtype=torch.uint8, device=device)
             for start in range(0, len(stored), 4096):  # of a map on disk, which is not read into memory as a whole
-                self.there[start : start + 4096] = torch.from_numpy(np.array(stored[start : start + 4096]))
+                self.device_images[start : start + 4096] = torch.from_numpy(np.array(stored[start : start + 4096]))
         return True
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor | list[Tensor], Tensor]:
-        images, labels, draws = batch
-        if isinstance(images, Places):
-            assert self.there is not None
-            images = images.cut(self.there)
+        images, labels, rand = batch
+        if isinstance(images, CropBoxes):
+            assert self.device_images is not None
+            images = images.crop(self.device_images)
         stage = self.trainer.state.stage if self.trainer else None
         training = stage == RunningStage.TRAINING
         half = self.trainer is not None and self.trainer.precision == "bf16-mixed"
         epoch = self.trainer.current_epoch if self.trainer else 0
         dtype = torch.bfloat16 if half else torch.float32
         if self.crops > 1 and stage == RunningStage.TESTING:
-            return [self.ready(view, dtype=dtype) for view in windows(images, self.crop, self.crops)], labels
-        return self.ready(images, draws if training else None, dtype, epoch), labels
+            return [self.preprocess(view, dtype=dtype) for view in multi_crop(images, self.crop, self.crops)], labels
+        return self.preprocess(images, rand if training else None, dtype, epoch), labels
 
-    def ready(
-        self, images: Tensor, draws: Tensor | None = None, dtype: torch.dtype = torch.float32, epoch: int = 0
+    def preprocess(
+        self, images: Tensor, rand: Tensor | None = None, dtype: torch.dtype = torch.float32, epoch: int = 0
     ) -> Tensor:
         """uint8 crops to the network's input, augmented where there are random numbers for it."""
-        if draws is None:
+        if rand is None:
             return self.normalize(images, dtype)
         self.principal = self.principal[0].to(images.device), self.principal[1].to(images.device)
-        noise = self.augment.noise(draws, *self.principal, epoch)
-        return self.normalize(self.augment(images, draws, self.crop), dtype, noise, self.augment.over(epoch))
+        noise = self.augment.noise(rand, *self.principal, epoch)
+        return self.normalize(self.augment(images, rand, self.crop), dtype, noise, self.augment.divisor(epoch))
+
+
+def _check_num_workers(num_workers: Any, *, packed: bool) -> int:
+    cores = available_cores()
+    if num_workers is None:
+        cores_of_rank = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        return 0 if packed else cores_of_rank
+    return check_int("num_workers", num_workers, 0, 8 * cores)
 
 
 def _free_memory(device: torch.device) -> int:
@@ -291,7 +299,7 @@ def _free_memory(device: torch.device) -> int:
 
 
 @lru_cache(maxsize=1)
-def _embedded(source: str, size: int, channels: int, num_classes: int) -> Packed:
+def _embedded(source: str, size: int, channels: int, num_classes: int) -> PackedDataset:
     """digits or fake, kept for the next run of the process: the jobs of a sweep have the same."""
     packed = pack_in_memory(open_source(source, Path(), size, channels, num_classes), size, channels)
     packed.splits["train"].images.setflags(write=False)

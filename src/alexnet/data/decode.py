@@ -136,7 +136,7 @@ def check_background(name: str, value: Any) -> str | None:
 
 
 def check_value_range(name: str, value: Any) -> Range | None:
-    """Gives (low, high) of `high` or [low, high]. Raises ArgumentError for anything else but None."""
+    """Returns (low, high) of `high` or [low, high]. Raises ArgumentError for anything else but None."""
     if value is None:
         return None
     pair = [0, value] if isinstance(value, int | float) else value
@@ -212,7 +212,7 @@ def _on_background(image: Image.Image, background: str) -> Image.Image:
     return Image.alpha_composite(behind, coloured)
 
 
-def fit(image: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
+def resize_and_center_crop(image: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
     """Shorter side to `size`, then the centre (paper, section 2): uint8 (C, H, W) to (size, size, channels)."""
     if image.shape[0] != channels:
         if channels == 3:

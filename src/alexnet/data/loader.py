@@ -15,38 +15,38 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from alexnet.data.packed import PackedSplit
-from alexnet.rng import stream, uniform
+from alexnet.rng import generator, uniform
 
 # One column of random numbers for each thing that is drawn for a sample, so that switching one off leaves the others.
-DRAWS = (
+RANDOM_COLUMNS = (
     *("top", "left", "flip", "vertical_flip", "area", "ratio"),
     *("brightness", "contrast", "saturation", "hue", "pca1", "pca2", "pca3"),
     *("own1", "own2", "own3", "own4"),  # of whatever augmentation is added
 )
 
 T = TypeVar("T")
-Batch = tuple["Tensor | Places", Tensor, Tensor]
+Batch = tuple["Tensor | CropBoxes", Tensor, Tensor]
 
 
-class Places(NamedTuple):
+class CropBoxes(NamedTuple):
     """Windows that have not been cut yet: of each its row of the packed array and its top left corner, int64 (N, 3)."""
 
-    places: Tensor
+    boxes: Tensor
     side: int
 
-    def cut(self, stored: Tensor) -> Tensor:
+    def crop(self, stored: Tensor) -> Tensor:
         """Out of images uint8 (n, size, size, C): what Crops gives, (N, C, side, side) in channels-last memory."""
-        row, top, left = self.places.T[:, :, None, None]
+        row, top, left = self.boxes.T[:, :, None, None]
         span = torch.arange(self.side, device=stored.device)
         return stored[row, top + span[:, None], left + span].permute(0, 3, 1, 2)
 
 
-class Crops(Dataset[Batch]):
+class RandomCropDataset(Dataset[Batch]):
     """Windows of `crop` pixels cut straight out of the packed images, a whole batch at a time.
 
-    A sample is asked for as (epoch, index), so that a worker process needs to know nothing else. Gives images uint8
+    A sample is asked for as (epoch, index), so that a worker process needs to know nothing else. Returns images uint8
     (N, C, crop, crop) in channels-last memory, labels int64 (N,) and the samples' random numbers float32
-    (N, len(DRAWS)).
+    (N, len(RANDOM_COLUMNS)).
 
     Args:
         random: windows at random places; in the centre otherwise.
@@ -74,14 +74,14 @@ class Crops(Dataset[Batch]):
     def __getitems__(self, samples: list[tuple[int, int]]) -> Batch:
         index = np.array([i for _, i in samples], np.int64)
         epoch = samples[0][0] if samples else 0  # a batch never spans two epochs
-        draws = uniform(self.seed, epoch, index, len(DRAWS))
+        rand = uniform(self.seed, epoch, index, len(RANDOM_COLUMNS))
         stored, side = self.split.images, self.side
         spare = stored.shape[1] - side
-        corners = (draws[:, :2] * (spare + 1)).astype(np.int64) if self.random else np.full((len(index), 2), spare // 2)
+        corners = (rand[:, :2] * (spare + 1)).astype(np.int64) if self.random else np.full((len(index), 2), spare // 2)
         places = np.column_stack([self.split.rows[index], corners])
-        labels, numbers = torch.from_numpy(self.split.labels[index]), torch.from_numpy(draws)
+        labels, numbers = torch.from_numpy(self.split.labels[index]), torch.from_numpy(rand)
         if not self.cut:
-            return Places(torch.from_numpy(places), side), labels, numbers
+            return CropBoxes(torch.from_numpy(places), side), labels, numbers
         cut = torch.empty((len(index), side, side, stored.shape[3]), dtype=torch.uint8, pin_memory=self.pinned)
         images = cut.numpy()
         for i, (row, top, left) in enumerate(places.tolist()):
@@ -122,7 +122,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = torch.arange(self.size)
         if self.shuffle:
-            draw = stream(self.seed, f"order/{0 if self.same_order else self.epoch}")
+            draw = generator(self.seed, f"order/{0 if self.same_order else self.epoch}")
             order = torch.randperm(self.size, generator=draw)
             if self.chunks is not None:
                 place = torch.randperm(int(self.chunks.max(initial=0)) + 1, generator=draw)
@@ -130,7 +130,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         yield from ((self.epoch, i) for i in order.tolist())
 
 
-class RankBatches(Sampler[list[tuple[int, int]]]):
+class ShardedBatchSampler(Sampler[list[tuple[int, int]]]):
     """Batches of `sampler`, and of each the share of one rank, every world_size-th sample: together the ranks see the
     batches that one process sees. A batch of fewer samples than ranks leaves some of them none.
 
@@ -157,13 +157,13 @@ class RankBatches(Sampler[list[tuple[int, int]]]):
         while batch := list(islice(samples, self.batch_size)):
             yield batch[self.rank :: self.world_size]
 
-    def places(self, batch: int, n: int) -> list[int]:
+    def positions(self, batch: int, n: int) -> list[int]:
         """Returns where the n samples that this rank has of a batch are in the order of `sampler`."""
         first = batch * self.batch_size + self.rank
         return [first + i * self.world_size for i in range(n)]
 
 
-def outlive_signals(worker: int) -> None:
+def ignore_signals_in_worker(worker: int) -> None:
     """What a terminal or SLURM sends to all processes is for the run, which still needs its workers to end well."""
     for sent in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(sent, signal.SIG_IGN)

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from alexnet.cores import available_cores
-from alexnet.data.decode import FEW_LEVELS, Range, bounds, few_levels, fit, to_uint8
+from alexnet.data.decode import FEW_LEVELS, Range, bounds, few_levels, resize_and_center_crop, to_uint8
 from alexnet.data.splits import Source, Split
-from alexnet.errors import UserError, printable
+from alexnet.errors import UserError, escape_control_chars
 from alexnet.io import wait_for
 
-FORMAT = 4  # raised whenever the files below change their meaning: an older cache is then built anew
+FORMAT = 4  # raised whenever the files below change their meaning: an older cache is then rebuilt
 QUEUED = 4096  # images that are handed to the packing threads at a time
 
 
@@ -67,7 +67,7 @@ def _map(file: Path) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class About:
+class DatasetInfo:
     """What is known of a data set beside its images, as plain values.
 
     mean (C) and covariance (C, C) are of the training images' channels in [0, 1]; fingerprint is the SHA-256 of all
@@ -87,11 +87,11 @@ class About:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedDataset:
     """mean_image: of the training images, float32 (size, size, C), 0 to 255. notes: of files that are not used."""
 
     splits: dict[str, PackedSplit]
-    about: About
+    info: DatasetInfo
     names: dict[str, list[str]]
     mean_image: NDArray[np.float32]
     notes: list[str] = field(default_factory=list)
@@ -101,11 +101,13 @@ class Packed:
         return [self.names[split][place] for place in np.searchsorted(self.splits[split].rows, rows).tolist()]
 
 
-def pack_in_memory(source: Source, size: int, channels: int, on_broken: str = "error") -> Packed:
+def pack_in_memory(source: Source, size: int, channels: int, on_broken: str = "error") -> PackedDataset:
     return _pack(source, size, channels, on_broken, lambda shape: np.empty(shape, np.uint8))
 
 
-def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, channels: int, on_broken: str) -> Packed:
+def pack_on_disk(
+    open_source: Callable[[], Source], folder: Path, size: int, channels: int, on_broken: str
+) -> PackedDataset:
     """The packed images in `folder`, decoded first if they are not there or the source has changed since.
 
     Only one process packs at a time; the others wait for it. The folder appears whole.
@@ -129,7 +131,7 @@ def pack_on_disk(open_source: Callable[[], Source], folder: Path, size: int, cha
         lock.release()
 
 
-class Unpacked:
+class LazyDecodedImages:
     """Looks like an array of packed images, and decodes an image each time that a window of it is asked for."""
 
     def __init__(self, source: Source, size: int, channels: int, value_range: Range | None) -> None:
@@ -144,13 +146,13 @@ class Unpacked:
             image = split.read(i)
             if image.dtype != torch.uint8:
                 image = to_uint8(image, self.value_range or bounds(image), self.background)
-            return fit(image, self.shape[1], self.shape[3])[tuple(window)]
+            return resize_and_center_crop(image, self.shape[1], self.shape[3])[tuple(window)]
         except (OSError, RuntimeError) as error:
-            which = f"data: cannot read {printable(split.names[i])}: {error}"
+            which = f"data: cannot read {escape_control_chars(split.names[i])}: {error}"
             raise UserError(f"{which}. data.packed=true finds every such image beforehand") from None
 
 
-def unpacked(source: Source, size: int, channels: int) -> Packed:
+def open_lazily(source: Source, size: int, channels: int) -> PackedDataset:
     """The images as they lie in their files. The statistics are those of at most 1,000 training images, and the
     fingerprint is of names, sizes and times.
     """
@@ -158,18 +160,18 @@ def unpacked(source: Source, size: int, channels: int) -> Packed:
     train = source.splits[measured]
     some = train.take(np.unique(np.linspace(0, len(train.labels) - 1, 1000).astype(np.int64)))
     sample = pack_in_memory(replace(source, splits={measured: some}), size, channels, "skip")
-    images = cast(NDArray[np.uint8], Unpacked(source, size, channels, sample.about.value_range))
+    images = cast(NDArray[np.uint8], LazyDecodedImages(source, size, channels, sample.info.value_range))
     splits, start = {}, 0
     for name, split in source.splits.items():
         splits[name] = PackedSplit(images, np.arange(start, start + len(split.labels)), split.labels)
         start += len(split.labels)
     fingerprint = hashlib.sha256(source.state.partition(":")[0].encode()).hexdigest()  # the same on another disk
     names = {name: list(split.names) for name, split in source.splits.items()}
-    about = replace(sample.about, fingerprint=fingerprint, broken=[])
-    return Packed(splits, about, names, sample.mean_image, source.notes)
+    info = replace(sample.info, fingerprint=fingerprint, broken=[])
+    return PackedDataset(splits, info, names, sample.mean_image, source.notes)
 
 
-def _build(source: Source, folder: Path, size: int, channels: int, on_broken: str) -> Packed:
+def _build(source: Source, folder: Path, size: int, channels: int, on_broken: str) -> PackedDataset:
     def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
         need, free = int(np.prod(shape)), shutil.disk_usage(part).free
         if need > 0.98 * free:
@@ -192,9 +194,8 @@ def _build(source: Source, folder: Path, size: int, channels: int, on_broken: st
 
 @contextmanager
 def appears_whole(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write to, which takes the place of `folder` once everything is on the disk, or goes.
-
-    One process at a time.
+    """Context manager that yields a temporary directory and atomically renames it to `folder` on success, once all is
+    on the disk (fsync); removes it on error. One process at a time.
     """
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
@@ -214,34 +215,34 @@ def appears_whole(folder: Path) -> Iterator[Path]:
         raise
 
 
-def save(packed: Packed, folder: Path) -> None:
+def save(packed: PackedDataset, folder: Path) -> None:
     """Writes all but the images themselves."""
     for name, split in packed.splits.items():
         np.savez(folder / f"{name}.npz", rows=split.rows, labels=split.labels)
     np.save(folder / "mean.npy", packed.mean_image)
     (folder / "names.json").write_text(json.dumps(packed.names), encoding="utf-8")
-    (folder / "about.json").write_text(json.dumps(asdict(packed.about), indent=1), encoding="utf-8")
+    (folder / "about.json").write_text(json.dumps(asdict(packed.info), indent=1), encoding="utf-8")
 
 
-def read_about(folder: Path) -> About:
-    return About(**json.loads((folder / "about.json").read_text(encoding="utf-8")))
+def read_info(folder: Path) -> DatasetInfo:
+    return DatasetInfo(**json.loads((folder / "about.json").read_text(encoding="utf-8")))
 
 
-def load(folder: Path, images: NDArray[np.uint8], file: Path | None = None) -> Packed:
+def load(folder: Path, images: NDArray[np.uint8], file: Path | None = None) -> PackedDataset:
     """What `save` has written, with its images. Raises FileNotFoundError if a part of it is not there."""
     names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     splits = {}
     for name in names:
         with np.load(folder / f"{name}.npz") as arrays:
             splits[name] = PackedSplit(images, arrays["rows"], arrays["labels"], file)
-    return Packed(splits, read_about(folder), names, np.load(folder / "mean.npy"))
+    return PackedDataset(splits, read_info(folder), names, np.load(folder / "mean.npy"))
 
 
-def _open(folder: Path, source: Source, on_broken: str) -> Packed | None:
+def _open(folder: Path, source: Source, on_broken: str) -> PackedDataset | None:
     """What lies in `folder`, if it is of this format and of the source as it is now."""
     try:
-        about = read_about(folder)
-        if about.format != FORMAT or about.state != source.state or (about.broken and on_broken == "error"):
+        info = read_info(folder)
+        if info.format != FORMAT or info.state != source.state or (info.broken and on_broken == "error"):
             return None
         return replace(load(folder, _map(folder / "images.npy"), folder / "images.npy"), notes=source.notes)
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
@@ -254,7 +255,7 @@ def _pack(
     channels: int,
     on_broken: str,
     allocate: Callable[[tuple[int, ...]], NDArray[np.uint8]],
-) -> Packed:
+) -> PackedDataset:
     """Decodes every image with all cores, and measures it while it is in the processor's cache."""
     packer = _Packer(source, allocate((len(_jobs(source)), size, size, channels)))
     packer.pack()
@@ -280,11 +281,11 @@ def _pack(
     images_sum: NDArray[np.int64] = np.sum(np.stack(packer.sums), 0, dtype=np.int64)
     mean = images_sum.sum((0, 1)) / pixels / 255
     covariance = packer.products[rows].sum(0) / pixels / 255**2 - np.outer(mean, mean)
-    about = About(
+    info = DatasetInfo(
         source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing,
         value_range=packer.value_range, notes=packer.notes(),
     )  # fmt: skip
-    return Packed(splits, about, names, (images_sum / len(rows)).astype(np.float32), source.notes)
+    return PackedDataset(splits, info, names, (images_sum / len(rows)).astype(np.float32), source.notes)
 
 
 class _Packer:
@@ -343,9 +344,9 @@ class _Packer:
                     self.deep[row] = bounds(image)
                     return
                 image = to_uint8(image, self.value_range, self.source.background)
-            self.images[row] = fit(image, self.size, self.channels)
+            self.images[row] = resize_and_center_crop(image, self.size, self.channels)
         except (OSError, RuntimeError) as error:
-            self.broken[row] = printable(f"{split.names[i]}: {error}")
+            self.broken[row] = escape_control_chars(f"{split.names[i]}: {error}")
             return
         if self.source.files and (levels := few_levels(image)) is not None:
             self.few[row] = levels
@@ -382,9 +383,10 @@ class _Packer:
         if self.few:
             row = min(self.few, key=lambda row: self.few[row])
             split, i = self.jobs[row]
+            name = escape_control_chars(split.names[i])
             notes.append(
-                f"{len(self.few):,} of {len(self.jobs):,} images have fewer than {FEW_LEVELS} levels, such as "
-                f"{printable(split.names[i])} ({self.few[row]}): they may look black, or have lost their detail"
+                f"{len(self.few):,} of {len(self.jobs):,} images have fewer than {FEW_LEVELS} levels, such as {name} "
+                f"({self.few[row]}): they may look black, or have lost their detail"
             )
         return notes
 

@@ -11,19 +11,19 @@ import torch
 from lightning_fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader
 
-from alexnet.data.loader import Batch, Crops, Places, outlive_signals
+from alexnet.data.loader import Batch, CropBoxes, RandomCropDataset, ignore_signals_in_worker
 
 T = TypeVar("T")
 
 
-class Prefetched(DataLoader[Batch]):
+class PrefetchLoader(DataLoader[Batch]):
     """A DataLoader of what `Crops` gives, whose next batch is on its way to `device` while this one is used: copied in
     a stream of its own, beside the kernels of the one that computes. Without worker processes, a thread cuts the
     images beside the training, too. The same batches in the same order. device: of CUDA; None does none of it.
     """
 
-    def __init__(self, crops: Crops, *, device: torch.device | None = None, **kwargs: Any) -> None:
-        super().__init__(crops, collate_fn=_as_it_is, worker_init_fn=outlive_signals, **kwargs)
+    def __init__(self, crops: RandomCropDataset, *, device: torch.device | None = None, **kwargs: Any) -> None:
+        super().__init__(crops, collate_fn=_as_it_is, worker_init_fn=ignore_signals_in_worker, **kwargs)
         self.device = device
         self.side: torch.cuda.Stream | None = None
 
@@ -52,7 +52,7 @@ class Prefetched(DataLoader[Batch]):
         computing = torch.cuda.current_stream(self.device)
         computing.wait_event(copied)
         for part in batch:
-            (part.places if isinstance(part, Places) else part).record_stream(computing)
+            (part.boxes if isinstance(part, CropBoxes) else part).record_stream(computing)
         return batch
 
 

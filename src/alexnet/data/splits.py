@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet.rng import stream
+from alexnet.rng import generator
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Source:
     files: bool = False
 
 
-def stratified(labels: NDArray[np.int64], shares: dict[str, float]) -> dict[str, NDArray[np.int64]]:
+def stratified_indices(labels: NDArray[np.int64], shares: dict[str, float]) -> dict[str, NDArray[np.int64]]:
     """Sample numbers per split, each class cut by the same shares in an order that never changes.
 
     The first split gets what rounding leaves. It does not depend on the run's seed: runs must be comparable.
@@ -75,15 +75,15 @@ def subset(labels: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
 
 
 def shuffled(members: NDArray[np.int64], name: str) -> NDArray[np.int64]:
-    return members[torch.randperm(len(members), generator=stream(0, name)).numpy()]
+    return members[torch.randperm(len(members), generator=generator(0, name)).numpy()]
 
 
 def array_split(images: Tensor, labels: NDArray[np.int64]) -> Split:
     return Split(labels.astype(np.int64), [str(i) for i in range(len(labels))], partial(_item, images))
 
 
-def split_off(split: Split, shares: dict[str, float]) -> dict[str, Split]:
-    return {name: split.take(index) for name, index in stratified(split.labels, shares).items()}
+def stratified_split(split: Split, shares: dict[str, float]) -> dict[str, Split]:
+    return {name: split.take(index) for name, index in stratified_indices(split.labels, shares).items()}
 
 
 def _item(images: Tensor, i: int) -> Tensor:

@@ -25,9 +25,9 @@ from rich.progress import MofNCompleteColumn, Progress
 from torchvision.io import decode_image, encode_jpeg
 
 from alexnet.cores import available_cores
-from alexnet.data.packed import FORMAT, About, Packed, PackedSplit, appears_whole, load, read_about, save
+from alexnet.data.packed import FORMAT, DatasetInfo, PackedDataset, PackedSplit, appears_whole, load, read_info, save
 from alexnet.data.splits import shuffled
-from alexnet.errors import ArgumentError, UserError, printable
+from alexnet.errors import ArgumentError, UserError, escape_control_chars
 from alexnet.io import is_remote
 
 CHUNK_BYTES = 64_000_000  # LitData's own choice for object stores
@@ -44,16 +44,22 @@ def new_stream(folder: Any) -> Path:
     if not isinstance(folder, str) or not folder:
         raise ArgumentError(f"stream={folder}: must be the path of a new folder")
     if is_remote(folder):
-        raise ArgumentError(f"stream={printable(folder)}: must be a folder here; copy it from there when it is written")
+        raise ArgumentError(
+            f"stream={escape_control_chars(folder)}: must be a folder here; copy it from there when it is written"
+        )
     path = Path(folder).expanduser()
     if path.exists():
-        raise ArgumentError(f"stream={printable(folder)}: is there already; name another, or delete it")
+        raise ArgumentError(f"stream={escape_control_chars(folder)}: is there already; name another, or delete it")
     if find_spec("litdata") is None:  # which is said before anything is packed
-        raise ArgumentError(f"stream={printable(folder)}: needs a package that is not installed: pip install litdata")
+        raise ArgumentError(
+            f"stream={escape_control_chars(folder)}: needs a package that is not installed: pip install litdata"
+        )
     return path
 
 
-def write_stream(packed: Packed, splits: Mapping[str, PackedSplit], folder: Path, jpeg: int | None = None) -> None:
+def write_stream(
+    packed: PackedDataset, splits: Mapping[str, PackedSplit], folder: Path, jpeg: int | None = None
+) -> None:
     """Writes the images of `splits` to `folder`, which must not be there yet.
 
     Args:
@@ -91,8 +97,8 @@ def write_stream(packed: Packed, splits: Mapping[str, PackedSplit], folder: Path
                 bar.update(task, completed=row + 1)
             writer.done()
             writer.merge()
-            about = replace(packed.about, fingerprint=digest.hexdigest(), state="stream", broken=[])
-            save(Packed(written, about, names, packed.mean_image), part)
+            info = replace(packed.info, fingerprint=digest.hexdigest(), state="stream", broken=[])
+            save(PackedDataset(written, info, names, packed.mean_image), part)
     except OSError as error:
         raise UserError(f"stream={folder}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -107,11 +113,11 @@ class Stream:
 
     root: str
     folder: Path
-    about: About
+    info: DatasetInfo
     shape: tuple[int, int, int]
     files: list[tuple[str, int, int]]
 
-    def open(self) -> Packed:
+    def open(self) -> PackedDataset:
         return load(self.folder, cast(NDArray[np.uint8], Streamed(self)))
 
 
@@ -142,8 +148,10 @@ class Streamed:
             sample = self.reader[int(row)]["image"]
             image = sample if isinstance(sample, np.ndarray) else _decoded(sample)
         except Exception as error:  # whatever a store, a network or a damaged file leads to
-            reason = printable(" ".join(str(error).split())[:200] or type(error).__name__)
-            raise UserError(f"data.root={printable(self.stream.root)}: cannot read image {row}: {reason}") from error
+            reason = escape_control_chars(" ".join(str(error).split())[:200] or type(error).__name__)
+            raise UserError(
+                f"data.root={escape_control_chars(self.stream.root)}: cannot read image {row}: {reason}"
+            ) from error
         return image[tuple(window)]
 
     def _start(self) -> None:
@@ -160,28 +168,28 @@ def find_stream(root: str, cache_dir: Path) -> Stream:
     """
     import litdata  # noqa: F401  # that it is missing is said before anything is fetched
 
-    where = f"root={printable(root)}"
+    where = f"root={escape_control_chars(root)}"
     folder = _fetch_known(root, cache_dir) if is_remote(root) else Path(root).expanduser()
     if not (folder / "index.json").is_file() or not (folder / "about.json").is_file():
         raise ArgumentError(f"{where}: no stream lies there; python prepare.py data=SOURCE stream=FOLDER writes one")
     try:
-        about, index = read_about(folder), json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        info, index = read_info(folder), json.loads((folder / "index.json").read_text(encoding="utf-8"))
         shape, kind = np.load(folder / "mean.npy", mmap_mode="r").shape, index["config"]["data_format"]
         files = [(str(c["filename"]), int(c["chunk_bytes"]), int(c["chunk_size"])) for c in index["chunks"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ArgumentError(f"{where}: its files are damaged: {printable(str(error))}") from error
+        raise ArgumentError(f"{where}: its files are damaged: {escape_control_chars(str(error))}") from error
     if kind not in FORMATS:
-        raise ArgumentError(f"{where}: samples of {printable(str(kind))} are not read; python prepare.py writes others")
-    if about.format != FORMAT:
         raise ArgumentError(
-            f"{where}: written by another version (format {about.format}, not {FORMAT}): write it again"
+            f"{where}: samples of {escape_control_chars(str(kind))} are not read; python prepare.py writes others"
         )
+    if info.format != FORMAT:
+        raise ArgumentError(f"{where}: written by another version (format {info.format}, not {FORMAT}): write it again")
     for name, size, _ in files:
         if Path(name).name != name:
-            raise ArgumentError(f"{where}: a chunk called {printable(name)} is not in its folder")
+            raise ArgumentError(f"{where}: a chunk called {escape_control_chars(name)} is not in its folder")
         if not is_remote(root) and (not (folder / name).is_file() or (folder / name).stat().st_size < size):
             raise ArgumentError(f"{where}: {name} is missing or too short; copy it again")
-    return Stream(root, folder, about, shape, files)
+    return Stream(root, folder, info, shape, files)
 
 
 def _fetch(root: str, folder: Path, name: str) -> Path:
@@ -210,8 +218,8 @@ def _fetch_known(root: str, cache_dir: Path) -> Path:
                     _fetch(root, folder, name)
                 (folder / "complete").touch()
     except Exception as error:  # of every store's own kind
-        reason = printable(" ".join(str(error).split())[:200])
-        raise ArgumentError(f"root={printable(root)}: cannot be read: {reason}") from error
+        reason = escape_control_chars(" ".join(str(error).split())[:200])
+        raise ArgumentError(f"root={escape_control_chars(root)}: cannot be read: {reason}") from error
     return folder
 
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 from torchvision.transforms.functional import rgb_to_grayscale
 
-from alexnet.data.loader import DRAWS
+from alexnet.data.loader import RANDOM_COLUMNS
 from alexnet.errors import ArgumentError
-from alexnet.validation import flag, integer, number
+from alexnet.validation import check_bool, check_float, check_int
 
 CHUNK = 700_000  # numbers normalised at a time on the CPU, so that they stay in its cache
 CROPS = (1, 5, 10)
@@ -58,27 +58,31 @@ class Augment:
         pca_divide: bool = False,
         pca_epochs: int | None = None,
     ) -> None:
-        self.crop = flag("crop", crop)
-        self.flip = number("flip", flip, 0, 1, off=True)
-        self.vertical_flip = number("vertical_flip", vertical_flip, 0, 1, off=True)
-        self.rescale = number("rescale", rescale, 0, 1, off=True)
-        jitter = number("color_jitter", color_jitter, 0, 1, off=True)
-        self.brightness = jitter if brightness is None else number("brightness", brightness, 0, 1, off=True)
-        self.contrast = jitter if contrast is None else number("contrast", contrast, 0, 1, off=True)
-        self.saturation = jitter if saturation is None else number("saturation", saturation, 0, 1, off=True)
-        self.hue = number("hue", hue, 0, 0.5, off=True)
-        self.pca = number("pca", pca, 0, 100, off=True)
-        self.pca_sqrt = flag("pca_sqrt", pca_sqrt)
-        self.pca_divide = flag("pca_divide", pca_divide)
-        self.pca_epochs = None if pca_epochs is None else integer("pca_epochs", pca_epochs, 0)
+        self.crop = check_bool("crop", crop)
+        self.flip = check_float("flip", flip, 0, 1, allow_false=True)
+        self.vertical_flip = check_float("vertical_flip", vertical_flip, 0, 1, allow_false=True)
+        self.rescale = check_float("rescale", rescale, 0, 1, allow_false=True)
+        jitter = check_float("color_jitter", color_jitter, 0, 1, allow_false=True)
+        self.brightness = (
+            jitter if brightness is None else check_float("brightness", brightness, 0, 1, allow_false=True)
+        )
+        self.contrast = jitter if contrast is None else check_float("contrast", contrast, 0, 1, allow_false=True)
+        self.saturation = (
+            jitter if saturation is None else check_float("saturation", saturation, 0, 1, allow_false=True)
+        )
+        self.hue = check_float("hue", hue, 0, 0.5, allow_false=True)
+        self.pca = check_float("pca", pca, 0, 100, allow_false=True)
+        self.pca_sqrt = check_bool("pca_sqrt", pca_sqrt)
+        self.pca_divide = check_bool("pca_divide", pca_divide)
+        self.pca_epochs = None if pca_epochs is None else check_int("pca_epochs", pca_epochs, 0)
 
-    def __call__(self, images: Tensor, draws: Tensor, crop: int) -> Tensor:
+    def __call__(self, images: Tensor, rand: Tensor, crop: int) -> Tensor:
         """uint8 (N, C, H, W) to (N, C, crop, crop): still uint8 where nothing but crops and flips was asked for, else
         float32 in [0, 1]. Colour noise is not in it: `noise`.
 
-        draws: uniform numbers (N, len(DRAWS)).
+        draws: uniform numbers (N, len(RANDOM_COLUMNS)).
         """
-        u = dict(zip(DRAWS, draws.to(images.device).T, strict=True))
+        u = dict(zip(RANDOM_COLUMNS, rand.to(images.device).T, strict=True))
         for name, p, axis in (("flip", self.flip, -1), ("vertical_flip", self.vertical_flip, -2)):
             if p:
                 images = flipped(images, u[name] < p, axis)
@@ -95,24 +99,24 @@ class Augment:
         if self.saturation and x.shape[1] == 3:
             x = _gray(x).lerp(x, _factor(u["saturation"], self.saturation)).clamp_(0, 1)
         if self.hue and x.shape[1] == 3:
-            x = turn_hue(x, (2 * u["hue"] - 1) * self.hue)
+            x = adjust_hue(x, (2 * u["hue"] - 1) * self.hue)
         return x
 
-    def noisy(self, epoch: int) -> bool:
+    def color_noise_active(self, epoch: int) -> bool:
         return self.pca > 0 and (self.pca_epochs is None or epoch < self.pca_epochs)
 
-    def over(self, epoch: int) -> float:
+    def divisor(self, epoch: int) -> float:
         """What an image is divided by, less the mean and with its noise."""
-        return 1 + self.pca if self.pca_divide and self.noisy(epoch) else 1
+        return 1 + self.pca if self.pca_divide and self.color_noise_active(epoch) else 1
 
-    def noise(self, draws: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, epoch: int = 0) -> Tensor:
+    def noise(self, rand: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, epoch: int = 0) -> Tensor:
         """What the paper's colour noise adds to every pixel of each image, in [0, 1]: (N, C).
 
         eigenvalues (C,) and eigenvectors (C, C), one a column. Without `pca` it is 0.
         """
-        if not self.noisy(epoch):
-            return eigenvalues.new_zeros(len(draws), len(eigenvalues))
-        u = draws[:, DRAWS.index("pca1") :][:, : len(eigenvalues)]
+        if not self.color_noise_active(epoch):
+            return eigenvalues.new_zeros(len(rand), len(eigenvalues))
+        u = rand[:, RANDOM_COLUMNS.index("pca1") :][:, : len(eigenvalues)]
         u = u.cpu() if u.device.type == "mps" else u  # which has no ndtri
         a = torch.special.ndtri(u).to(eigenvalues.device) * self.pca
         return (a * (eigenvalues.sqrt() if self.pca_sqrt else eigenvalues)) @ eigenvectors.T
@@ -153,7 +157,7 @@ def resized_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Te
     return grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
+def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
     """torchvision's adjust_hue for RGB in [0, 1]: (N, 3, H, W), each sample turned by its own part of the circle."""
     value, minimum = x.amax(1), x.amin(1)
     chroma = value - minimum
@@ -192,15 +196,15 @@ class Normalize:
         self.mean, self.std, self.mean_image = mean, std, mean_image
 
     @classmethod
-    def described(cls, about: Mapping[str, Any]) -> "Normalize":
+    def from_description(cls, info: Mapping[str, Any]) -> "Normalize":
         """The one that a checkpoint's "data" is about."""
-        return cls(torch.tensor(about["mean"]), torch.tensor(about["std"]), about.get("mean_image"))
+        return cls(torch.tensor(info["mean"]), torch.tensor(info["std"]), info.get("mean_image"))
 
     def __call__(
-        self, images: Tensor, dtype: torch.dtype = torch.float32, noise: Tensor | None = None, over: float = 1
+        self, images: Tensor, dtype: torch.dtype = torch.float32, noise: Tensor | None = None, divisor: float = 1
     ) -> Tensor:
         """images: (N, C, H, W), uint8, or float32 in [0, 1]. noise: (N, C) of [0, 1], added to each pixel. over: what
-        the result is divided by. Gives (N, C, H, W) of dtype, channels-last.
+        the result is divided by. Returns (N, C, H, W) of dtype, channels-last.
         """
         if self.mean.device != images.device:
             self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
@@ -210,19 +214,19 @@ class Normalize:
             unit, shift = torch.full_like(self.std, 1 / 255), torch.zeros_like(self.mean)
         shift = shift.expand(len(images), -1)
         shift = shift if noise is None else shift + noise
-        if over != 1:
-            unit, image = unit * over, None if image is None else image / over
+        if divisor != 1:
+            unit, image = unit * divisor, None if image is None else image / divisor
         scale = 1 / (unit * 255) if images.dtype == torch.uint8 else 1 / unit
         return _affine(images, scale, shift / unit, image, dtype)
 
-    def shown(self, x: Tensor) -> Tensor:
+    def denormalize(self, x: Tensor) -> Tensor:
         """The image (N, C, H, W) in [0, 1] that a network's input was made of, with its noise."""
         if self.mean_image is not None:
             return (x + self.mean_image) / 255
         return x * self.std[:, None, None] + self.mean[:, None, None]
 
 
-def _affine(images: Tensor, scale: Tensor, shift: Tensor, less: Tensor | None, dtype: torch.dtype) -> Tensor:
+def _affine(images: Tensor, scale: Tensor, shift: Tensor, subtract: Tensor | None, dtype: torch.dtype) -> Tensor:
     """images (N, C, H, W) times scale (C,) plus shift (N, C), less another image (C, H, W), computed in float32, given
     in `dtype`, channels-last.
 
@@ -233,23 +237,23 @@ def _affine(images: Tensor, scale: Tensor, shift: Tensor, less: Tensor | None, d
     out = torch.empty(pixels.shape, dtype=dtype, device=images.device)
     scale, shift = scale.repeat(width), shift.repeat(1, width)[:, None]
     chunk = max(1, CHUNK // (height * width * c)) if images.device.type == "cpu" else n
-    less = None if less is None else less.permute(1, 2, 0).reshape(height, width * c)
+    subtract = None if subtract is None else subtract.permute(1, 2, 0).reshape(height, width * c)
     work = torch.empty(chunk, height, width * c, device=images.device)
     for x, s, y in zip(pixels.split(chunk), shift.split(chunk), out.split(chunk), strict=True):
         done = torch.addcmul(s, work[: len(x)].copy_(x), scale, out=work[: len(x)])
-        y.copy_(done if less is None else done.sub_(less))
+        y.copy_(done if subtract is None else done.sub_(subtract))
     return out.view(n, height, width, c).permute(0, 3, 1, 2)
 
 
-def check_crops(value: object) -> int:
+def check_crops(name: str, value: object) -> int:
     if isinstance(value, bool) or value not in CROPS:
         raise ArgumentError(
-            f"crops={value}: must be 1 (the centre), 5 (the corners and the centre) or 10 (and their mirror images)"
+            f"{name}={value}: must be 1 (the centre), 5 (the corners and the centre) or 10 (and their mirror images)"
         )
     return int(value)  # type: ignore[call-overload]
 
 
-def windows(images: Tensor, side: int, crops: int) -> list[Tensor]:
+def multi_crop(images: Tensor, side: int, crops: int) -> list[Tensor]:
     """Of images (N, C, size, size): the `crops` windows (N, C, side, side), in torchvision's order: the corners, top
     left, top right, bottom left and bottom right, then the centre, then the same of the mirrored image. The centre is
     where one crop has it, half a pixel up and left where it cannot be the middle.
@@ -260,7 +264,7 @@ def windows(images: Tensor, side: int, crops: int) -> list[Tensor]:
     return [x[..., top : top + side, left : left + side] for x in views for top, left in places]
 
 
-def averaged(logits: list[Tensor]) -> Tensor:
+def log_mean_softmax(logits: list[Tensor]) -> Tensor:
     """Of the logits (N, num_classes) of each window: the logarithm of the mean of their softmax; of one, as it is."""
     if len(logits) == 1:
         return logits[0]

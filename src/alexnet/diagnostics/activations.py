@@ -4,7 +4,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from alexnet.diagnostics.first_batch import FirstValidationBatch
-from alexnet.training.loggers import writer
+from alexnet.training.loggers import tensorboard_writer
 
 SAMPLE = 2**15  # values of a layer's histogram
 
@@ -17,7 +17,7 @@ class Activations(FirstValidationBatch):
     kinds = (nn.ReLU, nn.Tanh, nn.Sigmoid)
 
     def look(self, trainer: Trainer, name: str, layer: nn.Module, given: tuple[Tensor], values: Tensor) -> None:
-        if not (board := writer(trainer)):
+        if not (board := tensorboard_writer(trainer)):
             return
         step, found = trainer.global_step, values.detach()
         with trainer.profiler.profile("[Callback]Activations.forward"):  # type: ignore[attr-defined]

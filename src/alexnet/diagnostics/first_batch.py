@@ -7,7 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from alexnet.training.callbacks import layer_of
+from alexnet.training.callbacks import layer_name
 
 
 class FirstValidationBatch(Callback):
@@ -27,7 +27,9 @@ class FirstValidationBatch(Callback):
     ) -> None:
         if batch_idx or trainer.sanity_checking:
             return
-        layers = [(layer_of(name), layer) for name, layer in pl_module.named_modules() if isinstance(layer, self.kinds)]
+        layers = [
+            (layer_name(name), layer) for name, layer in pl_module.named_modules() if isinstance(layer, self.kinds)
+        ]
         self.hooks = [layer.register_forward_hook(partial(self.look, trainer, name)) for name, layer in layers]
 
     def on_validation_batch_end(

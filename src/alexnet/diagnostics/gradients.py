@@ -4,7 +4,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.linalg import vector_norm
 from torch.optim import Optimizer
 
-from alexnet.training.callbacks import layer_of, logged
+from alexnet.training.callbacks import is_logging_step, layer_name
 
 
 class GradientNorms(Callback):
@@ -14,8 +14,8 @@ class GradientNorms(Callback):
     """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        if not logged(trainer):
+        if not is_logging_step(trainer):
             return
         weights = [(name, p.grad) for name, p in pl_module.named_parameters() if p.ndim > 1 and p.grad is not None]
         for i, (name, grad) in enumerate(weights, 1):
-            pl_module.log(f"gradients/{i:02}_{layer_of(name)}", vector_norm(grad))
+            pl_module.log(f"gradients/{i:02}_{layer_name(name)}", vector_norm(grad))

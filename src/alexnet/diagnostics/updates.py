@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from torch.optim import Optimizer
 
-from alexnet.training.callbacks import layer_of, logged
+from alexnet.training.callbacks import is_logging_step, layer_name
 
 SAMPLE = 2**16  # weights of a layer at most: the norm of so many is that of all to half a percent
 
@@ -21,7 +21,7 @@ class Updates(Callback):
         self.before: dict[str, Tensor] = {}  # while a step is made that is logged
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        if logged(trainer):
+        if is_logging_step(trainer):
             self.before = {name: weights.clone() for name, weights in _some(pl_module)}
 
     def on_train_batch_end(
@@ -36,4 +36,4 @@ class Updates(Callback):
 def _some(module: LightningModule) -> list[tuple[str, Tensor]]:
     """Equally spaced weights of each layer that is trained, an odd number apart, so that all columns are among them."""
     weights = [(name, p.detach()) for name, p in module.named_parameters() if p.ndim > 1 and p.requires_grad]
-    return [(layer_of(name), p.flatten()[:: -(-p.numel() // SAMPLE) | 1]) for name, p in weights]
+    return [(layer_name(name), p.flatten()[:: -(-p.numel() // SAMPLE) | 1]) for name, p in weights]

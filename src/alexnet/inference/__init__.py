@@ -1,1 +1,1 @@
-"""A wing: what is done with a trained network, from its run's folder or checkpoint alone. Training needs none of it."""
+"""Optional: evaluation, prediction and export of a trained network, from its run directory or checkpoint alone."""

@@ -7,26 +7,26 @@ from typing import Any
 import torch
 
 from alexnet.checkpoint import IMAGE
-from alexnet.inference.trained import Trained
+from alexnet.inference.trained import TrainedModel
 from alexnet.io import read_json
 from alexnet.models.summary import summarize
-from alexnet.run_identity import on_any_machine
+from alexnet.run_identity import portable_command
 
 
-def plain(trained: Trained) -> dict[str, Any]:
+def plain(trained: TrainedModel) -> dict[str, Any]:
     """model.json."""
-    about, origin, metrics = trained.about, trained.origin, trained.metrics
+    info, origin, metrics = trained.info, trained.origin, trained.metrics
     return {
         "network": trained.variant,
         "architecture": {k: v for k, v in trained.config["model"].items() if k not in ("weights", "devices")},
-        "classes": about["classes"],
+        "classes": info["classes"],
         "input": {
-            "channels": about["channels"],
-            "resize": about["size"],
-            "crop": about["crop"],
-            "mean": about["mean"],
-            "std": about["std"],
-            "mean_image": IMAGE in about,
+            "channels": info["channels"],
+            "resize": info["size"],
+            "crop": info["crop"],
+            "mean": info["mean"],
+            "std": info["std"],
+            "mean_image": IMAGE in info,
         },
         "results": {split: metrics[split] for split in ("val", "test") if split in metrics},
         "run": {
@@ -38,16 +38,16 @@ def plain(trained: Trained) -> dict[str, Any]:
             "git_commit": origin.get("git_commit"),
             "git_dirty": origin.get("git_dirty"),
             "torch": origin.get("packages", {}).get("torch"),
-            "data": about["source"],
-            "data_fingerprint": about["fingerprint"],
+            "data": info["source"],
+            "data_fingerprint": info["fingerprint"],
         },
     }
 
 
-def text(trained: Trained, about: Mapping[str, Any]) -> str:
+def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
     """README.md: only what the run's own records say."""
-    config, origin, metrics, run = trained.config, trained.origin, trained.metrics, about["run"]
-    channels, crop, size = (trained.about[key] for key in ("channels", "crop", "size"))
+    config, origin, metrics, run = trained.config, trained.origin, trained.metrics, info["run"]
+    channels, crop, size = (trained.info[key] for key in ("channels", "crop", "size"))
     layers = summarize(trained.network, torch.zeros(1, channels, crop, crop))
     optimizer = ", ".join(f"{k} {v}" for k, v in config["optimizer"].items() if k != "_target_" and v is not None)
     counts = origin.get("data", {}).get("pictures", {})
@@ -55,7 +55,7 @@ def text(trained: Trained, about: Mapping[str, Any]) -> str:
         "network": trained.variant,
         "parameters": f"{layers.parameters:,}; {layers.flops / 1e9:.3g} GFLOP an image",
         "data": f"{run['data']}: " + (", ".join(f"{n:,} {split}" for split, n in counts.items()) or "not recorded"),
-        "classes": _shortened(trained.about["classes"]),
+        "classes": _shortened(trained.info["classes"]),
         "epoch": f"{trained.epoch} of {metrics.get('epochs', '?')}, the best {metrics.get('monitor', '')}".strip(),
         "optimiser": f"{config['optimizer']['_target_'].rpartition('.')[2]}: {optimizer}",
         "batch": f"{config['data']['batch_size']} images; {config['trainer']['precision']}; seed {config['seed']}",
@@ -70,11 +70,11 @@ def text(trained: Trained, about: Mapping[str, Any]) -> str:
     if evaluation.get("as_in_training"):
         low, high = evaluation["top1_interval"]
         rows["interval"] = f"top-1 from {low:.4f} to {high:.4f} with other such images (95%)"
-        rows["calibration"] = f"{evaluation['calibration']['error']:.4f} mean distance between how sure and how right"
+        rows["calibration"] = f"{evaluation['calibration']['error']:.4f} expected calibration error"
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
-    mean, std = (_numbers(about["input"][key]) for key in ("mean", "std"))
+    mean, std = (_numbers(info["input"][key]) for key in ("mean", "std"))
     normalised = f"values from 0 to 1, less the mean {mean}, over the standard deviation {std}"
-    if IMAGE in trained.about:
+    if IMAGE in trained.info:
         normalised = "values from 0 to 255, less the mean image of the training images (the tensor `mean_image`)"
     again = _repeat(origin.get("command") or [])
     return f"""# {config["model"]["_target_"].rpartition(".")[2]} on {run["data"]}
@@ -89,7 +89,7 @@ def text(trained: Trained, about: Mapping[str, Any]) -> str:
 {normalised}.
 
 `model.onnx` and `model.pt2` do that last part themselves: they take float32 (N, {channels}, {crop}, {crop}) from 0 to
-255, and give logits (N, {len(trained.about["classes"])}). The classes in their order are in `model.json`.
+255, and give logits (N, {len(trained.info["classes"])}). The classes in their order are in `model.json`.
 
 ## Use
 
@@ -105,7 +105,7 @@ Its figures are those of the images above. Of others, from elsewhere or later, t
 
 def _repeat(command: list[str]) -> str:
     """The run's own command, without the folders of one machine."""
-    kept = on_any_machine(command)
+    kept = portable_command(command)
     return f"\n    python {shlex.join(kept)}\n" if kept else "\nThe command was not recorded.\n"
 
 

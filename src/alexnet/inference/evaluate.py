@@ -1,4 +1,4 @@
-"""What a trained network gets right and wrong: top-1, top-5 and loss, class by class, and how sure it is."""
+"""Tests a trained network: top-1, top-5 and loss, the accuracy of each class, and calibration."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +16,15 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from alexnet.checkpoint import rebuild_metrics
-from alexnet.config import named
+from alexnet.config import prefix_errors
 from alexnet.data import ImageDataModule
-from alexnet.data.transforms import averaged, check_crops, windows
+from alexnet.data.transforms import check_crops, log_mean_softmax, multi_crop
 from alexnet.errors import UserError
 from alexnet.inference import figures
 from alexnet.inference.out import check_new
-from alexnet.inference.trained import Trained, open_trained
+from alexnet.inference.trained import TrainedModel, load_run
 from alexnet.io import write_csv, write_json
-from alexnet.training.metrics import MeanLoss, accuracies, tops
+from alexnet.training.metrics import MeanLoss, accuracies, top_k
 
 BINS = 15  # of the calibration error: Guo et al., ICML 2017
 
@@ -43,10 +43,10 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     Raises:
         UserError: before the test begins, for what does not suit.
     """
-    trained = open_trained(path, asked.get("trusted", ()))
+    trained = load_run(path, asked.get("trusted", ()))
     metrics, problems = rebuild_metrics(trained.config, trained.trusted)
-    with named(""):
-        crops = check_crops(asked.get("crops", trained.crops))
+    with prefix_errors(""):
+        crops = check_crops("crops", asked.get("crops", trained.crops))
     name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
     out = out or trained.folder / name
     check_new(out, force)
@@ -55,23 +55,23 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
         raise UserError(f"{path}: its data have no test images")
     scores, labels, figures_of_all = _test(trained, data, metrics)
     found = _measured(data, scores, labels) | {"test": figures_of_all}
-    about = {
+    info = {
         "network": trained.variant,
         "checkpoint": os.path.relpath(trained.file, trained.folder),
         "epoch": trained.epoch,
         "crops": crops,
-        "data": {"source": data.source, "fingerprint": data.about.fingerprint, "pictures": len(labels)},
+        "data": {"source": data.source, "fingerprint": data.info.fingerprint, "pictures": len(labels)},
     }
     before = _in_training(trained, asked, crops, figures_of_all)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "evaluation.json", about | found | ({} if before is None else {"as_in_training": before}))
+    write_json(out / "evaluation.json", info | found | ({} if before is None else {"as_in_training": before}))
     write_csv(out / "classes.csv", list(found["classes"][0]), found["classes"])
-    figures.draw(out, trained.variant, data.about.classes, np.array(found["confusion"]), found["calibration"])
+    figures.draw(out, trained.variant, data.info.classes, np.array(found["confusion"]), found["calibration"])
     return out, _text(trained, data, crops, found, before, problems)
 
 
 def _test(
-    trained: Trained, data: ImageDataModule, metrics: Mapping[str, Metric]
+    trained: TrainedModel, data: ImageDataModule, metrics: Mapping[str, Metric]
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Logits, or of several crops the logarithm of the mean softmax, (N, num_classes); labels (N,); and the figures
     that a run's own test has, computed by the same means. metrics: of the run's group `metrics`.
@@ -83,7 +83,7 @@ def _test(
     all_scores, all_labels = [], []
     for images, batch_labels in _batches(data):
         labels = batch_labels.to(device)
-        scores = averaged([trained.logits(view) for view in windows(images, data.crop, data.crops)])
+        scores = log_mean_softmax([trained.logits(view) for view in multi_crop(images, data.crop, data.crops)])
         mean.update(cross_entropy(scores, labels, reduction="sum"), len(labels))
         for metric in counted.values():
             metric.update(scores, labels)  # type: ignore[operator]
@@ -102,43 +102,50 @@ def _batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _measured(data: ImageDataModule, scores: Tensor, labels: Tensor) -> dict[str, Any]:
     shares = scores.softmax(1)
-    sure, said = shares.max(1)
-    right = said == labels
-    confusion = multiclass_confusion_matrix(said, labels, data.num_classes).numpy()
-    wilson = binomtest(int(right.sum()), len(labels)).proportion_ci(0.95, "wilson")
+    confidence, predicted = shares.max(1)
+    correct = predicted == labels
+    confusion = multiclass_confusion_matrix(predicted, labels, data.num_classes).numpy()
+    wilson = binomtest(int(correct.sum()), len(labels)).proportion_ci(0.95, "wilson")
     error = multiclass_calibration_error(shares, labels, data.num_classes, n_bins=BINS, norm="l1").item()
     return {
         "top1_interval": [float(wilson.low), float(wilson.high)],
-        "calibration": {"error": error, "bins": _bins(sure.numpy(), right.numpy())},
-        "classes": _by_class(data.about.classes, confusion),
+        "calibration": {"error": error, "bins": _bins(confidence.numpy(), correct.numpy())},
+        "classes": _by_class(data.info.classes, confusion),
         "confusion": confusion.tolist(),
     }
 
 
-def _bins(sure: NDArray[np.float32], right: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """Of the images that the network was so sure of: how many there are, and how sure and how right it was."""
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
-    return [
-        {"pictures": int((place == i).sum()), "sure": float(sure[place == i].mean()),
-         "right": float(right[place == i].mean())}
-        for i in range(BINS) if (place == i).any()
-    ]  # fmt: skip
+def _bins(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Returns the bins of a reliability diagram that hold images. sure and right are confidence and accuracy under
+    the names of earlier versions.
+    """
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = []
+    for inside in (bin_of == i for i in range(BINS)):
+        if inside.any():
+            mean, accuracy = float(confidence[inside].mean()), float(correct[inside].mean())
+            count = int(inside.sum())
+            bins.append({"pictures": count, "confidence": mean, "accuracy": accuracy, "sure": mean, "right": accuracy})
+    return bins
 
 
 def _by_class(names: list[str], confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """right: of a class's images, those that were called so (recall); precision: of the images that were called
-    so, those that are. None where there are none.
+    """Returns accuracy (recall) and precision of every class; None where there is no image to count. right is accuracy
+    under the name of earlier versions.
     """
     rows, columns, hits = confusion.sum(1).tolist(), confusion.sum(0).tolist(), confusion.diagonal().tolist()
-    return [
-        {"class": name, "pictures": row, "right": hit / row if row else None,
-         "precision": hit / column if column else None}
-        for name, row, column, hit in zip(names, rows, columns, hits, strict=True)
-    ]  # fmt: skip
+    classes = []
+    for name, row, column, hit in zip(names, rows, columns, hits, strict=True):
+        accuracy = hit / row if row else None
+        precision = hit / column if column else None
+        classes.append(
+            {"class": name, "pictures": row, "accuracy": accuracy, "precision": precision, "right": accuracy}
+        )
+    return classes
 
 
 def _in_training(
-    trained: Trained, asked: Mapping[str, Any], crops: int, figures_of_all: Mapping[str, float]
+    trained: TrainedModel, asked: Mapping[str, Any], crops: int, figures_of_all: Mapping[str, float]
 ) -> bool | None:
     """Whether this is what the run's own test found; None where it tested something else, or is not there."""
     whole = trained.config["trainer"]["limit_test_batches"] == 1.0
@@ -155,7 +162,7 @@ def _in_training(
 
 
 def _text(
-    trained: Trained,
+    trained: TrainedModel,
     data: ImageDataModule,
     crops: int,
     found: Mapping[str, Any],
@@ -172,30 +179,32 @@ def _text(
         "",
         f"top-1 accuracy  {figures_of_all['top1']:.4f}, from {low:.4f} to {high:.4f} with other such images (95%)",
     ]
-    if "top5" in tops(data.num_classes):
+    if "top5" in top_k(data.num_classes):
         lines.append(f"top-5 accuracy  {figures_of_all['top5']:.4f}")
     lines.append(f"loss            {figures_of_all['loss']:.4f}")
-    lines += [f"{k:15} {v:.4f}" for k, v in figures_of_all.items() if k not in ("loss", *tops(data.num_classes))]
+    lines += [f"{k:15} {v:.4f}" for k, v in figures_of_all.items() if k not in ("loss", *top_k(data.num_classes))]
     lines += problems
     error = found["calibration"]["error"]
-    lines.append(f"calibration     {error:.4f}: the mean distance between how sure it is and how often it is right")
+    lines.append(f"calibration     {error:.4f} expected calibration error, {BINS} bins")
     if before is not None:
         lines.append(f"                {'the same figures as' if before else 'not the figures of'} the run's own test")
-    shown = sorted(found["classes"], key=lambda row: (row["right"] is None, row["right"]))[:10]
-    lines += ["", f"{'class':24}{'images':>10}{'right':>8}{'precision':>11}"]
+    shown = sorted(found["classes"], key=lambda row: (row["accuracy"] is None, row["accuracy"]))[:10]
+    lines += ["", f"{'class':24}{'images':>10}{'accuracy':>10}{'precision':>11}"]
     lines += [
-        f"{row['class'][:23]:24}{row['pictures']:10,}{_share(row['right']):>8}{_share(row['precision']):>11}"
+        f"{row['class'][:23]:24}{row['pictures']:10,}{_share(row['accuracy']):>10}{_share(row['precision']):>11}"
         for row in shown
     ]
     if len(found["classes"]) > len(shown):
-        lines.append(f"the {len(shown)} of {len(found['classes'])} classes that it knows least; classes.csv has all")
+        lines.append(
+            f"the {len(shown)} of {len(found['classes'])} classes with the lowest accuracy; classes.csv has all"
+        )
     confusion = np.array(found["confusion"])
     np.fill_diagonal(confusion, 0)
-    names = data.about.classes
+    names = data.info.classes
     worst = sorted(zip(*np.nonzero(confusion), strict=True), key=lambda place: -confusion[place])[:3]
     if worst:
-        taken = (f"{names[a]} for {names[b]} ({confusion[a, b]})" for a, b in worst)
-        lines += ["", f"most often taken: {', '.join(taken)}"]
+        pairs = (f"{names[a]} as {names[b]} ({confusion[a, b]})" for a, b in worst)
+        lines += ["", f"most often confused: {', '.join(pairs)}"]
     return "\n".join(lines)
 
 

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from alexnet.checkpoint import IMAGE, read, read_safetensors, rebuild, write_safetensors
-from alexnet.config import named
+from alexnet.config import prefix_errors
 from alexnet.errors import UserError
 from alexnet.inference import card
 from alexnet.inference.out import check_new
-from alexnet.inference.trained import Trained, open_trained
-from alexnet.io import replacing, write, write_json
-from alexnet.rng import stream
-from alexnet.validation import one_of
+from alexnet.inference.trained import TrainedModel, load_run
+from alexnet.io import atomic_write, write, write_json
+from alexnet.rng import generator
+from alexnet.validation import check_choice
 
 FILES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch_export": "model.pt2"}
 INPUT = "pictures"  # the name of an ONNX model's input, which other programs use
@@ -36,11 +36,11 @@ class WithInput(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, about: Mapping[str, Any]) -> None:
+    def __init__(self, network: nn.Module, info: Mapping[str, Any]) -> None:
         super().__init__()
         self.network = network
-        mean, std = (torch.tensor(about[key]).view(-1, 1, 1) for key in ("mean", "std"))
-        image = about.get(IMAGE)
+        mean, std = (torch.tensor(info[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        image = info.get(IMAGE)
         self.register_buffer("scale", 1 / (255 * std) if image is None else torch.ones_like(std))
         self.register_buffer("shift", -mean / std if image is None else -image)
 
@@ -60,28 +60,28 @@ def export(
         force: a file that is there already is replaced.
         trusted: see checkpoint.load.
 
-    Gives the files, and what was tried of the network's.
+    Returns the files, and what was tried of the network's.
 
     Raises:
         UserError: for what does not suit, and where the file's answers are not the network's.
     """
-    with named(""):
-        one_of("format", format, FILES)
-    trained = open_trained(run, trusted)
+    with prefix_errors(""):
+        check_choice("format", format, FILES)
+    trained = load_run(run, trusted)
     out = out or trained.folder / "export"
     file = out / FILES[format]
     check_new(file, force, (file.suffix,))
     trained.network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     out.mkdir(parents=True, exist_ok=True)
-    with named(f"format={format}"), replacing(file) as beside:
+    with prefix_errors(f"format={format}"), atomic_write(file) as beside:
         tried = {"safetensors": _safetensors, "onnx": _onnx, "torch_export": _torch_export}[format](trained, beside)
-    about = card.plain(trained)
-    write_json(out / "model.json", about)
-    write(out / "README.md", card.text(trained, about))
+    info = card.plain(trained)
+    write_json(out / "model.json", info)
+    write(out / "README.md", card.text(trained, info))
     return [file, out / "model.json", out / "README.md"], tried
 
 
-def _safetensors(trained: Trained, file: Path) -> str:
+def _safetensors(trained: TrainedModel, file: Path) -> str:
     write_safetensors(read(trained.file), file)
     again = rebuild(read_safetensors(file), file, trained.trusted)
     for (name, ours), theirs in zip(trained.network.state_dict().items(), again.state_dict().values(), strict=True):
@@ -90,15 +90,15 @@ def _safetensors(trained: Trained, file: Path) -> str:
     return "read back: every weight is the same"
 
 
-def _onnx(trained: Trained, file: Path) -> str:
+def _onnx(trained: TrainedModel, file: Path) -> str:
     import onnxscript  # noqa: F401  # what torch.onnx needs; its own error is longer
 
-    network, images = WithInput(trained.network, trained.about).eval(), _images(trained)
+    network, images = WithInput(trained.network, trained.info).eval(), _images(trained)
     program = _quietly(
         torch.onnx.export, network, (images,), dynamo=True, dynamic_shapes=({0: Dim("batch")},),
         input_names=[INPUT], output_names=["logits"], verbose=False,
     )  # fmt: skip
-    program.model.metadata_props.update(network=trained.variant, classes=json.dumps(trained.about["classes"]))
+    program.model.metadata_props.update(network=trained.variant, classes=json.dumps(trained.info["classes"]))
     program.save(file, external_data=False)
     try:
         from onnxruntime import InferenceSession
@@ -108,8 +108,8 @@ def _onnx(trained: Trained, file: Path) -> str:
     return _compare("onnxruntime", network, lambda x: session.run(None, {INPUT: x.numpy()})[0], trained)
 
 
-def _torch_export(trained: Trained, file: Path) -> str:
-    network, images = WithInput(trained.network, trained.about).eval(), _images(trained)
+def _torch_export(trained: TrainedModel, file: Path) -> str:
+    network, images = WithInput(trained.network, trained.info).eval(), _images(trained)
     program = _quietly(torch.export.export, network, (images,), dynamic_shapes=({0: Dim("batch")},))
     with open(file, "wb") as opened:
         torch.export.save(program, opened)
@@ -117,7 +117,7 @@ def _torch_export(trained: Trained, file: Path) -> str:
     return _compare("torch.export.load", network, lambda x: again(x).detach().numpy(), trained)
 
 
-def _compare(name: str, network: nn.Module, other: Callable[[Tensor], Any], trained: Trained) -> str:
+def _compare(name: str, network: nn.Module, other: Callable[[Tensor], Any], trained: TrainedModel) -> str:
     """Of other images than those that it was traced with, and another number of them."""
     images = _images(trained, 5)
     with torch.no_grad():
@@ -128,9 +128,9 @@ def _compare(name: str, network: nn.Module, other: Callable[[Tensor], Any], trai
     return f"{name} gives the network's answers to {off:.1g} of the largest logit"
 
 
-def _images(trained: Trained, n: int = 2) -> Tensor:
-    shape = (n, trained.about["channels"], trained.about["crop"], trained.about["crop"])
-    return torch.randint(0, 256, shape, generator=stream(n, "export")).float()
+def _images(trained: TrainedModel, n: int = 2) -> Tensor:
+    shape = (n, trained.info["channels"], trained.info["crop"], trained.info["crop"])
+    return torch.randint(0, 256, shape, generator=generator(n, "export")).float()
 
 
 def _quietly(of: Callable[..., Any], *arguments: Any, **named_arguments: Any) -> Any:

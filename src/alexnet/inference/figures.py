@@ -20,16 +20,17 @@ def draw(
 
 
 def _calibration(title: str, calibration: Mapping[str, Any]) -> Figure:
-    """How often the network is right, by how sure it is; the size of a point is that of its bin."""
+    """A reliability diagram: accuracy by confidence. The size of a point is that of its bin."""
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
-    sure, right, n = (np.array([row[key] for row in calibration["bins"]]) for key in ("sure", "right", "pictures"))
-    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="as sure as right")
-    axes.plot(sure, right, color="k", linewidth=1)
-    axes.scatter(sure, right, 10 + 190 * n / n.max(), color="k", label=f"the network, error {calibration['error']:.3f}")
-    axes.set(
-        xlabel="how sure it is (largest softmax)", ylabel="how often it is right", xlim=(0, 1.02), ylim=(-0.02, 1.02)
+    bins = calibration["bins"]
+    confidence, accuracy, n = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "pictures"))
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect calibration")
+    axes.plot(confidence, accuracy, color="k", linewidth=1)
+    axes.scatter(
+        confidence, accuracy, 10 + 190 * n / n.max(), color="k", label=f"the network, error {calibration['error']:.3f}"
     )
+    axes.set(xlabel="confidence (largest softmax)", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.02))
     axes.set_title(title, fontsize="x-small", wrap=True)
     axes.legend(frameon=False, loc="upper left")
     return figure

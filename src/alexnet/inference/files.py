@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from alexnet.cores import available_cores
-from alexnet.data.decode import SIXTEEN_BITS, bounds, decode, fit, to_uint8
-from alexnet.data.loader import outlive_signals
+from alexnet.data.decode import SIXTEEN_BITS, bounds, decode, resize_and_center_crop, to_uint8
+from alexnet.data.loader import ignore_signals_in_worker
 from alexnet.data.sources.folder import Reading
 from alexnet.data.sources.walk import LeftOut, walk
 
@@ -55,7 +55,7 @@ class Files(Dataset[Decoded]):
         if not self.files[i].is_file():
             return i, f"{self.files[i]}: no such file"
         try:
-            image = fit(self._decode(self.files[i]), self.size, self.channels)
+            image = resize_and_center_crop(self._decode(self.files[i]), self.size, self.channels)
         except (OSError, RuntimeError) as error:
             return i, f"{self.files[i]}: cannot be read: {error}"
         return i, torch.from_numpy(image).permute(2, 0, 1)
@@ -81,7 +81,7 @@ def batches(
         BATCH,
         collate_fn=_collated,
         num_workers=available_cores() if len(files) > FEW else 0,
-        worker_init_fn=outlive_signals,
+        worker_init_fn=ignore_signals_in_worker,
     )
     return track(loader, "predicting", console=Console(stderr=True), disable=len(files) <= FEW, transient=True)
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
-from alexnet.inference.trained import Trained
+from alexnet.inference.trained import TrainedModel
 from alexnet.models.base import last_linear
 
 
 @contextmanager
-def hidden(network: nn.Module) -> Iterator[list[Tensor]]:
+def capture_features(network: nn.Module) -> Iterator[list[Tensor]]:
     """Collects the last hidden layer's activations (N, D) in float32, one tensor of each batch: what the last layer
     gets, of AlexNet fc7 after its ReLU.
     """
@@ -31,7 +31,9 @@ def hidden(network: nn.Module) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def nearest(trained: Trained, activations: Tensor, data: ImageDataModule, count: int) -> list[list[dict[str, Any]]]:
+def nearest(
+    trained: TrainedModel, activations: Tensor, data: ImageDataModule, count: int
+) -> list[list[dict[str, Any]]]:
     """For each row of `activations` (N, D) the `count` training images whose own are at the smallest Euclidean
     distance, nearest first: `row` of the packed array, `name`, `class`, `distance`.
     """
@@ -39,7 +41,7 @@ def nearest(trained: Trained, activations: Tensor, data: ImageDataModule, count:
     best, places = torch.empty(len(activations), 0), torch.empty(len(activations), 0, dtype=torch.int64)
     loader: Any = data.loader("train")
     shown = track(loader, "comparing", console=Console(stderr=True), transient=True)
-    with hidden(trained.network) as collected:
+    with capture_features(trained.network) as collected:
         for images, labels, _ in shown:
             trained.logits(images)
             found = torch.cdist(activations, collected.pop(), compute_mode="donot_use_mm_for_euclid_dist").cpu()
@@ -54,7 +56,7 @@ def nearest(trained: Trained, activations: Tensor, data: ImageDataModule, count:
             {
                 "row": int(train.rows[i]),
                 "name": names[i],
-                "class": data.about.classes[train.labels[i]],
+                "class": data.info.classes[train.labels[i]],
                 "distance": distance,
             }
             for i, distance in zip(ours, distances, strict=True)

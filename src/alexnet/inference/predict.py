@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alexnet.config import named
+from alexnet.config import prefix_errors
 from alexnet.data.decode import check_background, check_value_range
 from alexnet.data.sources.folder import Reading
-from alexnet.data.transforms import windows
-from alexnet.errors import UserError, printable, short
+from alexnet.data.transforms import multi_crop
+from alexnet.errors import UserError, escape_control_chars, truncate
 from alexnet.inference.files import batches, named_files
-from alexnet.inference.neighbours import hidden, nearest
+from alexnet.inference.neighbours import capture_features, nearest
 from alexnet.inference.out import check_new
 from alexnet.inference.prediction import Prediction
-from alexnet.inference.trained import Trained, open_trained
-from alexnet.validation import integer
+from alexnet.inference.trained import TrainedModel, load_run
+from alexnet.validation import check_int
 
 FIGURES = (".png", ".svg", ".pdf")
 SHOWN = 40  # images in a figure
@@ -36,7 +36,7 @@ def predict(
     out: Path | None = None,
     force: bool = False,
 ) -> tuple[str, list[str]]:
-    """Gives what to print, and what is wrong with the images that cannot be read; the others are predicted.
+    """Returns what to print, and what is wrong with the images that cannot be read; the others are predicted.
 
     Args:
         run: a run's folder or a checkpoint.
@@ -49,20 +49,20 @@ def predict(
     Raises:
         UserError: before an image is read, for what does not suit; and where none can be read.
     """
-    with named(""):
-        integer("top", top, 1, 1000)
+    with prefix_errors(""):
+        check_int("top", top, 1, 1000)
     if out:
         check_new(out, force, FIGURES)
     files, problems = named_files(images)
     if not files:
         raise UserError("; ".join(problems) or "no images: name files, folders, or - for a list on standard input")
     asked = dict(asked or {})
-    trained = open_trained(run, asked.pop("trusted", ()))
+    trained = load_run(run, asked.pop("trusted", ()))
     reading = _reading(trained, asked)
     data = trained.images(asked) if neighbours else None
     if data and not data.has("train"):
         raise UserError("data.root: not the images of the run's training, among which --neighbours looks")
-    collecting: AbstractContextManager[list[Tensor]] = hidden(trained.network) if data else nullcontext([])
+    collecting: AbstractContextManager[list[Tensor]] = capture_features(trained.network) if data else nullcontext([])
     with collecting as activations:
         found = _predictions(trained, files, top, problems, reading)
     if not found:
@@ -74,34 +74,34 @@ def predict(
         from alexnet.inference import figure4  # matplotlib takes a second
 
         figure4.draw(out, trained.variant, found[:SHOWN], data)
-    about = {"network": trained.variant, "checkpoint": str(trained.file)}
+    info = {"network": trained.variant, "checkpoint": str(trained.file)}
     if as_json:
-        return json.dumps(about | {"pictures": [_plain(one) for one in found], "errors": problems}, indent=2), problems
+        return json.dumps(info | {"pictures": [_plain(one) for one in found], "errors": problems}, indent=2), problems
     text = f"{trained.variant}\n{trained.file}, epoch {trained.epoch}\n\n{_table(found)}"
     shown = f", of the first {SHOWN}" if len(found) > SHOWN else ""
     return f"{text}\n\nwritten {out}{shown}" if out else text, problems
 
 
-def _reading(trained: Trained, asked: Mapping[str, Any]) -> Reading:
+def _reading(trained: TrainedModel, asked: Mapping[str, Any]) -> Reading:
     """How the images are decoded: as those of the training were, but for what is `asked`."""
-    about = trained.about
-    with named("data"):
+    info = trained.info
+    with prefix_errors("data"):
         return Reading(
-            check_background("background", asked.get("data.background", about.get("background"))),
-            check_value_range("value_range", asked.get("data.value_range", about.get("value_range"))),
+            check_background("background", asked.get("data.background", info.get("background"))),
+            check_value_range("value_range", asked.get("data.value_range", info.get("value_range"))),
         )
 
 
 def _predictions(
-    trained: Trained, files: Sequence[Path], top: int, problems: list[str], reading: Reading
+    trained: TrainedModel, files: Sequence[Path], top: int, problems: list[str], reading: Reading
 ) -> list[Prediction]:
-    about, found = trained.about, list[Prediction]()
-    classes = about["classes"]
-    for numbers, stored, broken in batches(files, about["size"], about["channels"], reading):
+    info, found = trained.info, list[Prediction]()
+    classes = info["classes"]
+    for numbers, stored, broken in batches(files, info["size"], info["channels"], reading):
         problems += broken
         if not numbers:
             continue
-        (images,) = windows(stored, about["crop"], 1)
+        (images,) = multi_crop(stored, info["crop"], 1)
         shares, best = trained.logits(images).softmax(1).topk(min(top, len(classes)))
         for i, p, labels, image in zip(numbers, shares.tolist(), best.tolist(), images, strict=True):
             folder = files[i].absolute().parent.name
@@ -116,16 +116,16 @@ def _table(predictions: Sequence[Prediction]) -> str:
     known = [one for one in predictions if one.true is not None]
     rows = [["image", *(["is"] if known else []), *map(str, range(1, 1 + len(predictions[0].top)))]]
     for one in predictions:
-        best = [f"{share:6.1%} {short(name)}" for name, share in one.top]
-        rows.append([str(one.file), *([short(one.true or "")] if known else []), *best])
-    rows = [[printable(cell) for cell in row] for row in rows]
+        best = [f"{share:6.1%} {truncate(name)}" for name, share in one.top]
+        rows.append([str(one.file), *([truncate(one.true or "")] if known else []), *best])
+    rows = [[escape_control_chars(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if predictions[0].nearest:
         lines += ["", "the training images most alike, by the distance of the last hidden layer's activations"]
         for one in predictions:
-            alike = (f"{short(n['class'])} {n['name']} ({n['distance']:.4g})" for n in one.nearest)
-            lines.append(printable(f"{one.file}: {', '.join(alike)}"))
+            alike = (f"{truncate(n['class'])} {n['name']} ({n['distance']:.4g})" for n in one.nearest)
+            lines.append(escape_control_chars(f"{one.file}: {', '.join(alike)}"))
     if known:
         right = sum(one.true == one.top[0][0] for one in known)
         lines += ["", f"right: {right} of {len(known)} whose folder is named after a class"]

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.checkpoint import check_trusted, read, rebuild
-from alexnet.config import named
+from alexnet.config import prefix_errors
 from alexnet.cores import limit_threads
 from alexnet.data import ImageDataModule
 from alexnet.data.transforms import Normalize
-from alexnet.errors import UserError, nearest
+from alexnet.errors import UserError, suggest
 from alexnet.io import read_json
-from alexnet.run_dir import record
-from alexnet.run_identity import spelled
+from alexnet.run_dir import read_run_json
+from alexnet.run_identity import format_value
 
-# What may be said anew of the images: where they are, and how they are read.
-FREE = ("root", "cache_dir", "workers", "batch_size", "packed", "on_broken", "background", "value_range")
+# What may be overridden of the data: where the images are, and how they are read.
+FREE = ("root", "cache_dir", "num_workers", "batch_size", "packed", "on_broken", "background", "value_range")
 PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass
-class Trained:
+class TrainedModel:
     """file: the checkpoint; folder: its run's, or where it lies; config and about: its "config" and "data";
     normalize: makes images the network's input.
     """
@@ -36,14 +36,14 @@ class Trained:
     epoch: int
     network: nn.Module
     config: dict[str, Any]
-    about: dict[str, Any]
+    info: dict[str, Any]
     normalize: Normalize
     trusted: list[str]  # packages whose code the checkpoint may name
 
     @cached_property
     def origin(self) -> dict[str, Any]:
         """The run's run.json; nothing beside a checkpoint alone."""
-        return record(self.folder)
+        return read_run_json(self.folder)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Trained:
     @property
     def crops(self) -> int:
         """Of the run's own test."""
-        return self.config.get("crops", 1)
+        return self.config.get("test_crops", 1)
 
     @property
     def variant(self) -> str:
@@ -62,7 +62,7 @@ class Trained:
         heads = [key for key, value in model.items() if isinstance(value, bool)]
         given = ("_target_", "num_classes", "in_channels", "image_size", "weights", "devices", "new_head")
         parts = [
-            f"{key.replace('_', ' ')} {'on' if v is True else 'off' if v is False else spelled(v)}"
+            f"{key.replace('_', ' ')} {'on' if v is True else 'off' if v is False else format_value(v)}"
             for key, v in model.items()
             if key not in given and v is not None and not any(key.startswith(f"{head}_") for head in heads)
         ]
@@ -84,23 +84,25 @@ class Trained:
             name = "source" if key == "data" else key.removeprefix("data.")
             if name not in (*FREE, "source"):
                 if name in values:
-                    raise UserError(f"{key}={value}: the checkpoint says this itself, {key}={spelled(values[name])}")
+                    raise UserError(
+                        f"{key}={value}: the checkpoint says this itself, {key}={format_value(values[name])}"
+                    )
                 known = ("data", *(f"data.{free}" for free in FREE))
-                raise UserError(f"{key}: no such key.{nearest(key, known) or ' Known are ' + ', '.join(known)}")
+                raise UserError(f"{key}: no such key.{suggest(key, known) or ' Known are ' + ', '.join(known)}")
             values[name] = value
         if "data" in asked:
             values |= {"num_classes": None} | ({} if "data.root" in asked else {"root": None})
         data = self._opened(values, asked, crops)
-        if data.about.classes != self.about["classes"]:
+        if data.info.classes != self.info["classes"]:
             ours, theirs = (
                 ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-                for names in (self.about["classes"], data.about.classes)
+                for names in (self.info["classes"], data.info.classes)
             )
             raise UserError(f"data: other classes than the network was trained on: {theirs} in place of {ours}")
-        if not asked.keys() & {"data", "data.root"} and data.about.fingerprint != self.about["fingerprint"]:
+        if not asked.keys() & {"data", "data.root"} and data.info.fingerprint != self.info["fingerprint"]:
             raise UserError(
-                f"data: its images were others (SHA-256 {self.about['fingerprint']:.12}, now "
-                f"{data.about.fingerprint:.12}); data.root=FOLDER names images to use in their place"
+                f"data: its images were others (SHA-256 {self.info['fingerprint']:.12}, now "
+                f"{data.info.fingerprint:.12}); data.root=FOLDER names images to use in their place"
             )
         return data
 
@@ -109,10 +111,10 @@ class Trained:
         if values["source"] == "folder" and asked.keys() & {"data", "data.root"}:
             if "data" not in asked and (own := self._own_images(values, crops)):
                 return own
-            values = values | {"num_classes": None, "test_classes": list(self.about["classes"])}
+            values = values | {"num_classes": None, "test_classes": list(self.info["classes"])}
             if values.get("value_range") is None:
-                values["value_range"] = self.about.get("value_range")
-        with named("data"):
+                values["value_range"] = self.info.get("value_range")
+        with prefix_errors("data"):
             data = ImageDataModule(**values, crops=crops)
         data.setup()
         return data
@@ -124,7 +126,7 @@ class Trained:
             data.setup()
         except (ValueError, UserError):  # not such a folder
             return None
-        return data if data.about.fingerprint == self.about["fingerprint"] else None
+        return data if data.info.fingerprint == self.info["fingerprint"] else None
 
     def logits(self, images: Tensor) -> Tensor:
         """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test."""
@@ -135,7 +137,7 @@ class Trained:
             return self.network(ready.contiguous(memory_format=_layout(self.config))).float()
 
 
-def open_trained(path: Path, trusted: Any = ()) -> Trained:
+def load_run(path: Path, trusted: Any = ()) -> TrainedModel:
     """Of a run's folder (its best.ckpt) or a checkpoint, on the device that the run would take here.
 
     trusted: packages whose code the checkpoint may name, see checkpoint.load.
@@ -145,7 +147,7 @@ def open_trained(path: Path, trusted: Any = ()) -> Trained:
     """
     file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
     limit_threads()
-    with named(""):
+    with prefix_errors(""):
         trusted = check_trusted(trusted)
     checkpoint = read(path)
     folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
@@ -158,8 +160,8 @@ def open_trained(path: Path, trusted: Any = ()) -> Trained:
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS wants for it
         torch.use_deterministic_algorithms(bool(deterministic), warn_only=deterministic == "warn")
-        about, epoch = checkpoint["data"], checkpoint["epoch"] + 1
-        return Trained(file, folder, epoch, network, config, about, Normalize.described(about), trusted)
+        info, epoch = checkpoint["data"], checkpoint["epoch"] + 1
+        return TrainedModel(file, folder, epoch, network, config, info, Normalize.from_description(info), trusted)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"checkpoint={path}: of another version of the code, or damaged: {error!r:.200}") from error
 

@@ -13,7 +13,7 @@ from alexnet.models.base import ACTIVATIONS, Network, sequential
 from alexnet.models.init import init_weights, kaiming
 from alexnet.models.lrn import LocalResponseNorm, make_norm
 from alexnet.models.two_gpu import check_devices, split
-from alexnet.validation import flag, integer, number, one_of
+from alexnet.validation import check_bool, check_choice, check_float, check_int
 
 
 class AlexNet(Network):
@@ -85,25 +85,25 @@ class AlexNet(Network):
         devices: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        integer("num_classes", num_classes, 1)
-        integer("in_channels", in_channels, 1)
+        check_int("num_classes", num_classes, 1)
+        check_int("in_channels", in_channels, 1)
         self.input_shape = (in_channels, image_size, image_size)
-        p = number("dropout", dropout, 0, 0.99, off=True)
-        act = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
-        pool = partial(nn.MaxPool2d, 3 if flag("overlapping_pooling", overlapping_pooling) else 2, stride=2)
-        number("width", width, 0, 100, above=True)
-        one_of("init", init, ("kaiming", "paper", "2012"))
-        integer("groups", groups, 1)
-        one_of("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
+        p = check_float("dropout", dropout, 0, 0.99, allow_false=True)
+        act = ACTIVATIONS[check_choice("activation", activation, ACTIVATIONS)]
+        pool = partial(nn.MaxPool2d, 3 if check_bool("overlapping_pooling", overlapping_pooling) else 2, stride=2)
+        check_float("width", width, 0, 100, exclusive_min=True)
+        check_choice("init", init, ("kaiming", "paper", "2012"))
+        check_int("groups", groups, 1)
+        check_choice("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
         norm = make_norm(
             lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha,
             "channels" if lrn_window == "tower" else lrn_window, groups if lrn_window == "tower" else 1,
         )  # fmt: skip
-        one_of("order", order, ("paper", "2012"))
-        flag("map_norm", map_norm)
+        check_choice("order", order, ("paper", "2012"))
+        check_bool("map_norm", map_norm)
         if remove is not None:
-            one_of("remove", remove, ("conv3", "conv4", "conv5"))
-        if flag("half", half) and groups != 1:
+            check_choice("remove", remove, ("conv3", "conv4", "conv5"))
+        if check_bool("half", half) and groups != 1:
             raise ArgumentError(f"half=true: is the network of one GPU, so groups={groups} must be 1")
         if devices is not None:
             check_devices(devices)
@@ -130,7 +130,7 @@ class AlexNet(Network):
 
         def block(number: int, order: str) -> dict[str, nn.Module | None]:
             """What follows a convolution, in this order; names are the same in every order."""
-            has_norm = flag("lrn", lrn)
+            has_norm = check_bool("lrn", lrn)
             layers = {
                 "act": act,
                 "norm": norm if has_norm else None,
@@ -148,7 +148,9 @@ class AlexNet(Network):
             layer = nn.Conv2d(c_in, c_out, 3, padding=1, groups=groups)
             return {f"conv{number}": layer, **({f"act{number}": act()} if number < 5 else {})}
 
-        over = -(integer("image_size", image_size, 1) - 11) % 4 if flag("partial_windows", partial_windows) else 0
+        over = (
+            -(check_int("image_size", image_size, 1) - 11) % 4 if check_bool("partial_windows", partial_windows) else 0
+        )
         s = _side(image_size, over, 3 if overlapping_pooling else 2)
         with torch.device("meta"):  # shapes only: the weights are drawn once, below
             self.features = sequential(  #                               in_channels x 227 x 227
@@ -194,7 +196,7 @@ class AlexNet(Network):
 
 def _side(image_size: int, over: int, pool: int) -> int:
     """Side of pool5's output in pixels. Raises ArgumentError naming the first layer whose input is too small for it."""
-    side = integer("image_size", image_size, 1) + over
+    side = check_int("image_size", image_size, 1) + over
     for layer, window, stride in (("conv1", 11, 4), ("pool1", pool, 2), ("pool2", pool, 2), ("pool5", pool, 2)):
         if side < window:
             least = 67 if pool == 3 else 39

@@ -44,7 +44,7 @@ class Network(nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Called for this network as for a part of another. Raises ArgumentError for another variant."""
-        refuse(settings(self, state))
+        raise_mismatch(variant_differences(self, state))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """torch's. Raises ArgumentError naming the first settings and layers that differ."""
@@ -65,7 +65,7 @@ def check_input(x: Tensor, shape: tuple[int, int, int]) -> None:
         raise ArgumentError(f"input of shape {tuple(x.shape)}: this network was built for (N, {built_for})")
 
 
-def settings(network: Network, state: dict[str, Any]) -> list[str]:
+def variant_differences(network: Network, state: dict[str, Any]) -> list[str]:
     keys = network.variant | state
     return [
         f"{key} is {state.get(key)} there and {network.variant.get(key)} here"
@@ -74,7 +74,7 @@ def settings(network: Network, state: dict[str, Any]) -> list[str]:
     ]
 
 
-def layers(network: nn.Module, state: Mapping[str, Any]) -> list[str]:
+def shape_differences(network: nn.Module, state: Mapping[str, Any]) -> list[str]:
     found = []
     own = {key: value for key, value in network.state_dict().items() if key != EXTRA}
     for key, value in own.items():
@@ -89,10 +89,10 @@ def check_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
     """Raises ArgumentError naming the first settings and layers in which these weights are of another network."""
     theirs = state.get(EXTRA)
     known = isinstance(network, Network) and isinstance(theirs, dict)
-    refuse(settings(network, theirs) if known else [], layers(network, state))  # type: ignore[arg-type]
+    raise_mismatch(variant_differences(network, theirs) if known else [], shape_differences(network, state))  # type: ignore[arg-type]
 
 
-def refuse(*found: list[str]) -> None:
+def raise_mismatch(*found: list[str]) -> None:
     if any(found):
         shown = [difference for kind in found for difference in kind[:SHOWN]]
         more = sum(map(len, found)) - len(shown)
@@ -121,8 +121,10 @@ def load_weights(network: nn.Module, state: Mapping[str, Any], new_head: bool = 
     own = network.state_dict()
     head = {key: own[key] for key in (f"{last}.weight", f"{last}.bias") if key in own}
     rest = dict(state) | head
-    if layers(network, state) and not layers(network, rest) and not new_head:
+    if shape_differences(network, state) and not shape_differences(network, rest) and not new_head:
         there, here = (len(weights[f"{last}.weight"]) for weights in (state, own))
-        raise ArgumentError(f"these weights are for {there} classes, here are {here}: new_head=true starts {last} anew")
+        raise ArgumentError(
+            f"these weights are for {there} classes, here are {here}: new_head=true re-initialises {last}"
+        )
     check_weights(network, taken := rest if new_head else state)
     network.load_state_dict(taken)

@@ -7,7 +7,7 @@ from torch import nn
 from alexnet.models.base import ACTIVATIONS, Network, sequential
 from alexnet.models.init import init_weights, kaiming
 from alexnet.models.lrn import WINDOWS, make_norm
-from alexnet.validation import flag, integer, one_of
+from alexnet.validation import check_bool, check_choice, check_int
 
 
 class CifarNet(Network):
@@ -52,23 +52,27 @@ class CifarNet(Network):
         init: str = "kaiming",
     ) -> None:
         super().__init__()
-        integer("num_classes", num_classes, 1)
-        self.input_shape = (integer("in_channels", in_channels, 1), integer("image_size", image_size, 8), image_size)
-        act = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
-        overlap = flag("overlapping_pooling", overlapping_pooling)
+        check_int("num_classes", num_classes, 1)
+        self.input_shape = (
+            check_int("in_channels", in_channels, 1),
+            check_int("image_size", image_size, 8),
+            image_size,
+        )
+        act = ACTIVATIONS[check_choice("activation", activation, ACTIVATIONS)]
+        overlap = check_bool("overlapping_pooling", overlapping_pooling)
         max_pool, mean_pool = (
             partial(kind, 3, 2, ceil_mode=True) if overlap else partial(kind, 2)
             for kind in (nn.MaxPool2d, nn.AvgPool2d)
         )
         side = image_size // 2 // 2 // 2
-        one_of("lrn_window", lrn_window, WINDOWS)
+        check_choice("lrn_window", lrn_window, WINDOWS)
         constants = {
             "lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k,
             "lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window,
         }  # fmt: skip
         norm = make_norm(*constants.values())
-        has_norm = flag("lrn", lrn)
-        rule = {"kaiming": kaiming, "2012": _file}[one_of("init", init, ("kaiming", "2012"))]
+        has_norm = check_bool("lrn", lrn)
+        rule = {"kaiming": kaiming, "2012": _file}[check_choice("init", init, ("kaiming", "2012"))]
         self.features = sequential(  #                        in_channels x 24 x 24
             conv1=nn.Conv2d(in_channels, 32, 5, padding=2),  #         32 x 24 x 24
             pool1=max_pool(),  #                                       32 x 12 x 12

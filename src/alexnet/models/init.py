@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from alexnet.rng import stream
+from alexnet.rng import generator
 
 
 def init_weights(network: nn.Module, rule: Callable[[str, nn.Module], tuple[float, float]]) -> None:
-    """Gives every convolution and linear layer weights from N(0, std) and one value for all its biases.
+    """Initialises every convolution and linear layer: weights from N(0, std), and one value for all biases.
 
     `rule(name, layer)` says (std, bias). The global generator gives one number for the whole network, and each
     layer draws from a stream of (that number, its own name): with the same torch.manual_seed, the layers that two
@@ -35,7 +35,7 @@ def init_weights(network: nn.Module, rule: Callable[[str, nn.Module], tuple[floa
         if isinstance(layer, nn.Conv2d | nn.Linear):
             std, bias = rule(name, layer)
             with torch.no_grad():  # drawn on the CPU, so that the device does not change the weights
-                draw = torch.empty(layer.weight.shape, device="cpu").normal_(0, std, generator=stream(seed, name))
+                draw = torch.empty(layer.weight.shape, device="cpu").normal_(0, std, generator=generator(seed, name))
                 layer.weight.copy_(draw)
                 if layer.bias is not None:
                     layer.bias.fill_(bias)
@@ -51,7 +51,7 @@ def kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
     return math.sqrt(2 / fan_in), 0.0
 
 
-def paired(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+def with_named_seeds(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     """The network that `make` gives, each parameter drawn from a stream of (seed, its own name).
 
     Torch initialises layers one after the other from one generator, so that a layer more changes the weights of all
@@ -122,7 +122,7 @@ class _Redraw(TorchDispatchMode):
         if name is None:
             return function(*args, **kwargs)
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(stream(self.seed, f"{name}/{self.drawn[name]}").initial_seed())
+            torch.manual_seed(generator(self.seed, f"{name}/{self.drawn[name]}").initial_seed())
             self.drawn[name] += 1
             return function(*args, **kwargs)
 

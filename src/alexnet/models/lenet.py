@@ -4,7 +4,7 @@ from torch import nn
 
 from alexnet.models.base import ACTIVATIONS, Network, sequential
 from alexnet.models.init import init_weights, kaiming
-from alexnet.validation import integer, one_of
+from alexnet.validation import check_choice, check_int
 
 
 class LeNet(Network):
@@ -35,9 +35,13 @@ class LeNet(Network):
         activation: str = "sigmoid",
     ) -> None:
         super().__init__()
-        integer("num_classes", num_classes, 1)
-        self.input_shape = (integer("in_channels", in_channels, 1), integer("image_size", image_size, 32), image_size)
-        act = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
+        check_int("num_classes", num_classes, 1)
+        self.input_shape = (
+            check_int("in_channels", in_channels, 1),
+            check_int("image_size", image_size, 32),
+            image_size,
+        )
+        act = ACTIVATIONS[check_choice("activation", activation, ACTIVATIONS)]
         side = ((image_size - 4) // 2 - 4) // 2 - 4
         self.features = sequential(  #              in_channels x 32 x 32
             conv1=nn.Conv2d(in_channels, 6, 5),  #            6 x 28 x 28

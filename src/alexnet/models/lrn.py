@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d, pad
 
 from alexnet.errors import ArgumentError
 from alexnet.ops.lrn import kernel
-from alexnet.validation import flag, integer, number, one_of
+from alexnet.validation import check_bool, check_choice, check_float, check_int
 
 log = logging.getLogger("alexnet")
 
@@ -55,13 +55,13 @@ class LocalResponseNorm(nn.Module):
         groups: int = 1,
     ) -> None:
         super().__init__()
-        self.size = integer("size", size, 1, 2**16)
-        self.alpha = number("alpha", alpha, 0, 1000)
-        self.beta = number("beta", beta, 0, 5)
-        self.k = number("k", k, 1e-6, 1000)
-        self.divide_alpha = flag("divide_alpha", divide_alpha)
-        self.window = one_of("window", window, WINDOWS)
-        self.groups = integer("groups", groups, 1)
+        self.size = check_int("size", size, 1, 2**16)
+        self.alpha = check_float("alpha", alpha, 0, 1000)
+        self.beta = check_float("beta", beta, 0, 5)
+        self.k = check_float("k", k, 1e-6, 1000)
+        self.divide_alpha = check_bool("divide_alpha", divide_alpha)
+        self.window = check_choice("window", window, WINDOWS)
+        self.groups = check_int("groups", groups, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] % self.groups:
@@ -114,7 +114,7 @@ def _over_map(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tens
 def lrn(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, own: bool) -> Tensor:
     """y of x (N, C, ...). alpha is what the sum is multiplied by. torch.compile and autocast see one operation."""
     rows = _rows(x, groups)
-    if not own and kernel.suits(rows, size):
+    if not own and kernel.is_supported(rows, size):
         return _unrows(kernel.run(rows, None, size, alpha, beta, k), x)
     return _unrows(_formula(_forward, (rows,), size, alpha, beta, k, own), x)
 
@@ -124,7 +124,7 @@ def lrn_backward(
     grad: Tensor, x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, own: bool
 ) -> Tensor:
     rows, grads = _rows(x, groups), _rows(grad, groups)
-    if not own and kernel.suits(rows, size):
+    if not own and kernel.is_supported(rows, size):
         return _unrows(kernel.run(rows, grads, size, alpha, beta, k), x)
     return _unrows(_formula(_backward, (rows, grads), size, alpha, beta, k, own), x)
 

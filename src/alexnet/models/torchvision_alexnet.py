@@ -11,7 +11,7 @@ from torchvision.models import AlexNet, AlexNet_Weights
 
 from alexnet.errors import ArgumentError
 from alexnet.models.base import check_input, load_weights
-from alexnet.validation import flag, integer, number
+from alexnet.validation import check_bool, check_float, check_int
 
 LEAST = 63  # pixels that leave the last pooling something
 
@@ -26,7 +26,7 @@ class TorchvisionAlexNet(AlexNet):
         dropout: probability of dropping an input of the first and of the second linear layer; 0 or False turns it off.
         weights: IMAGENET1K_V1 starts from torchvision's, which are downloaded once into torch.hub's folder; or a file
             of such weights, as torch.save has written it. They expect images normalised as ImageNet's.
-        new_head: the last layer starts anew, for other classes than those of the weights.
+        new_head: the last layer is re-initialised, for other classes than those of the weights.
 
     Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
 
@@ -44,12 +44,12 @@ class TorchvisionAlexNet(AlexNet):
         weights: str | None = None,
         new_head: bool = False,
     ) -> None:
-        p = number("dropout", dropout, 0, 0.99, off=True)
-        super().__init__(integer("num_classes", num_classes, 1), p)
-        self.input_shape = (in_channels, integer("image_size", image_size, LEAST), image_size)
-        if integer("in_channels", in_channels, 1) != 3:
+        p = check_float("dropout", dropout, 0, 0.99, allow_false=True)
+        super().__init__(check_int("num_classes", num_classes, 1), p)
+        self.input_shape = (in_channels, check_int("image_size", image_size, LEAST), image_size)
+        if check_int("in_channels", in_channels, 1) != 3:
             self.features[0] = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
-        if flag("new_head", new_head) and weights is None:
+        if check_bool("new_head", new_head) and weights is None:
             raise ArgumentError("new_head=true: there are no weights whose head it would replace")
         if weights is not None:
             state = _read(weights)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from alexnet.models.base import Network, check_input
-from alexnet.validation import integer, one_of
+from alexnet.validation import check_choice, check_int
 
 
 class Define(nn.Module):
@@ -72,9 +72,13 @@ class TutorialNet(Network):
         self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32, *, style: str = "define"
     ) -> None:
         super().__init__()
-        integer("num_classes", num_classes, 1)
-        self.input_shape = (integer("in_channels", in_channels, 1), integer("image_size", image_size, 16), image_size)
-        net = {"define": Define, "order": Order}[one_of("style", style, ("define", "order"))]
+        check_int("num_classes", num_classes, 1)
+        self.input_shape = (
+            check_int("in_channels", in_channels, 1),
+            check_int("image_size", image_size, 16),
+            image_size,
+        )
+        net = {"define": Define, "order": Order}[check_choice("style", style, ("define", "order"))]
         self.variant = {}
         self.net = net(num_classes, in_channels, ((image_size - 4) // 2 - 4) // 2)
 

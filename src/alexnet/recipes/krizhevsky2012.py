@@ -11,11 +11,16 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from alexnet.errors import ArgumentError
 from alexnet.training.optim import Schedule, split_groups
-from alexnet.validation import MOST, integer, number
+from alexnet.validation import MOST, check_float, check_int
 
 
-def by_hand(
-    optimizer: Optimizer, epoch: int, steps: float, monitor: str, mode: str, changes: Sequence[Mapping[str, Any]]
+def piecewise(
+    optimizer: Optimizer,
+    steps_per_epoch: int,
+    total_steps: float,
+    monitor: str,
+    mode: str,
+    changes: Sequence[Mapping[str, Any]],
 ) -> Schedule:
     """Changes of the rate as a log has them: after so many epochs, of the parameters with such names, times a number.
 
@@ -29,8 +34,8 @@ def by_hand(
             raise ArgumentError(f"changes.{i}={change}: must be {{after: EPOCHS, of: PATTERN, times: FACTOR}}")
         if not isinstance(change["of"], str):
             raise ArgumentError(f"changes.{i}.of={change['of']}: must be a pattern, such as '*.weight'")
-        integer(f"changes.{i}.after", change["after"], 0)
-        number(f"changes.{i}.times", change["times"], 0, MOST)
+        check_int(f"changes.{i}.after", change["after"], 0)
+        check_float(f"changes.{i}.times", change["times"], 0, MOST)
         if not any(fnmatch.fnmatchcase(name, change["of"]) for name in names):
             raise ArgumentError(f"changes.{i}.of={change['of']}: fits none of {', '.join(names)}")
 

@@ -1,1 +1,1 @@
-"""A wing of the template: questions, the runs that answer them, and what they say together."""
+"""Optional: comparisons of runs, with intervals, and their reports."""

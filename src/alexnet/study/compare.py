@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from alexnet.study.intervals import LEVEL, Difference, paired, pooled, spread_apart, two_way, welch
+from alexnet.study.formatting import seeds_of
+from alexnet.study.intervals import LEVEL, Difference, heterogeneous_arms, paired_t, pooled, two_way, welch
 from alexnet.study.metrics import Metric
-from alexnet.study.results import Result, both_right
-from alexnet.study.runs import Arm
-from alexnet.study.words import seeds_of
+from alexnet.study.records import Arm
+from alexnet.study.table import Result, both_right
 
 PAIRS = 3  # fewer say nothing of their spread
 
@@ -86,7 +86,7 @@ def compare(arms: Sequence[Arm[Result]], metric: Metric, margin: float | None = 
     own, spread = ([] if share else list(in_pairs)), None
     if share and len(in_pairs) > 1:
         table = np.array([[values[arm.name][seed] for seed in seeds] for arm in (baseline, *in_pairs)])
-        far = spread_apart(table)
+        far = heterogeneous_arms(table)
         own = list(in_pairs) if 0 in far else [in_pairs[i - 1] for i in far]
         for arm in [baseline] if 0 in far else own:
             notes.append(f"{arm.name} spreads more than the others, so {'each has' if 0 in far else 'it has'} its own "
@@ -117,7 +117,7 @@ def compare(arms: Sequence[Arm[Result]], metric: Metric, margin: float | None = 
                 sums = right.diagonal()[a] - right.diagonal()[b]
                 found = two_way(products, sums, int(results[0]["test_pictures"]), None if alone else spread)
             else:
-                found = paired(list(pairs.values()), None if alone else spread)
+                found = paired_t(list(pairs.values()), None if alone else spread)
             row = replace(row, values={s: values[arm.name][s] for s in used}, differences=pairs, difference=found)
         elif arm in apart:
             row = replace(row, difference=welch(list(row.values.values()), list(base.values())))
@@ -133,7 +133,7 @@ def compare(arms: Sequence[Arm[Result]], metric: Metric, margin: float | None = 
 
 
 def _values(arm: Arm[Result], metric: Metric) -> dict[int, float]:
-    found = {seed: metric.compared(run.value(metric.name)) for seed, run in sorted(arm.runs.items())}
+    found = {seed: metric.transform(run.value(metric.name)) for seed, run in sorted(arm.runs.items())}
     return {seed: value for seed, value in found.items() if np.isfinite(value)}
 
 
@@ -146,8 +146,8 @@ def _verdict(row: Row, metric: Metric, margin: float | None) -> str:
     if low > 0 or high < 0:
         return "better" if (low > 0) != metric.less_is_better else "worse"
     if margin is not None and -margin <= low and high <= margin:
-        return f"no difference larger than {metric.amount(margin)}"
-    return f"not told apart: between {metric.signed(low)} and {metric.signed(high)}"
+        return f"equivalent within {metric.amount(margin)}"
+    return f"inconclusive: between {metric.signed(low)} and {metric.signed(high)}"
 
 
 def _method(metric: Metric, new_images: bool, together: int, judged: int) -> str:

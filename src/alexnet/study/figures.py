@@ -15,9 +15,9 @@ from matplotlib.ticker import FixedLocator
 from alexnet.plotting import save
 from alexnet.study.compare import Comparison
 from alexnet.study.gradients import Norms
-from alexnet.study.metrics import EpochsUntil, Metric, figure_of
-from alexnet.study.results import Result
-from alexnet.study.runs import Arm
+from alexnet.study.metrics import EpochsToTarget, Metric, figure_of
+from alexnet.study.records import Arm
+from alexnet.study.table import Result
 
 # Okabe and Ito's, which the colour-blind tell apart, with a line style each
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -27,7 +27,7 @@ STYLES = ("-", "--", "-.", ":")
 def draw(
     out: Path, found: Comparison, arms: Sequence[Arm[Result]], paper: dict[str, float], norms: Norms
 ) -> dict[str, str]:
-    """Gives the names of the figures that the runs allow, with what each shows."""
+    """Returns the names of the figures that the runs allow, with what each shows."""
     made = {}
     for name, figure, text in (
         ("differences", _differences(found, paper), "Differences from the baseline with their 95% intervals"),
@@ -83,7 +83,7 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
     axes.set_yticks(range(len(rows)), [row.arm for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(found.metric.difference_from(found.baseline.arm))
-    if isinstance(found.metric, EpochsUntil):
+    if isinstance(found.metric, EpochsToTarget):
         _doubling(axes.xaxis)
     key = [("o", "0.6", "one seed"), ("s", "black", "mean and 95% interval")]
     marks = [axes.plot([], [], mark, color=colour, label=text)[0] for mark, colour, text in key]
@@ -107,7 +107,7 @@ def _pairs(found: Comparison) -> Figure | None:
     axes.set_xticks(range(len(rows)), [row.arm for row in rows], rotation=20 if len(rows) > 3 else 0)
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set_ylabel(label)
-    if isinstance(found.metric, EpochsUntil):
+    if isinstance(found.metric, EpochsToTarget):
         _doubling(axes.yaxis)
     return figure
 
@@ -128,7 +128,7 @@ def _curves(arms: Sequence[Arm[Result]], metric: Metric) -> Figure | None:
         axes.plot(range(1, len(mean) + 1), drawn.scale * mean, linewidth=2, label=name, **look)
     axes.set_xlabel("epoch")
     axes.set_ylabel(drawn.unit)
-    if isinstance(metric, EpochsUntil):
+    if isinstance(metric, EpochsToTarget):
         axes.axhline(drawn.scale * metric.wanted, color="0.3", linewidth=0.8)
     axes.legend(frameon=False, fontsize="small")
     return figure
@@ -166,6 +166,6 @@ def _cost(found: Comparison, arms: Sequence[Arm[Result]]) -> Figure | None:
         )
     axes.set_xlabel("GFLOP an image, forward")
     axes.set_ylabel(f"{label}, mean over seeds")
-    if isinstance(found.metric, EpochsUntil):
+    if isinstance(found.metric, EpochsToTarget):
         _doubling(axes.yaxis)
     return figure

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from alexnet.study.runs import Arm
-from alexnet.study.words import table
+from alexnet.study.formatting import table
+from alexnet.study.records import Arm
 
 WORTH = 3.0  # times as much shrinking in one arm as in another is worth showing
 PREFIX = "gradients/"

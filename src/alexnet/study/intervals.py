@@ -40,13 +40,16 @@ class Difference:
         """Half the width of an interval that holds together with those of `arms` arms; nan without any spread."""
         if self.seeds < NONE:
             return float("nan")
-        of_seeds, of_images = critical(arms, self.dof, level), critical(arms, float("inf"), level)
+        of_seeds, of_images = (
+            dunnett_critical_value(arms, self.dof, level),
+            dunnett_critical_value(arms, float("inf"), level),
+        )
         return float(np.hypot(of_seeds * self.seeds, of_images * self.images))
 
-    def visible(self, arms: int = 1, level: float = LEVEL) -> float:
-        """The difference that such runs tell from none in four studies of five."""
-        of_seeds = critical(arms, self.dof, level) * _scale(self.dof) * self.seeds
-        half = np.hypot(of_seeds, critical(arms, float("inf"), level) * self.images)
+    def minimum_detectable_effect(self, arms: int = 1, level: float = LEVEL) -> float:
+        """Returns the smallest true difference that such runs would find in 80% of studies."""
+        of_seeds = dunnett_critical_value(arms, self.dof, level) * _scale(self.dof) * self.seeds
+        half = np.hypot(of_seeds, dunnett_critical_value(arms, float("inf"), level) * self.images)
         error = np.hypot(self.seeds, self.images)
 
         def missed(d: float) -> float:
@@ -54,11 +57,11 @@ class Difference:
 
         return float(optimize.brentq(missed, 0, 10 * half.max()))
 
-    def seeds_needed(self, margin: float, arms: int = 1, level: float = LEVEL) -> tuple[float, float]:
-        """How many seeds tell `margin` from none in four studies of five: by this sd, and by its 80% upper limit. inf
-        where the test images hide such a difference from any number of seeds.
+    def required_seeds(self, margin: float, arms: int = 1, level: float = LEVEL) -> tuple[float, float]:
+        """Returns how many seeds find a difference of `margin` in 80% of studies, by this sd and its 80% upper limit;
+        inf where the test images hide such a difference from any number of seeds.
         """
-        z = critical(arms, float("inf"), level) + stats.norm.ppf(POWER)
+        z = dunnett_critical_value(arms, float("inf"), level) + stats.norm.ppf(POWER)
         left = margin**2 - (z * self.images) ** 2
         if left <= 0:
             return float("inf"), float("inf")
@@ -90,7 +93,7 @@ def two_way(
     )
 
 
-def paired(differences: ArrayLike, spread: tuple[float, float] | None = None) -> Difference:
+def paired_t(differences: ArrayLike, spread: tuple[float, float] | None = None) -> Difference:
     """For new seeds on the same images: the paired t. differences: (seeds,), arm - baseline."""
     d = np.asarray(differences, float)
     variance, dof = spread or (d.var(ddof=1), len(d) - 1)
@@ -117,7 +120,7 @@ def pooled(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(2 * (rest**2).sum() / dof), float(dof)
 
 
-def spread_apart(values: NDArray[np.float64], level: float = LEVEL) -> list[int]:
+def heterogeneous_arms(values: NDArray[np.float64], level: float = LEVEL) -> list[int]:
     """The arms whose spread is too far above the others' for pooling: an F test of each, at level by Bonferroni, of its
     difference from the others' mean against their own spread.
 
@@ -140,7 +143,7 @@ def spread_apart(values: NDArray[np.float64], level: float = LEVEL) -> list[int]
 
 
 @cache
-def critical(arms: int, dof: float, level: float = LEVEL) -> float:
+def dunnett_critical_value(arms: int, dof: float, level: float = LEVEL) -> float:
     """How many standard errors an interval is wide to each side, so that those of `arms` arms that share a baseline
     and an estimate of the spread hold together: Dunnett's value, and for one arm Student's.
     """

@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from alexnet.errors import ArgumentError, nearest
-from alexnet.validation import one_of
+from alexnet.errors import ArgumentError, suggest
+from alexnet.validation import check_choice
 
 DEFAULT = "test/top1"
 OWN = ("loss", "top1", "top5")  # that every run has
@@ -30,7 +30,7 @@ class Metric:
     """
 
     less_is_better = False
-    none = 0.0
+    null_value = 0.0
     scale = 100.0
     points = " points"
     change = "difference"
@@ -43,7 +43,7 @@ class Metric:
     def __str__(self) -> str:
         return self.name
 
-    def compared(self, value: float) -> float:
+    def transform(self, value: float) -> float:
         """What is compared, and has an interval, of a value or a margin as it is written in files."""
         return value
 
@@ -105,13 +105,13 @@ class Score(Loss):
         self.curve = f"{'val' if split == 'test' else split}/{figure}"
 
 
-class EpochsUntil(Metric):
+class EpochsToTarget(Metric):
     """How many epochs it takes until a figure reaches a value, such as train/top1>=0.75. Ratios are compared: of what
     was measured the logarithm to the base of 2.
     """
 
     less_is_better = True
-    none = 1.0
+    null_value = 1.0
     scale = 1.0
     points = ""
     change = "times"
@@ -122,7 +122,7 @@ class EpochsUntil(Metric):
         assert found
         self.curve, self.sign, self.wanted = found[1], 1 if found[2] == ">=" else -1, float(found[3])
 
-    def compared(self, value: float) -> float:
+    def transform(self, value: float) -> float:
         return math.log2(value)
 
     @property
@@ -164,13 +164,13 @@ def metric_of(name: object, mode: object = None) -> Metric:
         ArgumentError: for one that cannot be compared.
     """
     if mode is not None:
-        one_of("mode", mode, ("max", "min"))
+        check_choice("mode", mode, ("max", "min"))
     if not isinstance(name, str) or not re.fullmatch(f"{PLAIN}|{UNTIL}", name):
         raise ArgumentError(
             f"metric={name}: must be a metric of metrics.json, such as {DEFAULT} or val/loss, or the epochs until one "
             "reaches a value, such as train/top1>=0.75"
         )
-    metric = EpochsUntil(name) if re.fullmatch(UNTIL, name) else figure_of(name, less_is_better=mode == "min")
+    metric = EpochsToTarget(name) if re.fullmatch(UNTIL, name) else figure_of(name, less_is_better=mode == "min")
     if mode is not None and metric.less_is_better != (mode == "min"):
         raise ArgumentError(f"mode={mode}: the best {name} is the {'minimum' if metric.less_is_better else 'maximum'}")
     return metric
@@ -180,7 +180,7 @@ def check_known(name: str, metrics: Iterable[str]) -> None:
     """Raises ArgumentError for a metric that no run will have. metrics: the names in the group `metrics`."""
     figure, known = re.split("[/<>]", name)[1], [*OWN, *metrics]
     if figure not in known:
-        near = nearest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"
+        near = suggest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"
         raise ArgumentError(f"metric={name}: no run would have it.{near}")
 
 

@@ -1,4 +1,4 @@
-"""The report of any set of runs: an answer in a sentence, a table, how much the runs could see, what to beware of, and
+"""The report of any set of runs: an answer in a sentence, a table, the minimum detectable effect, caveats, and
 figures. A plain function over folders, so that it can be made at any time, of whatever is there; it says nothing that
 its own report.csv and report.json do not hold, and can be made again of these two without the runs.
 """
@@ -12,23 +12,23 @@ from typing import Any
 
 from alexnet.errors import UserError
 from alexnet.io import read_json, read_yaml, write, write_json
-from alexnet.run_dir import dated_folder, make_folder
-from alexnet.run_identity import on_any_machine
+from alexnet.run_dir import dated_dir, make_dir
+from alexnet.run_identity import portable_command
+from alexnet.study.caveats import caveats, check_comparable, not_begun, unfinished
 from alexnet.study.compare import PAIRS, Comparison, compare
-from alexnet.study.doubts import check_alike, doubts, not_begun, unfinished
 from alexnet.study.figures import draw
-from alexnet.study.findings import answer, costs, differences, power
 from alexnet.study.gradients import gradient_norms, lines
 from alexnet.study.metrics import DEFAULT, Metric, metric_of
-from alexnet.study.results import TABLE, Result, arms_of_rows, read_rows, rows_of, write_rows
-from alexnet.study.runs import Arm, arms_of_runs, find_runs, plan_of
-from alexnet.validation import number
+from alexnet.study.records import Arm, arms_of_runs, find_runs, plan_of
+from alexnet.study.summary import answer, costs, differences, power
+from alexnet.study.table import TABLE, Result, arms_of_rows, read_rows, rows_of, write_rows
+from alexnet.validation import check_float
 
 ABOUT = "report.json"  # beside report.csv: what was asked, what was left out, and of how many seeds a report was made
 
 
 @dataclass(frozen=True)
-class Report:
+class StudyReport:
     """What was found, and what was asked: `about` is report.json."""
 
     found: Comparison
@@ -45,7 +45,7 @@ class Report:
         paper = self._of_data("paper") if self.found.metric.name == self.study.get("metric") else {}
         if not isinstance(paper, dict):  # of a run whose study did not say yet of which data set
             return {}
-        return {arm: self.found.metric.compared(x) for arm, x in paper.items()}
+        return {arm: self.found.metric.transform(x) for arm, x in paper.items()}
 
     @property
     def claim(self) -> str:
@@ -86,7 +86,7 @@ def report(
     mode: str | None = None,
 ) -> tuple[Path, str]:
     """Writes report.md, report.csv, report.json and the figures into `out`, or the folder itself where there is only
-    one. Gives that folder, and the answer and its tables as text.
+    one. Returns that folder, and the answer and its tables as text.
 
     Args:
         folders: of runs, or one with the report.csv of an earlier report.
@@ -98,7 +98,7 @@ def report(
     Raises:
         UserError: where nothing can be said, and why.
     """
-    rows, made = made_of(folders, metric, margin, baseline, mode)
+    rows, made = make_report(folders, metric, margin, baseline, mode)
     if out is None:
         out = folders[0] if len(folders) == 1 else _new_folder(folders)
     out.mkdir(parents=True, exist_ok=True)
@@ -112,16 +112,16 @@ def _new_folder(folders: Sequence[Path]) -> Path:
     """Of a report on several folders: OUTPUTS/report/DATE_TIME, of the outputs that a run of the first was told."""
     config = read_yaml(next(folders[0].rglob("config.yaml")), dict)
     outputs = Path(config.get("outputs", "outputs"))
-    return make_folder(dated_folder(outputs if outputs.is_dir() else "outputs", {"experiment": "report"}))[0]
+    return make_dir(dated_dir(outputs if outputs.is_dir() else "outputs", {"experiment": "report"}))[0]
 
 
-def made_of(
+def make_report(
     folders: Sequence[Path],
     metric: str | None = None,
     margin: float | None = None,
     baseline: str | None = None,
     mode: str | None = None,
-) -> tuple[list[dict[str, str]], Report]:
+) -> tuple[list[dict[str, str]], StudyReport]:
     """The rows of report.csv, and what they say. Arguments and errors as above."""
     old = folders[0] / TABLE
     if len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml")):
@@ -136,17 +136,17 @@ def made_of(
         study = {key: value for key, value in studies[0].items() if key not in ("arms", "arm")} if studies else {}
         metric, mode, margin = _by_default(study, metric, mode, margin)
         chosen = _checked(metric, mode, margin)
-        check_alike([run for run in runs if run.state == "done"])
+        check_comparable([run for run in runs if run.state == "done"])
         arms, left_out = arms_of_runs(runs, plan)
         rows = rows_of(arms, chosen)
         about = {
             "study": study,
-            "typed": on_any_machine(plan.get("typed", ())),
+            "typed": portable_command(plan.get("typed", ())),
             "notes": [*left_out, *not_begun(arms, plan)],
         }
         about["seeds"] = read_json(folders[0] / ABOUT).get("seeds", [])
     about |= {"metric": metric, "mode": mode, "margin": margin, "baseline": baseline}
-    return rows, Report(*_compared(rows, chosen, margin, baseline, folders[0]), about)
+    return rows, StudyReport(*_compared(rows, chosen, margin, baseline, folders[0]), about)
 
 
 def _by_default(
@@ -163,7 +163,7 @@ def _checked(name: str, mode: str | None, margin: float | None) -> Metric:
     try:
         metric = metric_of(name, mode)
         if margin is not None:
-            number("margin", margin, metric.none, above=True)
+            check_float("margin", margin, metric.null_value, exclusive_min=True)
         return metric
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -194,21 +194,21 @@ def _compared(
 
 def _in_unit(margin: float | None, metric: Metric) -> float | None:
     """Of the values that are compared: of epochs, logarithms."""
-    return None if margin is None else metric.compared(margin)
+    return None if margin is None else metric.transform(margin)
 
 
-def _count_looks(made: Report, before: dict[str, Any]) -> None:
+def _count_looks(made: StudyReport, before: dict[str, Any]) -> None:
     """Notes that this report is made, once for every number of seeds."""
     seeds = max([len(row.differences) for row in made.found.rows], default=0)
     looks = {*made.about.get("seeds", ()), *before.get("seeds", ()), *([seeds] if seeds >= PAIRS else ())}
     made.about["seeds"] = sorted(looks)
 
 
-def write_page(out: Path, made: Report) -> str:
-    """report.md and the figures. Gives what is said on a terminal."""
+def write_page(out: Path, made: StudyReport) -> str:
+    """report.md and the figures. Returns what is said on a terminal."""
     found, arms, about, study = made.found, made.arms, made.about, made.study
     metric, margin = found.metric, _in_unit(about["margin"], found.metric)
-    notes = [*found.notes, *about.get("notes", ()), *unfinished(arms), *doubts(arms, metric), *_looks(about)]
+    notes = [*found.notes, *about.get("notes", ()), *unfinished(arms), *caveats(arms, metric), *_looks(about)]
     head = [f"# {study.get('question') or 'Runs compared'}", "", answer(found, arms)]
     tables = [*differences(found, made.paper), "", found.method, *power(found, margin)]
     claim = [f"The paper: {made.claim}."] if made.claim else []
@@ -219,7 +219,7 @@ def write_page(out: Path, made: Report) -> str:
     norms = gradient_norms(arms)
     figures = draw(out, found, arms, made.paper, norms)
     cost = [*lines(norms), "", *costs(arms)]
-    beware = ["", "## To beware of", "", *(f"- {note}" for note in notes)] if notes else []
+    beware = ["", "## Caveats", "", *(f"- {note}" for note in notes)] if notes else []
     images = ["", "## Figures", "", *(f"![{text}]({name}.png)\n" for name, text in figures.items())]
     commits = sorted({run["git_commit"][:7] or "no commit" for run in made.done})
     last = f"Made of {len(made.done)} runs on {made.images}, each a row of [{TABLE}]({TABLE}), at {', '.join(commits)}"
@@ -243,4 +243,4 @@ def _why(rows: Sequence[dict[str, str]]) -> str:
     failed = next((row for row in rows if row.get("reason")), None)
     if failed:
         return f"; {failed['folder']} failed: {failed['reason']}"
-    return "; it goes on now" if any(row["state"] == "running" for row in rows) else ""
+    return "; it is running" if any(row["state"] == "running" for row in rows) else ""

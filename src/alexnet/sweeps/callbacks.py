@@ -21,29 +21,29 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.cli import at_end
-from alexnet.config import PRESETS, check_paths, explain, processes_started
+from alexnet.config import PRESETS, check_paths, format_error, processes_started
 from alexnet.cores import available_cores
-from alexnet.errors import UserError, printable, printable_lines
+from alexnet.errors import UserError, escape_control_chars, escape_lines
 from alexnet.overrides import quoted
-from alexnet.run_dir import dated_folder, discard, make_folder
+from alexnet.run_dir import dated_dir, make_dir, remove_run_dir
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Around what a callback of Hydra's checks before a sweep: Hydra makes a warning of an Exception, and goes on."""
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        SweepFolder.drop()
-        print(f"error: {printable_lines(explain(error))}", file=sys.stderr)
+        SweepDirectory.drop()
+        print(f"error: {escape_lines(format_error(error))}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
-class HydrasOwnFolders(Callback):
+class UnusedHydraKeys(Callback):
     """Refuses the keys of Hydra that have no effect here, or half of one, since this project has its own for them."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        with refusing():
+        with exit_on_error():
             check_folders(config)
 
     on_multirun_start = on_run_start
@@ -52,14 +52,14 @@ class HydrasOwnFolders(Callback):
 def check_folders(config: DictConfig) -> None:
     """Raises UserError for a key of Hydra's folders whose value is not that of conf/train.yaml."""
     unused = {
-        "hydra.run.dir": (".", "folder=FOLDER names a run's folder, outputs=FOLDER the folder of all runs"),
+        "hydra.run.dir": (".", "run_dir=FOLDER names a run's folder, outputs=FOLDER the folder of all runs"),
         "hydra.sweep.dir": (
             config.outputs,
-            "outputs=FOLDER names the folder of all sweeps, folder=FOLDER a sweep to go on with",
+            "outputs=FOLDER names the folder of all sweeps, run_dir=FOLDER a sweep to resume",
         ),
         "hydra.sweep.subdir": (".", "a job's folder is named after what the sweep varies"),
         "hydra.output_subdir": (None, "config.yaml and overrides.yaml lie in the run's folder"),
-        "hydra.job.chdir": (None, "the working directory stays; the config's `folder` is the run's"),
+        "hydra.job.chdir": (None, "the working directory stays; the config's `run_dir` is the run's"),
     }
     for key, (value, instead) in unused.items():
         found = OmegaConf.select(config, key)
@@ -67,9 +67,9 @@ def check_folders(config: DictConfig) -> None:
             raise UserError(f"{key}={found}: not used here; {instead}")
 
 
-class SweepFolder(Callback):
-    """Gives a sweep its folder: a new one, that of the study, or the one that `folder` names, to go on with. Takes it
-    away if no run came to be.
+class SweepDirectory(Callback):
+    """Sets a sweep's directory: a new one, that of the study, or the one that `run_dir` names, which is then resumed.
+    Removes it if no run came to be.
     """
 
     path: ClassVar[Path | None] = None
@@ -77,13 +77,13 @@ class SweepFolder(Callback):
     after: ClassVar[list[Callable[[Path], None]]] = []  # what others want done with the folder at the end
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        at_end.append(SweepFolder.end)
-        with refusing():
+        at_end.append(SweepDirectory.end)
+        with exit_on_error():
             check_paths(config)
             _check_launcher(config)
             _check_presets(config)
-            SweepFolder.path, SweepFolder.made = _sweep_folder(config)
-        path = SweepFolder.path
+            SweepDirectory.path, SweepDirectory.made = _sweep_folder(config)
+        path = SweepDirectory.path
         (path / "failed.txt").unlink(missing_ok=True)
         typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         with read_write(config), open_dict(config):
@@ -91,11 +91,11 @@ class SweepFolder(Callback):
             unnamed = [o.key_or_group for o in typed if not o.is_sweep_override()]
             if config.hydra.runtime.choices.get("study"):  # its folders tell the arm, however it came to be
                 unnamed = [key for key in unnamed if key not in config.hydra.sweeper.params] + ["seed", "study.arm"]
-            config.hydra.overrides.hydra += [  # the jobs compose their config anew
+            config.hydra.overrides.hydra += [  # the jobs compose their config again
                 f"hydra.sweep.dir={quoted(str(path))}",
                 # a job's folder is named after what the sweep varies
                 "hydra.job.config.override_dirname.exclude_keys="
-                f"[{','.join(map(quoted, [*unnamed, 'outputs', 'folder']))}]",
+                f"[{','.join(map(quoted, [*unnamed, 'outputs', 'run_dir']))}]",
             ]
         launcher = config.hydra.runtime.choices["hydra/launcher"]
         if launcher == "ray" and config.hydra.launcher.ray.remote.num_gpus is None:
@@ -115,9 +115,11 @@ class SweepFolder(Callback):
             known = isinstance(error, UserError | HydraException | OmegaConfBaseException)
             if not known:
                 traceback.print_exception(error)
-            reason = printable_lines(explain(error)) if known else printable(f"{type(error).__name__}: {error}")
+            reason = (
+                escape_lines(format_error(error)) if known else escape_control_chars(f"{type(error).__name__}: {error}")
+            )
             job = f"job {config.hydra.job.num} ({' '.join(job_return.overrides or ())})"
-            folder = OmegaConf.select(job_return.cfg, "folder") if job_return.cfg else None
+            folder = OmegaConf.select(job_return.cfg, "run_dir") if job_return.cfg else None
             where = f" ({folder})" if folder and Path(folder).exists() else ""
             print(f"error: {job}: {reason}", file=sys.stderr, flush=True)
             with (Path(config.hydra.sweep.dir) / "failed.txt").open("a") as failed:  # jobs may be other processes
@@ -127,12 +129,12 @@ class SweepFolder(Callback):
     def drop(cls) -> None:
         """Takes the folder away if no run came to be."""
         if cls.path and cls.made and not any(path.is_dir() and path.name[0] != "." for path in cls.path.iterdir()):
-            discard(cls.made)
+            remove_run_dir(cls.made)
             cls.path = None
 
     @classmethod
     def end(cls, *, interrupted: bool = False) -> None:
-        """Does what shall be done after a sweep, however it ended; Hydra calls nothing once a job has failed. Ends the
+        """Does what must be done after a sweep, however it ended; Hydra calls nothing once a job has failed. Ends the
         program where jobs have failed, with a list of them.
         """
         cls.drop()
@@ -174,15 +176,15 @@ def jobs_of(config: DictConfig) -> list[list[str]]:
 def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:
     """A sweep's folder, and which folders were made for it."""
     choices, outputs = config.hydra.runtime.choices, Path(config.outputs).absolute()
-    if config.folder is not None:
-        path = Path(config.folder).absolute()
+    if config.run_dir is not None:
+        path = Path(config.run_dir).absolute()
         if not (path / "multirun.yaml").is_file() and not any(path.glob("*/run.json")):
-            raise UserError(f"folder={config.folder}: no sweep to go on with; leave it out to begin one")
+            raise UserError(f"run_dir={config.run_dir}: no sweep to resume; leave it out to start one")
         return path, []
     if choices.get("study"):
         path = outputs / "study" / f"{choices['study']}-{choices['data']}-{choices['model']}"
-        return (path, []) if path.is_dir() else (path, make_folder(path, again=False))
-    made = make_folder(dated_folder(outputs, choices))
+        return (path, []) if path.is_dir() else (path, make_dir(path, again=False))
+    made = make_dir(dated_dir(outputs, choices))
     return made[0], made
 
 

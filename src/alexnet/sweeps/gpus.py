@@ -16,7 +16,7 @@ _held: list[FileLock] = []  # by this process, until it ends: once CUDA has begu
 
 
 def take_gpus(cfg: DictConfig) -> None:
-    """Gives this process of a sweep GPUs that no other of the user's jobs has taken, as many as trainer.devices: else
+    """Assigns to this process of a sweep GPUs that no other job of the user has taken, as many as trainer.devices: else
     all jobs would compute on the first. They are named in CUDA_VISIBLE_DEVICES, so that the run's config stays as it
     is.
 

@@ -15,15 +15,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
 from alexnet.config import check
-from alexnet.errors import UserError, printable_lines
+from alexnet.errors import UserError, escape_lines
 from alexnet.io import write_json
-from alexnet.run_dir import record, same_settings, state_of, swept
-from alexnet.run_identity import differing, digest, settings, spelled
-from alexnet.study.metrics import EpochsUntil, metric_of
-from alexnet.study.results import Result, row_of
-from alexnet.study.runs import PLAN, SEEDS, plan_of, read_run
-from alexnet.study.words import duration
-from alexnet.sweeps.callbacks import SweepFolder, jobs_of, refusing
+from alexnet.run_dir import read_run_json, run_status, runs_with_digest, swept_values
+from alexnet.run_identity import differing, digest, format_value, result_affecting
+from alexnet.study.formatting import duration
+from alexnet.study.metrics import EpochsToTarget, metric_of
+from alexnet.study.records import PLAN, SEEDS, plan_of, read_run
+from alexnet.study.table import Result, row_of
+from alexnet.sweeps.callbacks import SweepDirectory, exit_on_error, jobs_of
 from alexnet.sweeps.study import check_study, take_arm
 
 
@@ -32,7 +32,7 @@ class Progress(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        with refusing():
+        with exit_on_error():
             check_study(config.study, list(config.hydra.overrides.task), config.metrics or ())
             print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
             jobs = [planned(config, overrides) for overrides in jobs_of(config)]
@@ -44,10 +44,10 @@ class Progress(Callback):
             "study": config.hydra.runtime.choices["study"],
             "typed": list(config.hydra.overrides.task),
             "began": time.time(),
-            # a line that asks for some arms alone goes on with the study that has them all
+            # a line that asks for some arms alone resumes the study that has them all
             "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
             "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
-            "jobs": [{key: job[key] for key in ("arm", "seed", "asked", "state", "began")} for job in jobs],
+            "jobs": [{key: job[key] for key in ("arm", "seed", "config_digest", "state", "began")} for job in jobs],
         }
         write_json(folder / PLAN, plan)
 
@@ -55,18 +55,18 @@ class Progress(Callback):
         """A line for a job that was run now; those that were done before have one already."""
         if job_return.status != JobStatus.COMPLETED or job_return.cfg is None:
             return
-        folder, plan = Path(job_return.cfg.folder), plan_of(Path(config.hydra.sweep.dir))
-        before = {job["asked"]: job["began"] for job in plan["jobs"]}
+        folder, plan = Path(job_return.cfg.run_dir), plan_of(Path(config.hydra.sweep.dir))
+        before = {job["config_digest"]: job["began"] for job in plan["jobs"]}
         if not _ended_since(folder, before):
             return
         ended = [path.parent for path in folder.parent.glob("*/run.json") if _ended_since(path.parent, before)]
-        to_do = max(len({job["asked"] for job in plan["jobs"] if job["state"] != "done"}), len(ended))
-        metric, about = metric_of(config.study.metric, config.study.get("mode")), record(folder)
+        to_do = max(len({job["config_digest"] for job in plan["jobs"] if job["state"] != "done"}), len(ended))
+        metric, info = metric_of(config.study.metric, config.study.get("mode")), read_run_json(folder)
         value = Result(row_of("", read_run(folder), metric)).value(metric.name)
         reached = f"{metric} {value:.4f}"
-        if isinstance(metric, EpochsUntil):
+        if isinstance(metric, EpochsToTarget):
             reached = f"{metric} not reached" if math.isnan(value) else f"{value:.1f} {metric.unit}"
-        took = datetime.now().astimezone() - datetime.fromisoformat(_began(about) or about["started"])
+        took = datetime.now().astimezone() - datetime.fromisoformat(_began(info) or info["started"])
         left = (time.time() - plan["began"]) / len(ended) * (to_do - len(ended))
         to_come = f"; about {duration(left)} left" if left > 0 else ""
         print(
@@ -79,21 +79,21 @@ def _ended_since(folder: Path, before: Mapping[str, str | None]) -> bool:
     """Whether a run has ended since the study was begun, by what run.json says: the clocks of a job's machine and of
     the disk may be others. before: when the jobs had been begun by then, by their digest.
     """
-    about = record(folder)
-    asked = str(about.get("asked"))
-    return asked in before and about.get("state") in ("done", "failed") and _began(about) != before[asked]
+    info = read_run_json(folder)
+    config_digest = str(info.get("config_digest"))
+    return config_digest in before and info.get("state") in ("done", "failed") and _began(info) != before[config_digest]
 
 
-def _began(about: Mapping[str, Any]) -> str | None:
+def _began(info: Mapping[str, Any]) -> str | None:
     """When a run was begun, or went on for the last time."""
-    return (about.get("resumed") or [about])[-1].get("started")
+    return (info.get("resumed") or [info])[-1].get("started")
 
 
-class Report(Callback):
+class ReportCallback(Callback):
     """Makes the report of a sweep or study when it ends, whatever has failed in it."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        SweepFolder.after.append(_report)
+        SweepDirectory.after.append(_report)
 
 
 def _report(folder: Path) -> None:
@@ -106,7 +106,7 @@ def _report(folder: Path) -> None:
         said = f"no report: {error}"
     except Exception as error:  # the runs are there all the same
         said = f"no report: {type(error).__name__}: {error} (python report.py {folder} tries again)"
-    print(printable_lines(said), flush=True)
+    print(escape_lines(said), flush=True)
 
 
 def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
@@ -124,16 +124,16 @@ def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
         del cfg["hydra"]
     take_arm(cfg)
     check(cfg)
-    asked = digest(cfg)
-    runs = list(same_settings(asked))
-    states = [state_of(folder) for folder in runs]
+    config_digest = digest(cfg)
+    runs = list(runs_with_digest(config_digest))
+    states = [run_status(folder) for folder in runs]
     state = next((state for state in ("done", *states) if state in states), None)
-    began = _began(record(runs[states.index(state)])) if runs else None
+    began = _began(read_run_json(runs[states.index(state)])) if runs else None
     return {
-        "arm": swept(cfg),
+        "arm": swept_values(cfg),
         "seed": cfg.seed,
-        "settings": settings(cfg),
-        "asked": asked,
+        "settings": result_affecting(cfg),
+        "config_digest": config_digest,
         "state": state,
         "began": began,
     }
@@ -150,7 +150,7 @@ def told(jobs: list[dict[str, Any]]) -> list[str]:
     baseline, *_ = arms.values()
     for arm, values in arms.items():
         keys = [key for key in differing(baseline, values) if key not in SEEDS]
-        changed = " ".join(f"{key}={spelled(values.get(key))}" for key in keys)
+        changed = " ".join(f"{key}={format_value(values.get(key))}" for key in keys)
         nothing = "baseline" if values is baseline else "the same as the baseline here"
         lines.append(f"  {arm:24} {changed or nothing}")
     return lines

@@ -1,4 +1,4 @@
-"""A sweep that is typed again: a job that is done is read and not run, and one that was stopped goes on."""
+"""A sweep that is typed again: a job that is done is read and not run, and one that was stopped is resumed."""
 
 import json
 from functools import cache
@@ -10,41 +10,41 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from alexnet.config import build
 from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
-from alexnet.run_dir import record, result_of, same_settings, state_of
-from alexnet.training.build import try_trainer
-from alexnet.training.metadata import code_now, code_of
-from alexnet.training.resume import kept
+from alexnet.run_dir import read_metrics, read_run_json, run_status, runs_with_digest
+from alexnet.training.build import resolve_trainer
+from alexnet.training.metadata import current_code, recorded_code
+from alexnet.training.resume import read_resume_state
 
 
-def done_before(cfg: DictConfig, asked: str) -> dict[str, Any] | None:
+def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | None:
     """metrics.json of the run of this sweep that had the same settings, images and precision, if there is one; its
-    folder is noted in `cfg`. asked: the settings' digest.
+    folder is noted in `cfg`. config_digest: of the settings.
     """
-    for folder in same_settings(asked):
-        known = record(folder)
-        if state_of(folder) != "done":
+    for folder in runs_with_digest(config_digest):
+        known = read_run_json(folder)
+        if run_status(folder) != "done":
             continue
         if (known["data"]["fingerprint"], known["precision"]) != (_fingerprint(cfg), _precision(cfg)):
             continue
         with open_dict(cfg):
-            cfg.folder = str(folder)
+            cfg.run_dir = str(folder)
         commit = str(known["git_commit"])[:7]
-        other = "" if code_of(folder) == code_now() else f", by another version of the code ({commit})"
+        other = "" if recorded_code(folder) == current_code() else f", by another version of the code ({commit})"
         print(f"done before{other}: {folder}", flush=True)
-        return result_of(folder)
+        return read_metrics(folder)
     return None
 
 
-def stopped_before(cfg: DictConfig, data: ImageDataModule) -> bool:
-    """Whether cfg.folder, which is of a job of these settings, holds a state to go on from: of the same images,
+def can_resume(cfg: DictConfig, data: ImageDataModule) -> bool:
+    """Whether cfg.run_dir, which is of a job of these settings, holds a state to resume from: of the same images,
     precision and code.
     """
-    folder = Path(cfg.folder)
-    known, now = record(folder), (data.about.fingerprint, cfg.trainer.precision)
+    folder = Path(cfg.run_dir)
+    known, now = read_run_json(folder), (data.info.fingerprint, cfg.trainer.precision)
     if not known or (known["data"]["fingerprint"], known["precision"]) != now:
         return False
     try:
-        return code_of(folder) == code_now() and kept(folder) is not None
+        return recorded_code(folder) == current_code() and read_resume_state(folder) is not None
     except UserError:  # it is damaged
         return False
 
@@ -59,10 +59,10 @@ def _fingerprint_of(data: str) -> str:
     """Of the images that a data config says, which are opened once in a sweep."""
     images: ImageDataModule = build(OmegaConf.create({"data": json.loads(data)}), "data")
     images.setup()
-    return images.about.fingerprint
+    return images.info.fingerprint
 
 
 def _precision(cfg: DictConfig) -> str:
     cfg = cfg.copy()
-    try_trainer(cfg)
+    resolve_trainer(cfg)
     return cfg.trainer.precision

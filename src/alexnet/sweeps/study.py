@@ -1,4 +1,4 @@
-"""A study: a question, and the runs that shall answer it. Nothing here imports torch."""
+"""A study: a question, and the runs that must answer it. Nothing here imports torch."""
 
 from collections.abc import Iterable
 
@@ -7,8 +7,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from alexnet.config import become
-from alexnet.errors import UserError, nearest
+from alexnet.compat import upgrade_override
+from alexnet.config import replace_config
+from alexnet.errors import UserError, suggest
 from alexnet.study.metrics import check_known, metric_of
 
 KEYS = ("question", "claim", "source", "paper", "metric", "mode", "margin", "arms", "arm")
@@ -26,7 +27,7 @@ def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()
     """
     for key in map(str, study):
         if key not in KEYS:
-            raise UserError(f"study.{key}: no such key.{nearest(key, KEYS)}")
+            raise UserError(f"study.{key}: no such key.{suggest(key, KEYS)}")
         if OmegaConf.is_missing(study, key):
             raise UserError(f"study.{key} has no value: write it into the study's file")
     try:
@@ -55,23 +56,23 @@ def arms_of(study: DictConfig) -> dict[str, list[str]]:
         return {}
     if not isinstance(study.arms, DictConfig) or not all(isinstance(arm, ListConfig) for arm in study.arms.values()):
         raise UserError("study.arms: must be names with a list of overrides each, such as no_lrn: [model.lrn=false]")
-    return {str(name): list(map(str, arm)) for name, arm in study.arms.items()}
+    return {str(name): [upgrade_override(str(override)) for override in arm] for name, arm in study.arms.items()}
 
 
 def take_arm(cfg: DictConfig) -> None:
-    """Makes `cfg` the config of the arm study.arm, composed anew with its overrides."""
+    """Makes `cfg` the config of the arm study.arm, composed again with its overrides."""
     typed = list(HydraConfig.get().overrides.task)
     check_study(cfg.study, typed, cfg.metrics or ())
     arms, arm = arms_of(cfg.study), cfg.study.arm
     if not arms and arm is None:
         return
     if arm not in arms:
-        raise UserError(f"study.arm={arm}: must be one of {', '.join(arms)}.{nearest(str(arm), arms)}")
+        raise UserError(f"study.arm={arm}: must be one of {', '.join(arms)}.{suggest(str(arm), arms)}")
     composed = hydra.compose(HydraConfig.get().job.config_name, [*typed, *arms[arm]], return_hydra_config=True)
     choices = composed.hydra.runtime.choices
     with open_dict(composed):
         del composed["hydra"]
-    become(cfg, composed, choices)
+    replace_config(cfg, composed, choices)
 
 
 def key_of(override: str) -> str:

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
 from alexnet.errors import ArgumentError
-from alexnet.validation import number
+from alexnet.validation import check_float
 
 WARM_UP = 10  # steps, as TensorFlow's ExponentialMovingAverage has it
 
@@ -48,7 +48,7 @@ class EMA(StepAverage):
 
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__()
-        self.decay = number("decay", decay, 0, 1)
+        self.decay = check_float("decay", decay, 0, 1)
         if self.decay == 1:
             raise ArgumentError("decay=1: must be less than 1, or the average never changes")
 
@@ -67,7 +67,7 @@ class SWA(StepAverage):
 
     def __init__(self, start: float = 0.75) -> None:
         super().__init__()
-        self.start = number("start", start, 0, 1)
+        self.start = check_float("start", start, 0, 1)
         if self.start == 1:
             raise ArgumentError("start=1: must be less than 1, or nothing is averaged")
 
@@ -84,7 +84,7 @@ class SWA(StepAverage):
         return 1 / (epoch - self.first + 1) if place == self.steps - 1 else 0.0
 
 
-def put_average(trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+def save_average(trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
     """Puts the averaged weights, where a callback has some, into a checkpoint of weights alone: Lightning does not ask
     callbacks for these.
     """
@@ -94,7 +94,7 @@ def put_average(trainer: Trainer, pl_module: LightningModule, checkpoint: dict[s
             checkpoint.pop(key, None)
 
 
-def end_validation(trainer: Trainer, pl_module: LightningModule) -> None:
+def restore_last_weights(trainer: Trainer, pl_module: LightningModule) -> None:
     """Puts the weights of the last step back into the module, where a validation ends before it is done."""
     for callback in _averages(trainer):
         callback.on_validation_epoch_end(trainer, pl_module)

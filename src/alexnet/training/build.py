@@ -1,8 +1,10 @@
 """What the config describes, built and tried before an image is read or a folder made."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -12,22 +14,24 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from alexnet.checkpoint import check_trusted, network_class
-from alexnet.config import build, named, processes_started
+from alexnet.config import build, prefix_errors, processes_started
+from alexnet.cores import has_bfloat16
 from alexnet.data import ImageDataModule
 from alexnet.data.transforms import check_crops
 from alexnet.errors import ArgumentError, UserError
 from alexnet.io import is_remote
-from alexnet.models.init import paired
+from alexnet.models.init import with_named_seeds
 from alexnet.models.summary import Summary, summarize
-from alexnet.training.finetune import check_times, freeze, take_weights
+from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained
 from alexnet.training.metrics import accuracies
 from alexnet.training.optim import make_optimizer, make_schedule
-from alexnet.validation import flag, integer, number, one_of
+from alexnet.validation import check_bool, check_choice, check_float, check_int
 
 # Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
 OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "plugins")
@@ -39,73 +43,74 @@ LEAST = {
     "log_every_n_steps": 0,
     "num_sanity_val_steps": -1,  # all of them
 }
+WAIT = timedelta(minutes=10)  # of processes for each other, before the run and at every exchange
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass
-class Parts:
+class Components:
     """What a run is made of.
 
     Attributes:
         network: with the weights that it starts from.
-        layers: what the network is, layer by layer.
-        optimizer, scheduler: see training.optim; the optimizer knows lr_times.
+        summary: what the network is, layer by layer.
+        optimizer, scheduler: see training.optim; the optimizer knows lr_multipliers.
         metrics: more figures than loss and accuracy, by name.
-        figures: the names of all figures of a split.
+        metric_names: of all metrics of a split.
         trainer: a trial of the one that will train. It knows the device, the precision and the ranks.
         notes: what to say of the weights that the network starts from and of frozen parts.
-        taken: the SHA-256 of weights that were trained before.
+        weights_sha256: the SHA-256 of weights that were trained before.
     """
 
     data: ImageDataModule
     network: nn.Module
-    layers: Summary
+    summary: Summary
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[..., Any]
     metrics: dict[str, Metric]
-    figures: list[str]
+    metric_names: list[str]
     trainer: Trainer
     notes: list[str]
-    taken: str | None
+    weights_sha256: str | None
 
 
-def build_parts(cfg: DictConfig) -> Parts:
+def build_components(cfg: DictConfig) -> Components:
     """Builds and tries everything, and settles in `cfg` what it leaves open: num_classes, precision, absolute paths.
 
     Raises:
         UserError: for a value that does not suit, by its key.
     """
-    with named(""):
-        check_crops(cfg.crops)
-        seed_everything(integer("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
+    with prefix_errors(""):
+        check_crops("test_crops", cfg.test_crops)
+        seed_everything(check_int("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
     _make_paths_absolute(cfg)
-    data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.crops)
+    data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.test_crops)
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
-    network = paired(lambda: build(cfg, "model"), cfg.seed)
-    with named(""):
+    network = with_named_seeds(lambda: build(cfg, "model"), cfg.seed)
+    with prefix_errors(""):
         trusted = check_trusted(cfg.trusted)
-    with named("model", cfg.model):
+    with prefix_errors("model", cfg.model):
         network_class(cfg.model._target_, trusted)
-        layers = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
-        if layers.shape != (data.num_classes,):
-            if len(layers.shape) == 1 and "num_classes" in cfg.model:
+        summary = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
+        if summary.shape != (data.num_classes,):
+            if len(summary.shape) == 1 and "num_classes" in cfg.model:
                 raise ArgumentError(
-                    f"num_classes={layers.shape[0]}: the data have {data.num_classes}; leave it to them"
+                    f"num_classes={summary.shape[0]}: the data have {data.num_classes}; leave it to them"
                 )
             raise ArgumentError(
-                f"gives {layers.shape} for an image; one number for each of {data.num_classes} classes "
+                f"gives {summary.shape} for an image; one number for each of {data.num_classes} classes "
                 f"is needed, ({data.num_classes},)"
             )
-    notes, taken = [], None
-    if cfg.weights is not None and cfg.resume is None:
-        said, taken = take_weights(network, cfg.weights, data.num_classes)
+    notes, weights_sha256 = [], None
+    if cfg.init_from is not None and cfg.resume is None:
+        said, weights_sha256 = load_pretrained(network, cfg.init_from, data.num_classes)
         notes.append(said)
-    with named(""):
+    with prefix_errors(""):
         if cfg.freeze is not None:
             notes.append(freeze(network, cfg.freeze))
-        times = check_times(network, cfg.lr_times)
+        times = check_lr_multipliers(network, cfg.lr_multipliers)
     asked = cfg.trainer.precision
-    trainer = try_trainer(cfg)
+    trainer = resolve_trainer(cfg)
     if asked not in ("auto", cfg.trainer.precision):
         notes.append(
             f"trainer.precision={asked}: the CPU has no float16 training, so this run is {cfg.trainer.precision}"
@@ -123,19 +128,19 @@ def build_parts(cfg: DictConfig) -> Parts:
         )
     optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=times)
     scheduler = build(cfg, "scheduler", _partial_=True)
-    with named("optimizer", cfg.optimizer):
+    with prefix_errors("optimizer", cfg.optimizer):
         trial = optimizer(network)
-    with named("scheduler", cfg.scheduler):
+    with prefix_errors("scheduler", cfg.scheduler):
         endless = trainer.max_epochs == -1 and trainer.max_steps == -1
         make_schedule(scheduler, trial, 1, float("inf") if endless else 10**6, cfg.monitor, cfg.mode)
     metrics = build_each(cfg, "metrics", Metric)
     for name, metric in metrics.items():
-        with named(f"metrics.{name}", cfg.metrics[name]):
+        with prefix_errors(f"metrics.{name}", cfg.metrics[name]):
             figure = metric.clone()(torch.eye(data.num_classes), torch.arange(data.num_classes))
             if getattr(figure, "shape", None) != ():
                 raise ArgumentError("must give one number, as with average=macro")
-    figures = ["loss", *accuracies(data.num_classes), *metrics]
-    _check_root(cfg, figures)
+    metric_names = ["loss", *accuracies(data.num_classes), *metrics]
+    _check_root(cfg, metric_names)
     build_each(cfg, "logger", Logger, folder=cfg.outputs)
     for name, callback in build_each(cfg, "callbacks", Callback, folder=cfg.outputs).items():
         if isinstance(callback, StochasticWeightAveraging):
@@ -144,12 +149,14 @@ def build_parts(cfg: DictConfig) -> Parts:
                 "would be without it. Use callbacks=swa"
             )
     panels(cfg)
-    return Parts(data, network, layers, optimizer, scheduler, metrics, figures, trainer, notes, taken)
+    return Components(
+        data, network, summary, optimizer, scheduler, metrics, metric_names, trainer, notes, weights_sha256
+    )
 
 
 def _make_paths_absolute(cfg: DictConfig) -> None:
     """So that what is recorded holds in another working directory."""
-    for key in ("data.root", "data.cache_dir", "weights"):
+    for key in ("data.root", "data.cache_dir", "init_from"):
         path = OmegaConf.select(cfg, key)
         if isinstance(path, str) and path and not is_remote(path):
             OmegaConf.update(cfg, key, os.path.abspath(os.path.expanduser(path)))
@@ -159,7 +166,7 @@ def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None
     """The named objects of a group, loggers writing into `folder`. Building them writes nothing."""
     if folder:
         cfg = cfg.copy()
-        cfg.folder = folder
+        cfg.run_dir = folder
     made = {name: build(cfg, f"{group}.{name}") for name in map(str, cfg[group] or ())}
     for name, thing in made.items():
         if not isinstance(thing, kind):
@@ -172,65 +179,79 @@ def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None
 
 
 def panels(cfg: DictConfig) -> list[Callback]:
-    """What TensorBoard shows; nothing with panels=none, and where the wing is gone."""
+    """What TensorBoard shows; nothing with panels=none, and where the package was deleted."""
     return build(cfg, "panels") if cfg.get("panels") else []
 
 
-def _check_root(cfg: DictConfig, figures: list[str]) -> None:
-    with named(""):
-        one_of("monitor", cfg.monitor, [f"{split}/{figure}" for split in ("val", "train") for figure in figures])
+def _check_root(cfg: DictConfig, metric_names: list[str]) -> None:
+    with prefix_errors(""):
+        check_choice("monitor", cfg.monitor, [f"{split}/{name}" for split in ("val", "train") for name in metric_names])
         better = {"loss": "min", "top1": "max", "top5": "max"}.get(cfg.monitor.split("/")[1])
-        one_of("mode", cfg.mode, ("min", "max"))
+        check_choice("mode", cfg.mode, ("min", "max"))
         if better and cfg.mode != better:
             raise ArgumentError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")
         if cfg.early_stopping is not None:
-            integer("early_stopping", cfg.early_stopping, 0)
-        flag("compile", cfg.compile)
-        flag("channels_last", cfg.channels_last)
+            check_int("early_stopping", cfg.early_stopping, 0)
+        check_bool("compile", cfg.compile)
+        check_bool("channels_last", cfg.channels_last)
 
 
-def try_trainer(cfg: DictConfig) -> Trainer:
+def resolve_trainer(cfg: DictConfig) -> Trainer:
     """Tries the trainer's values, and puts a precision in the place of `auto`."""
-    with named("trainer"):
+    with prefix_errors("trainer"):
         for name in OWN:
             if name in cfg.trainer:
                 raise ArgumentError(f"{name}={cfg.trainer[name]}: the run sets this itself; leave it out")
         for name, least in LEAST.items():
             if name in cfg.trainer:
-                integer(name, cfg.trainer[name], least)
+                check_int(name, cfg.trainer[name], least)
         if isinstance(cfg.trainer.devices, int):
-            integer("devices", cfg.trainer.devices, -1)
+            check_int("devices", cfg.trainer.devices, -1)
         for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
             _share_or_count(name, cfg.trainer[name], none=name != "limit_train_batches")
         if cfg.trainer.get("deterministic", False) not in (True, False, "warn"):
             raise ArgumentError(f"deterministic={cfg.trainer.deterministic}: must be true, false or warn")
         if cfg.trainer.gradient_clip_val is not None:
-            number("gradient_clip_val", cfg.trainer.gradient_clip_val, 0)
-        auto = one_of("precision", cfg.trainer.precision, PRECISIONS) == "auto"
+            check_float("gradient_clip_val", cfg.trainer.gradient_clip_val, 0)
+        auto = check_choice("precision", cfg.trainer.precision, PRECISIONS) == "auto"
     cfg.trainer.precision = "32-true" if auto else cfg.trainer.precision
     # An allocation of one SLURM task, a submitit job among them, holds one process: its ranks are the run's to start.
     alone = not TorchElasticEnvironment.detect() and SLURMEnvironment.detect() and os.environ["SLURM_NTASKS"] == "1"
     plugins = [LightningEnvironment()] if alone else []
-    trainer: Trainer = build(cfg, "trainer", logger=False, enable_checkpointing=False, plugins=plugins)
-    with named("trainer"):
+    with prefix_errors("trainer"):
+        if re.search("spawn|fork|notebook", str(cfg.trainer.strategy)):
+            raise ArgumentError(f"strategy={cfg.trainer.strategy}: the run starts its ranks itself, so ddp is enough")
+    trainer: Trainer = build(
+        cfg, "trainer", logger=False, enable_checkpointing=False, plugins=plugins, **strategy_arguments(cfg)
+    )
+    with prefix_errors("trainer"):
         _check_ranks(trainer)
     device = trainer.strategy.root_device
     if cfg.trainer.precision == "16-mixed" and device.type == "cpu":  # what Lightning does there is recorded
         cfg.trainer.precision = "bf16-mixed"
-    if auto and (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    ):
+    if auto and _has_bfloat16(device):
         cfg.trainer.precision = "bf16-mixed"
     return trainer
+
+
+def strategy_arguments(cfg: DictConfig) -> dict[str, DDPStrategy]:
+    """Returns what the trainer gets of processes that torchrun or SLURM has started: a limit to how long they wait for
+    each other.
+    """
+    if processes_started() > 1 and cfg.trainer.strategy in ("auto", "ddp"):
+        return {"strategy": DDPStrategy(timeout=WAIT)}
+    return {}
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and has_bfloat16()
 
 
 def _check_ranks(trainer: Trainer) -> None:
     """More than one node needs somebody who starts the ranks on each; and there must be as many as are asked for."""
     nodes, devices = trainer.num_nodes, trainer.num_devices
-    if getattr(trainer.strategy, "_start_method", "popen") != "popen":  # ddp_spawn, ddp_fork, ddp_notebook
-        raise ArgumentError("strategy: the run starts its ranks itself, so ddp is enough")
     if starts_ranks(trainer):
         if nodes > 1:
             raise ArgumentError(
@@ -253,7 +274,9 @@ def starts_ranks(trainer: Trainer) -> bool:
 def _share_or_count(name: str, value: Any, none: bool) -> None:
     """Lightning takes a float as a share of an epoch's batches, and a whole number as so many of them."""
     try:
-        number(name, value, 0, 1, above=not none) if isinstance(value, float) else integer(name, value, 1 - none)
+        check_float(name, value, 0, 1, exclusive_min=not none) if isinstance(value, float) else check_int(
+            name, value, 1 - none
+        )
     except ValueError:
         least = "0, a share" if none else "a share above 0"
         raise ArgumentError(f"{name}={value}: must be {least} up to 1.0, or a whole number of batches") from None

@@ -20,18 +20,18 @@ from alexnet.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def logged(trainer: Trainer) -> bool:
+def is_logging_step(trainer: Trainer) -> bool:
     """Whether the step that is being made is one of those that are logged."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return bool(every) and (trainer.global_step + 1) % every == 0
 
 
-def layer_of(parameter: str) -> str:
+def layer_name(parameter: str) -> str:
     """What a curve of a layer, or of its weights, is called after."""
     return parameter.removeprefix("network.").removesuffix(".weight")
 
 
-class Speed(Callback):
+class Throughput(Callback):
     """Images per second of the training steps, and one line per epoch with the time that is left. The first step of a
     process is not counted on an accelerator, or with `compiles`: kernels are compiled in it.
     """
@@ -45,7 +45,7 @@ class Speed(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.begin, self.first = time.perf_counter(), trainer.current_epoch
-        self.last = self.begin  # within an epoch, where a run goes on
+        self.last = self.begin  # within an epoch, where a run is resumed
         self.warm = not self.compiles and pl_module.device.type == "cpu"
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Speed(Callback):
 class ProgressBar(RichProgressBar):
     """Lightning's rich bar with the time left, and images per second."""
 
-    def __init__(self, speed: Speed) -> None:
+    def __init__(self, speed: Throughput) -> None:
         super().__init__(leave=False)
         self.speed = speed
         self.read, self.shown = 0.0, dict[str, Any]()
@@ -109,7 +109,7 @@ class ProgressBar(RichProgressBar):
         return self.shown
 
 
-class Stoppable(Callback):
+class RestoreSigtermHandler(Callback):
     """Puts back the program's own answer to SIGTERM. Lightning's speaks to the other ranks from within the signal, and
     waits for ever where they are in another exchange.
     """
@@ -124,11 +124,11 @@ class Stoppable(Callback):
     on_sanity_check_start = on_test_start = on_train_start
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == "validate":  # LastState answers while a run trains
+        if trainer.state.fn == "validate":  # ResumeCheckpoint answers while a run trains
             self.on_train_start(trainer, pl_module)
 
 
-class RightOrWrong(Callback):
+class TestCorrectnessWriter(Callback):
     """Leaves test_right.npz: of every test image, in their order, whether it is right. A comparison of two runs then
     knows which images they differ in.
 
@@ -147,7 +147,7 @@ class RightOrWrong(Callback):
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         labels, loader = batch[1], trainer.test_dataloaders
-        index = torch.as_tensor(loader.batch_sampler.places(batch_idx, len(labels)), device=labels.device)  # type: ignore[union-attr]
+        index = torch.as_tensor(loader.batch_sampler.positions(batch_idx, len(labels)), device=labels.device)  # type: ignore[union-attr]
         first = outputs.topk(max(self.ranks.values())).indices == labels[:, None]
         right = [outputs.argmax(1) == labels if k == 1 else first[:, :k].any(1) for k in self.ranks.values()]
         self.seen.append(torch.stack((index, *right), 1))

@@ -8,7 +8,7 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from alexnet.io import replacing
+from alexnet.io import atomic_write
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -22,14 +22,14 @@ class WholeCheckpoints(TorchCheckpointIO):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         here = str(Path(path).resolve().parent)
         for state in checkpoint.get("callbacks", {}).values():
-            if there := state.get("dirpath"):
-                state.update(apply_to_collection(state, str, lambda text: text.replace(there, here)))
-                state["best_k_models"] = {k.replace(there, here): v for k, v in state["best_k_models"].items()}
+            if moved_from := state.get("dirpath"):
+                state.update(apply_to_collection(state, str, lambda text: text.replace(moved_from, here)))
+                state["best_k_models"] = {k.replace(moved_from, here): v for k, v in state["best_k_models"].items()}
         return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        with replacing(path) as beside:
+        with atomic_write(path) as beside:
             path.parent.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
                 torch.save(checkpoint, file)

@@ -10,42 +10,43 @@ from omegaconf import ListConfig
 from torch import Tensor, nn
 
 from alexnet.checkpoint import network_state, read
-from alexnet.errors import ArgumentError, UserError, nearest
+from alexnet.errors import ArgumentError, UserError, suggest
 from alexnet.models.base import last_layer, load_weights
-from alexnet.validation import number
+from alexnet.validation import check_float
 
 
-def take_weights(network: nn.Module, weights: Any, num_classes: int) -> tuple[str, str]:
-    """Gives `network` the weights of a run, a checkpoint or an exported file. Where these are for another number of
-    classes the last layer keeps those that it has.
+def load_pretrained(network: nn.Module, weights: Any, num_classes: int) -> tuple[str, str]:
+    """Loads the weights of a run, a checkpoint or an exported file into `network`. Where these are for another number
+    of classes the last layer keeps its initial weights.
 
-    Gives what to say of it, and the SHA-256 of what was taken.
+    Returns:
+        A message about it, and the SHA-256 of the loaded weights.
 
     Raises:
         UserError: for a file that is none of these, and weights of another network or variant.
     """
     if not isinstance(weights, str) or not weights:
-        raise UserError(f"weights={weights}: must be the folder of a run, a checkpoint or an exported file")
-    checkpoint = read(Path(weights).expanduser(), "weights")
+        raise UserError(f"init_from={weights}: must be the folder of a run, a checkpoint or an exported file")
+    checkpoint = read(Path(weights).expanduser(), "init_from")
     state = network_state(checkpoint)
     theirs = len(checkpoint["data"]["classes"])
     try:
         load_weights(network, state, new_head=theirs != num_classes)
     except ValueError as error:
-        raise UserError(f"weights={weights}: {error}") from None
+        raise UserError(f"init_from={weights}: {error}") from None
     taken = hashlib.sha256()
     for name, value in sorted(state.items()):
         if isinstance(value, Tensor):
             taken.update(name.encode() + value.contiguous().view(-1).view(torch.uint8).numpy().data)
     said = f"weights of {weights}, epoch {checkpoint['epoch'] + 1}"
     if theirs != num_classes:
-        said += f"; {last_layer(network)} starts anew, for {num_classes} classes in place of {theirs}"
+        said += f"; {last_layer(network)} is re-initialised, for {num_classes} classes in place of {theirs}"
     return said, taken.hexdigest()
 
 
 def freeze(network: nn.Module, parts: Any) -> str:
     """Leaves `parts`, a name or a list of names such as features or classifier.fc6, as they are: they are not trained,
-    and are in eval mode. Gives what to say of it.
+    and are in eval mode. Returns what to say of it.
 
     Raises:
         ArgumentError: for a name that is none of the network's, and where nothing is left to train.
@@ -65,18 +66,18 @@ def check_part(network: nn.Module, key: str, part: Any) -> str:
     """Raises ArgumentError unless `part` is the name of a layer or of a group of them."""
     known = [name for name, layer in network.named_modules() if name and any(True for _ in layer.parameters())]
     if part not in known:
-        near = nearest(str(part), known) or f" Parts are {', '.join(known)}"
+        near = suggest(str(part), known) or f" Parts are {', '.join(known)}"
         raise ArgumentError(f"{key}={part}: no part of the network that has weights.{near}")
     return str(part)
 
 
-def check_times(network: nn.Module, times: Any) -> dict[str, float]:
+def check_lr_multipliers(network: nn.Module, times: Any) -> dict[str, float]:
     """Raises ArgumentError unless `times` has numbers by the names of parts."""
     if times is None:
         return {}
     if not isinstance(times, Mapping):
-        raise ArgumentError(f"lr_times={times}: must be numbers by part, such as {{features: 0.1}}")
+        raise ArgumentError(f"lr_multipliers={times}: must be numbers by part, such as {{features: 0.1}}")
     for part, factor in times.items():
-        check_part(network, "lr_times", part)
-        number(f"lr_times.{part}", factor, 0, 1e6)
+        check_part(network, "lr_multipliers", part)
+        check_float(f"lr_multipliers.{part}", factor, 0, 1e6)
     return dict(times)

@@ -17,84 +17,97 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from alexnet.checkpoint import read
 from alexnet.config import build
-from alexnet.errors import ArgumentError, Refused
-from alexnet.training.build import Parts, build_each, panels
-from alexnet.training.callbacks import ProgressBar, RightOrWrong, Speed, StopAtNaN, Stoppable
+from alexnet.errors import ArgumentError, ConfigError
+from alexnet.training.build import Components, build_each, panels, strategy_arguments
+from alexnet.training.callbacks import ProgressBar, RestoreSigtermHandler, StopAtNaN, TestCorrectnessWriter, Throughput
 from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.hyperparameters import log_hyperparameters
 from alexnet.training.metadata import write_json
-from alexnet.training.metrics import tops
+from alexnet.training.metrics import top_k
 from alexnet.training.module import ImageClassifier
-from alexnet.training.resume import LAST, LastState, purge
+from alexnet.training.resume import LAST, ResumeCheckpoint, purge
 
 log = logging.getLogger("alexnet")
 
 
-def fit(cfg: DictConfig, parts: Parts, before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Trains, tests the best epoch, writes metrics.json into cfg.folder. Gives what is written.
+def fit(cfg: DictConfig, components: Components, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Trains, tests the best epoch, writes metrics.json into cfg.run_dir. Returns what is written.
 
-    before: the state to go on from, of resume.kept.
+    before: the state to resume from, of resume.read_resume_state.
 
     Raises:
         Refused: before the first step, for a trainer whose values do not suit each other or the data.
     """
-    folder, data, speed = Path(cfg.folder), parts.data, Speed(compiles=cfg.compile)
+    folder, data, speed = Path(cfg.run_dir), components.data, Throughput(compiles=cfg.compile)
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     # Of float32, TensorFloat-32 keeps 10 bits of 23; cuDNN takes it unless told not to.
     torch.backends.cudnn.allow_tf32 = not cfg.trainer.get("deterministic", False)
     torch.backends.cudnn.benchmark = bool(cfg.trainer.get("benchmark"))  # a job of a sweep before may have set it
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    if cfg.compile and _can_compile(parts.trainer.strategy.root_device):
-        parts.network.compile()
+    compiled = cfg.compile and _can_compile(components.trainer.strategy.root_device)
+    if compiled:
+        components.network.compile()
     module = ImageClassifier(
-        parts.network, parts.optimizer, parts.scheduler, data.num_classes, cfg.monitor, cfg.mode, cfg.seed,
-        {"config": config, "data": data.describe()}, parts.metrics, cfg.channels_last,
-    )  # fmt: skip
+        components.network,
+        components.optimizer,
+        components.scheduler,
+        data.num_classes,
+        monitor=cfg.monitor,
+        mode=cfg.mode,
+        seed=cfg.seed,
+        record={"config": config, "data": data.describe()},
+        metrics=components.metrics,
+        channels_last=cfg.channels_last,
+    )
+    module.compiled = compiled
     if before:
-        data.start = before["epoch"], before["batches"]
+        data.resume_position = before["epoch"], before["batches"]
         purge(cfg, before["global_step"])
     best, *others = _callbacks(cfg, folder, speed)
-    others += [RightOrWrong(folder, tops(data.num_classes))]
+    others += [TestCorrectnessWriter(folder, top_k(data.num_classes))]
     trainer: Trainer = build(
         cfg,
         "trainer",
         logger=list(build_each(cfg, "logger", Logger).values()),
-        callbacks=[Stoppable(), LastState(folder, cfg.checkpoint_every), best, *others],
+        callbacks=[RestoreSigtermHandler(), ResumeCheckpoint(folder, cfg.checkpoint_every), best, *others],
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
+        **strategy_arguments(cfg),
     )
     try:
         trainer.fit(module, datamodule=data, ckpt_path=folder / LAST if before else None)
     except (MisconfigurationException, ValueError) as error:
         if trainer.global_step or not _of_lightning(error):
             raise
-        raise Refused(f"trainer: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
-    figures = before["metrics"] if before and before["trained"] else trainer.callback_metrics
-    result: dict[str, Any] = _by_split(figures, parts.figures)
+    measured = before["metrics"] if before and before["trained"] else trainer.callback_metrics
+    result: dict[str, Any] = _by_split(measured, components.metric_names)
     if best.best_model_path:
         chosen = read(best.best_model_path)
         epoch, measured = chosen["epoch"] + 1, chosen["metrics"]
-        if validates(cfg, parts) and "val/loss" not in measured:  # not of that epoch
+        if validates(cfg, components) and "val/loss" not in measured:  # not of that epoch
             trainer.validate(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
             measured = trainer.callback_metrics
     else:  # the run ended before its first validation
-        if validates(cfg, parts):
+        if validates(cfg, components):
             trainer.validate(module, datamodule=data, verbose=False)
         best.best_model_path = str(folder / "checkpoints" / "best.ckpt")
         trainer.save_checkpoint(best.best_model_path, weights_only=True)
         epoch, measured = trainer.current_epoch, trainer.callback_metrics
-    result |= {split: values for split, values in _by_split(measured, parts.figures).items() if split == "val"}
+    result |= {
+        split: values for split, values in _by_split(measured, components.metric_names).items() if split == "val"
+    }
     if data.has("test") and cfg.trainer.limit_test_batches != 0:
         trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
-        result |= _by_split(trainer.callback_metrics, parts.figures)
+        result |= _by_split(trainer.callback_metrics, components.metric_names)
     result |= {
         "monitor": cfg.monitor,
         "best_epoch": epoch,
         "epochs": trainer.current_epoch,
-        "parameters": parts.layers.parameters,
-        "flops_per_image": parts.layers.flops,
+        "parameters": components.summary.parameters,
+        "flops_per_image": components.summary.flops,
         "seconds": round(speed.seconds, 2),
         "images_per_second": round(speed.images / speed.seconds, 2) if speed.seconds else None,
         "seed": cfg.seed,
@@ -113,11 +126,11 @@ def _of_lightning(error: Exception) -> bool:
     return str(frame.f_globals.get("__name__")).startswith(("pytorch_lightning.", "lightning_fabric."))
 
 
-def validates(cfg: DictConfig, parts: Parts) -> bool:
-    return parts.data.has("val") and cfg.trainer.limit_val_batches != 0
+def validates(cfg: DictConfig, components: Components) -> bool:
+    return components.data.has("val") and cfg.trainer.limit_val_batches != 0
 
 
-def _callbacks(cfg: DictConfig, folder: Path, speed: Speed) -> list[Any]:
+def _callbacks(cfg: DictConfig, folder: Path, speed: Throughput) -> list[Any]:
     """The checkpoint of the best epoch comes first."""
     keep = partial(ModelCheckpoint, folder / "checkpoints", enable_version_counter=False)
     of_training = cfg.monitor.startswith("train") or None  # known only once the epoch is over
@@ -146,15 +159,15 @@ def _callbacks(cfg: DictConfig, folder: Path, speed: Speed) -> list[Any]:
 def _can_compile(device: torch.device) -> bool:
     compilers = [os.environ.get("CXX", "g++"), "clang++"]
     if device.type == "cpu" and not any(map(shutil.which, compilers)):
-        log.warning("compile=true needs g++ or clang++ on the CPU, and finds neither: going on without")
+        log.warning("compile=true needs g++ or clang++ on the CPU, and finds neither: not compiled")
         return False
     return True
 
 
-def _by_split(metrics: dict[str, Any], figures: list[str]) -> dict[str, dict[str, float]]:
+def _by_split(metrics: dict[str, Any], names: list[str]) -> dict[str, dict[str, float]]:
     """{"val/loss": 1.0, ...} as {"val": {"loss": 1.0}, ...}, for the figures that a result is made of."""
     return {
-        split: {f: float(metrics[f"{split}/{f}"]) for f in figures if f"{split}/{f}" in metrics}
+        split: {name: float(metrics[f"{split}/{name}"]) for name in names if f"{split}/{name}" in metrics}
         for split in ("train", "val", "test")
         if f"{split}/loss" in metrics
     }

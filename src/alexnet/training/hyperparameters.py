@@ -22,8 +22,8 @@ def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[s
     metrics = {f"Final/{split}_{k}": v for split in ("train", "val", "test") for k, v in result.get(split, {}).items()}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            there = _scalars(logger.log_dir) if again else ()
-            logger.log_metrics({name: value for name, value in metrics.items() if name not in there})
+            written = _scalars(logger.log_dir) if again else ()
+            logger.log_metrics({name: value for name, value in metrics.items() if name not in written})
             _start_session(logger.log_dir, settings)
         else:
             logger.log_hyperparams(settings)

@@ -26,13 +26,13 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters, rendezvou
 from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from alexnet.errors import Refused, Terminated, UserError
+from alexnet.errors import ConfigError, Terminated, UserError
 from alexnet.malloc import keep_freed_memory
 from alexnet.output import tolerant_output
-from alexnet.training.build import build_parts
+from alexnet.training.build import build_components
 from alexnet.training.fit import fit
-from alexnet.training.logging import endings, messages, quiet
-from alexnet.training.resume import kept
+from alexnet.training.logging import run_logging, silence_lightning, translate_errors
+from alexnet.training.resume import read_resume_state
 
 log = logging.getLogger("alexnet")
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # by the launcher
@@ -60,14 +60,14 @@ class Localhost(StaticTCPRendezvous):
 rendezvous_handler_registry.register("localhost", Localhost)
 
 
-def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
+def launch_ddp(cfg: DictConfig, ranks: int) -> None:
     """Runs `fit` in so many processes of this machine, which share its cores. Rank 0 leaves metrics.json.
 
     Raises:
         UserError: with the error of the rank that failed first; its trace is in train.log.
         KeyboardInterrupt: on Ctrl-C, and Terminated on SIGTERM. No rank is left in any case.
     """
-    done = Path(cfg.folder) / "metrics.json"
+    done = Path(cfg.run_dir) / "metrics.json"
     handlers = {number: signal.getsignal(number) for number in HANDLED}
     method = multiprocessing.get_start_method()
     multiprocessing.set_start_method("forkserver", force=True)  # joblib's workers have one that ranks could not find
@@ -96,7 +96,7 @@ def fit_in_ranks(cfg: DictConfig, ranks: int) -> None:
             if done.exists():
                 log.warning("rank %d ended with an error after the run was done: %s", rank, said)
             elif kind == "Refused":
-                raise Refused(text) from None
+                raise ConfigError(text) from None
             else:
                 raise UserError(f"rank {rank}: {text if kind == 'UserError' else said}") from None
         except SignalException as error:  # a terminal that is closed counts as Ctrl-C
@@ -131,26 +131,26 @@ def _rank(config: dict[str, Any], threads: int, environment: dict[str, str]) -> 
     first = os.environ["RANK"] == "0"
     if not first:
         warnings.simplefilter("ignore")  # rank 0 says the same
-    quiet()
+    silence_lightning()
     if config["keep_memory"]:
         keep_freed_memory()
-    folder = Path(config["folder"])
+    folder = Path(config["run_dir"])
     with (folder / "train.log").open("a") as aborted:
         faulthandler.enable(aborted)
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
             cfg = OmegaConf.create(config)
-            parts = build_parts(cfg)
-            parts.data.setup()
-            with tolerant_output(), messages(folder, first, cfg.study is not None), endings(folder):
-                fit(cfg, parts, kept(folder) if cfg.resume is not None else None)
+            components = build_components(cfg)
+            components.data.setup()
+            with tolerant_output(), run_logging(folder, first, cfg.study is not None), translate_errors(folder):
+                fit(cfg, components, read_resume_state(folder) if cfg.resume is not None else None)
         except KeyboardInterrupt:  # the launcher takes the end of a rank by this, or by sys.exit(0), for success
             sys.exit(130)
         except SystemExit as error:
             raise RuntimeError(f"sys.exit({error.code})") from error
         except RuntimeError as error:
             if "by peer" in str(error):
-                time.sleep(5)  # what became of the other rank shall be seen first
+                time.sleep(5)  # what became of the other rank must be seen first
             raise
         finally:
             faulthandler.disable()

@@ -1,4 +1,4 @@
-"""metrics.csv, which a run that goes on goes on with, and which no kill leaves half."""
+"""metrics.csv, which a resumed run continues, and which no kill leaves half."""
 
 import csv
 from pathlib import Path
@@ -14,11 +14,12 @@ from alexnet.validation import folder_path
 
 
 class CSVLogger(loggers.CSVLogger):
-    """Lightning's, which begins anew where there is a file already, and empties the file for a moment when a new figure
-    comes in.
+    """Lightning's starts a new file where there is one already, and empties the file for a moment when a new metric
+    comes in. This one does neither.
 
-    purge_step: the rows of this step and later are dropped, and those before are kept, as in TensorBoardLogger. None
-    begins a new file.
+    Args:
+        purge_step: the rows of this step and later are dropped, and those before are kept, as in TensorBoardLogger.
+            None starts a new file.
     """
 
     def __init__(self, save_dir: str, *args: Any, purge_step: int | None = None, **kwargs: Any) -> None:
@@ -47,7 +48,7 @@ class _Writer(ExperimentWriter):
             with path.open(newline="") as file:
                 rows = [row for row in csv.DictReader(file) if _step(row) < self.purge_step]
         except (ValueError, csv.Error) as error:
-            raise UserError(f"{path}: is damaged ({error}); without it the run goes on with a new one") from error
+            raise UserError(f"{path}: is damaged ({error}); without it the run starts a new one") from error
         self.metrics_keys = sorted({*rows[0]} if rows else ())
         self._write(rows)
 
@@ -59,7 +60,7 @@ class _Writer(ExperimentWriter):
         write_csv(Path(self.metrics_file_path), self.metrics_keys, rows)
 
 
-def writer(trainer: Trainer) -> Any:
+def tensorboard_writer(trainer: Trainer) -> Any:
     """The SummaryWriter of a run's TensorBoard; None where there is none, and in every rank but the first."""
     if trainer.is_global_zero:
         for logger in trainer.loggers:

@@ -17,9 +17,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from alexnet.errors import UserError, cause, printable_lines, unwritable
+from alexnet.errors import UserError, describe_write_error, escape_lines, find_cause
 from alexnet.overrides import as_typed
-from alexnet.run_dir import in_sweep, record
+from alexnet.run_dir import in_sweep, read_run_json
 from alexnet.training.resume import LAST
 
 log = logging.getLogger("alexnet")
@@ -28,14 +28,14 @@ NO_MEMORY = "DefaultCPUAllocator: can't allocate memory|Caught MemoryError in Da
 
 
 def _readable(record: logging.LogRecord) -> bool:
-    record.msg, record.args = printable_lines(record.getMessage()), ()
+    record.msg, record.args = escape_lines(record.getMessage()), ()
     return True
 
 
 log.addFilter(_readable)  # of names that come from anywhere
 
 
-def quiet() -> None:
+def silence_lightning() -> None:
     """The run says itself what matters of what Lightning says."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -47,11 +47,13 @@ def quiet() -> None:
     warnings.filterwarnings(
         "ignore", "The checkpoint was not created with WeightAveraging"
     )  # best.ckpt has the average
-    warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # ImageDataModule.start takes care of it
+    warnings.filterwarnings(
+        "ignore", "You're resuming from a checkpoint"
+    )  # ImageDataModule.resume_position takes care of it
 
 
 @contextmanager
-def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[None]:
+def run_logging(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[None]:
     """Writes messages to train.log in `folder` with their time, and what ended the run if it failed. If `shown` they
     are printed too, or with `brief` warnings alone; if not, only errors are written.
     """
@@ -69,7 +71,7 @@ def messages(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[
         yield
     except BaseException as error:
         trace = None if isinstance(error, UserError | KeyboardInterrupt) else sys.exc_info()
-        text = printable_lines(f"{type(error).__name__}: {error}")
+        text = escape_lines(f"{type(error).__name__}: {error}")
         keep.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "%s", (text,), trace))
         raise
     finally:
@@ -88,51 +90,53 @@ def _worker_died(error: BaseException) -> bool:
 
 
 @contextmanager
-def endings(folder: Path) -> Iterator[None]:
-    """What ends a run in any phase and is no fault of the program, in a line that says how to go on, or in a sweep
+def translate_errors(folder: Path) -> Iterator[None]:
+    """What ends a run in any phase and is no fault of the program, in a line that says how to resume, or in a sweep
     where things are: Ctrl-C and SIGTERM, a full disk, no memory. TensorBoard's thread leaves it to this one to say.
     """
     hook = threading.excepthook
-    threading.excepthook = lambda thread: None if unwritable(thread.exc_value or OSError()) else hook(thread)
+    threading.excepthook = lambda thread: None if describe_write_error(thread.exc_value or OSError()) else hook(thread)
     try:
         yield
     except UserError:
         raise
     except BaseException as error:
-        go_on = f"go on with python train.py {shlex.quote(f'resume={folder}')}"
+        go_on = f"resume with python train.py {shlex.quote(f'resume={folder}')}"
         go_on = f"what is done is in {folder}" if in_sweep() else go_on
-        if began := cause(error, KeyboardInterrupt):  # Lightning makes a SystemExit of it
+        if began := find_cause(error, KeyboardInterrupt):  # Lightning makes a SystemExit of it
             signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
             raise type(began)(f"interrupted; {go_on}") from error
-        if full := unwritable(error):
-            make_room = f"make room, and {go_on}" if record(folder) else "make room"
+        if full := describe_write_error(error):
+            make_room = f"make room, and {go_on}" if read_run_json(folder) else "make room"
             raise UserError(f"{full}; {f'{LAST} is whole; ' if (folder / LAST).exists() else ''}{make_room}") from error
         text = " ".join(str(error).split())[:200]
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or re.search(NO_MEMORY, str(error)):
-            raise UserError(f"out of memory: {text}. A smaller data.batch_size or data.workers needs less") from error
+            raise UserError(
+                f"out of memory: {text}. A smaller data.batch_size or data.num_workers needs less"
+            ) from error
         if _worker_died(error):
             text = text.rstrip(". ") or type(error).__name__
-            less = f"It is what happens where memory runs out; fewer data.workers need less: {go_on} data.workers=0"
+            less = f"It is what happens where memory runs out; fewer workers need less: {go_on} data.num_workers=0"
             raise UserError(f"a process that loads images has died ({text}). {less}") from error
         raise
     finally:
         threading.excepthook = hook
 
 
-def report(result: dict[str, Any], cfg: DictConfig) -> None:
+def print_summary(result: dict[str, Any], cfg: DictConfig) -> None:
     """The last lines of a run, among them what to try next with the same model and data."""
     log.info("%.0f s of training, %s images/s", result["seconds"], result["images_per_second"])
     if "test" in result:
         best = f", of epoch {result['best_epoch']} (best {result['monitor']})" if result["best_epoch"] else ""
         log.info("test top-1 accuracy %.4f%s", result["test"]["top1"], best)
-    log.info("run    %s", shlex.quote(cfg.folder))
+    log.info("run    %s", shlex.quote(cfg.run_dir))
     if not in_sweep():
         python = Path(sys.executable)
         python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
         log.info("next   %s", shlex.join([str(python.with_name("tensorboard")), "--logdir", cfg.outputs]))
         toggles = (key for key, value in cfg.model.items() if isinstance(value, bool))
-        toggle = None if cfg.weights is not None else next(toggles, None)  # other variants' weights are refused
-        left_out = ("seed", "folder", f"model.{toggle}")
+        toggle = None if cfg.init_from is not None else next(toggles, None)  # other variants' weights are refused
+        left_out = ("seed", "run_dir", f"model.{toggle}")
         same = [as_typed(o) for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]
         if toggle:
             other = [*same, f"model.{toggle}={str(not cfg.model[toggle]).lower()}"]

@@ -17,19 +17,19 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet.config import explain
+from alexnet.config import format_error
 from alexnet.cores import available_cores
 from alexnet.errors import UserError
 from alexnet.io import write, write_json
-from alexnet.run_dir import held, record, swept
-from alexnet.training.build import Parts
+from alexnet.run_dir import lock_run_dir, read_run_json, swept_values
+from alexnet.training.build import Components
 
 log = logging.getLogger("alexnet")
 HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
 
 
-def origin(keeps_memory: bool) -> dict[str, Any]:
+def environment_info(keeps_memory: bool) -> dict[str, Any]:
     """The command, the code's state, the machine and every package's version, as plain values."""
     cuda = torch.cuda.is_available()
     return {
@@ -57,41 +57,47 @@ def _command() -> list[str]:
     return [f"{hydra.job.name}.py", *hydra.overrides.task]
 
 
-def write_origin(folder: Path, cfg: DictConfig, parts: Parts, asked: str, keeps_memory: bool) -> None:
-    """config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run. asked: the digest of the
-    settings before the run settled what they leave open.
+def write_run_metadata(
+    folder: Path, cfg: DictConfig, components: Components, config_digest: str, keeps_memory: bool
+) -> None:
+    """Writes config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run.
+
+    Args:
+        config_digest: of the settings, before the run settled what they leave open.
     """
     _warn_of_git()
     write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     write(folder / "overrides.yaml", OmegaConf.to_yaml(HydraConfig.get().overrides.task))
-    data = parts.data
+    data = components.data
     splits = {name: len(split) for name, split in data.splits.items()}
     assert data.packed
     files = Path(data.packed.names["train"][0]).suffix[1:].lower()  # such as jpg; nothing where they come as one array
-    known = {"source": data.source, "files": files, "fingerprint": data.about.fingerprint, "pictures": splits}
-    about = {"state": "running", "asked": asked, "arm": swept(cfg)} | origin(keeps_memory)
-    about |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": known, "weights": parts.taken}
-    write_json(folder / "run.json", about)
+    known = {"source": data.source, "files": files, "fingerprint": data.info.fingerprint, "pictures": splits}
+    info = {"state": "running", "config_digest": config_digest, "arm": swept_values(cfg)} | environment_info(
+        keeps_memory
+    )
+    info |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": known, "weights": components.weights_sha256}
+    write_json(folder / "run.json", info)
     if diff := git_diff():
         write(folder / "git.diff", diff + "\n")
 
 
 def write_resumed(folder: Path, keeps_memory: bool) -> None:
     """Notes in run.json when, where and how the run went on."""
-    about = record(folder)
-    again = {"precision": about["precision"]} | origin(keeps_memory)
-    write_json(folder / "run.json", about | {"state": "running", "resumed": [*about.get("resumed", []), again]})
+    info = read_run_json(folder)
+    again = {"precision": info["precision"]} | environment_info(keeps_memory)
+    write_json(folder / "run.json", info | {"state": "running", "resumed": [*info.get("resumed", []), again]})
 
 
 @contextmanager
-def recorded(folder: Path, keep: bool = False) -> Iterator[None]:
+def track_status(folder: Path, keep: bool = False) -> Iterator[None]:
     """Around a run, which has `folder` to itself: notes in run.json how it ended, done, interrupted, or failed and why.
     keep: what lies in the folder already.
 
     Raises:
-        UserError: where a run goes on in the folder.
+        UserError: where a run is active in the folder.
     """
-    with held(folder, keep), _noting(folder):
+    with lock_run_dir(folder, keep), _noting(folder):
         yield
 
 
@@ -104,21 +110,21 @@ def _noting(folder: Path) -> Iterator[None]:
             _note(folder, state="interrupted")
         raise
     except BaseException as error:
-        text = explain(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        text = format_error(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         with suppress(OSError):  # the disk may be full
             _note(folder, state="failed", reason=text)
         raise
     _note(folder, state="done")
 
 
-def note_done(folder: Path) -> None:
+def mark_done(folder: Path) -> None:
     """Of a run whose figures are there: one that was killed just then had no time to note it."""
-    if record(folder).get("state") != "done":
+    if read_run_json(folder).get("state") != "done":
         _note(folder, state="done")
 
 
 def _note(folder: Path, **values: str) -> None:
-    if known := record(folder):
+    if known := read_run_json(folder):
         write_json(folder / "run.json", {**values, **{k: v for k, v in known.items() if k not in values}})
 
 
@@ -141,16 +147,16 @@ def git_diff() -> str | None:
 
 
 @cache
-def code_now() -> tuple[str | None, str | None]:
+def current_code() -> tuple[str | None, str | None]:
     """The commit, and what the working tree holds beyond it."""
     return _git("rev-parse", "HEAD"), git_diff()
 
 
-def code_of(folder: Path) -> tuple[str | None, str | None]:
+def recorded_code(folder: Path) -> tuple[str | None, str | None]:
     """The same of a run."""
     diff = folder / "git.diff"
     text = diff.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n") if diff.exists() else None
-    return record(folder).get("git_commit"), text
+    return read_run_json(folder).get("git_commit"), text
 
 
 @cache

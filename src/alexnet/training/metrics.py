@@ -53,9 +53,9 @@ class TopAccuracy(Metric):
 
 def accuracies(num_classes: int) -> dict[str, Metric]:
     """Of every run: top1, and top5 where there are more than five classes."""
-    return {name: TopAccuracy(k) for name, k in tops(num_classes).items()}
+    return {name: TopAccuracy(k) for name, k in top_k(num_classes).items()}
 
 
-def tops(num_classes: int) -> dict[str, int]:
+def top_k(num_classes: int) -> dict[str, int]:
     """Among how many of the most likely classes the right one counts, by the name of the accuracy."""
     return {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}

@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
-from alexnet.data.transforms import averaged
-from alexnet.rng import stream
-from alexnet.training.averaging import put_average
-from alexnet.training.callbacks import logged
+from alexnet.data.transforms import log_mean_softmax
+from alexnet.rng import generator
+from alexnet.training.averaging import save_average
+from alexnet.training.callbacks import is_logging_step
 from alexnet.training.metrics import MeanLoss, accuracies
 from alexnet.training.optim import make_schedule, unfused
 
@@ -33,7 +33,7 @@ class ImageClassifier(LightningModule):
         num_classes: number of classes.
         monitor, mode: the metric that says which epoch is best, and whether `max` or `min` is better.
         seed: of the dropout masks, which are a function of (seed, epoch, batch, rank).
-        record: plain values that every checkpoint shall hold, the run's config among them.
+        record: plain values that every checkpoint holds, the run's config among them.
         metrics: more figures of (logits, labels), by name, beside those of `accuracies`.
         channels_last: the memory layout of network and images.
     """
@@ -56,14 +56,15 @@ class ImageClassifier(LightningModule):
         self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.optimizer, self.scheduler = optimizer, scheduler
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record or {}
+        self.compiled = False  # whether the network is, by torch.compile
         self.validated = -1  # the last epoch that was
-        self.went_on = False  # within an epoch, without a step so far
+        self.resumed_mid_epoch = False  # within an epoch, without a step so far
         self.step_loss = torch.tensor(0.0)  # of the last step, the mean over the samples of all ranks
         # Groups would make one metric of those whose counts are the same after a batch, as top1's and top5's may be.
         every: Any = accuracies(num_classes) | (metrics or {})
-        figures = MetricCollection(every, compute_groups=False)
-        self.train_figures, self.val_figures, self.test_figures = (
-            figures.clone(prefix=f"{split}/") for split in ("train", "val", "test")
+        collection = MetricCollection(every, compute_groups=False)
+        self.train_metrics, self.val_metrics, self.test_metrics = (
+            collection.clone(prefix=f"{split}/") for split in ("train", "val", "test")
         )
         self.train_loss, self.val_loss, self.test_loss = (MeanLoss() for _ in range(3))
 
@@ -75,7 +76,7 @@ class ImageClassifier(LightningModule):
         self.devices = sorted({p.device for p in self.network.parameters() if p.device.type != "cpu"}, key=str)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        seed = stream(self.seed, f"step/{self.current_epoch}/{batch_idx}/{self.global_rank}").initial_seed()
+        seed = generator(self.seed, f"step/{self.current_epoch}/{batch_idx}/{self.global_rank}").initial_seed()
         torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every kind of device, up to a ms
         for device in self.devices:
             if device.type == "cuda":
@@ -85,10 +86,10 @@ class ImageClassifier(LightningModule):
                 torch.get_device_module(device).manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        self.went_on = False
-        loss, _ = self._score("train", batch, self.train_figures, self.train_loss)
+        self.resumed_mid_epoch = False
+        loss, _ = self._score("train", batch, self.train_metrics, self.train_loss)
         self.step_loss = loss.detach()
-        ranks, shown = self.trainer.world_size, logged(self.trainer)  # telling it takes a ms each time
+        ranks, shown = self.trainer.world_size, is_logging_step(self.trainer)  # telling it takes a ms each time
         if ranks == 1:
             if shown:
                 self.log("train/loss_step", self.step_loss, prog_bar=True)
@@ -103,22 +104,22 @@ class ImageClassifier(LightningModule):
         return loss * (n * ranks / total[0])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._score("val", batch, self.val_figures, self.val_loss)[1]
+        return self._score("val", batch, self.val_metrics, self.val_loss)[1]
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._score("test", batch, self.test_figures, self.test_loss)[1]
+        return self._score("test", batch, self.test_metrics, self.test_loss)[1]
 
-    def _score(self, stage: str, batch: Batch, figures: MetricCollection, mean: MeanLoss) -> tuple[Tensor, Tensor]:
+    def _score(self, stage: str, batch: Batch, metrics: MetricCollection, mean: MeanLoss) -> tuple[Tensor, Tensor]:
         images, labels = batch
         n = len(labels)  # a rank may have none of a batch's samples, and still takes part in the step
         views = images if isinstance(images, list) else [images]
-        logits = averaged([self(x if n else x.new_zeros(2, *x.shape[1:]))[:n].float() for x in views])
+        logits = log_mean_softmax([self(x if n else x.new_zeros(2, *x.shape[1:]))[:n].float() for x in views])
         total = cross_entropy(logits, labels, reduction="sum")
         if not mean.update_called:  # once an epoch: Lightning asks them at its end, and telling it takes 1 ms each
             self.log(f"{stage}/loss", mean, on_step=False, on_epoch=True)
-            self.log_dict(figures, on_step=False, on_epoch=True)
+            self.log_dict(metrics, on_step=False, on_epoch=True)
         if n:
-            figures.update(logits.detach(), labels)
+            metrics.update(logits.detach(), labels)
             mean.update(total.detach(), n)
         return total / max(n, 1), logits
 
@@ -141,21 +142,21 @@ class ImageClassifier(LightningModule):
         """Plain values only: torch.load(weights_only=True) then reads the file without running anything from it."""
         checkpoint |= self.record
         if "callbacks" not in checkpoint:
-            put_average(self.trainer, self, checkpoint)
+            save_average(self.trainer, self, checkpoint)
         if checkpoint.get("batches"):  # within an epoch
             mine = move_data_to_device({name: metric.metric_state for name, metric in self._counting()}, "cpu")
             ranks: list[Any] = [mine] * self.trainer.world_size
             if self.trainer.world_size > 1:
                 torch.distributed.all_gather_object(ranks, mine)
             checkpoint["counted"] = ranks
-        figures = self.trainer.callback_metrics.items()
+        logged = self.trainer.callback_metrics.items()
         stale = self.validated != self.current_epoch  # Lightning keeps the figures of the last validation
-        checkpoint["metrics"] = {k: v.item() for k, v in figures if not (stale and k.startswith("val/"))}
+        checkpoint["metrics"] = {k: v.item() for k, v in logged if not (stale and k.startswith("val/"))}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What each rank has counted of the epoch so far."""
         if "counted" in checkpoint:
-            self.went_on = True
+            self.resumed_mid_epoch = True
             mine = checkpoint["counted"][self.global_rank]
             for name, metric in self._counting():
                 state = mine[name]
@@ -166,24 +167,24 @@ class ImageClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Of an epoch that went on with its validation there was no step to tell Lightning of its figures."""
-        if self.went_on:
+        if self.resumed_mid_epoch:
             self.log("train/loss", self.train_loss)
-            self.log_dict(self.train_figures)
+            self.log_dict(self.train_metrics)
             for _, metric in self._counting():
                 metric._update_count = 1  # else they take themselves for empty
-        self.went_on = False
+        self.resumed_mid_epoch = False
 
     def _counting(self) -> list[tuple[str, Metric]]:
-        metrics = [("loss", self.train_loss), *self.train_figures.items(keep_base=True, copy_state=False)]
+        metrics = [("loss", self.train_loss), *self.train_metrics.items(keep_base=True, copy_state=False)]
         return [(name, metric) for name, metric in metrics if isinstance(metric, Metric)]
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network)
         if self.trainer.precision == "16-mixed":
             optimizer = unfused(optimizer)
-        steps = self.trainer.estimated_stepping_batches
-        epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        schedule = make_schedule(self.scheduler, optimizer, epoch, steps, self.monitor, self.mode)
+        total_steps = self.trainer.estimated_stepping_batches
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        schedule = make_schedule(self.scheduler, optimizer, steps_per_epoch, total_steps, self.monitor, self.mode)
         if schedule and schedule.get("monitor", "").startswith("val"):  # it has a value only after a validation
             schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule else {})

@@ -12,26 +12,26 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet.compat import upgrade
-from alexnet.config import become, explain
+from alexnet.compat import upgrade, upgrade_override
+from alexnet.config import format_error, replace_config
 from alexnet.errors import UserError
 from alexnet.io import read_yaml
-from alexnet.run_dir import in_sweep, record, result_of
-from alexnet.run_identity import CAUSE, OF_TODAY, decides
+from alexnet.run_dir import in_sweep, read_metrics, read_run_json
+from alexnet.run_identity import CAUSE, OF_TODAY, affects_result
 
 LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 
 
-def take_record(cfg: DictConfig) -> None:
+def load_recorded_config(cfg: DictConfig) -> None:
     """Makes `cfg` the config of the run cfg.reproduce. What does not decide a result may be typed besides.
 
     Raises:
         UserError: for a folder that holds no finished run.
     """
     folder = named_folder(cfg, "reproduce")
-    if not (folder / "metrics.json").is_file() or not record(folder):
+    if not (folder / "metrics.json").is_file() or not read_run_json(folder):
         raise UserError(f"reproduce={folder}: not the folder of a finished run")
-    recorded_config(cfg, "reproduce", folder)
+    use_recorded_config(cfg, "reproduce", folder)
 
 
 def named_folder(cfg: DictConfig, key: str) -> Path:
@@ -40,7 +40,7 @@ def named_folder(cfg: DictConfig, key: str) -> Path:
     return Path(cfg[key])
 
 
-def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
+def use_recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
     """Makes `cfg` the config of the run in `folder`, which `key` names.
 
     Raises:
@@ -48,31 +48,31 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
             know how to compose.
     """
     if in_sweep():
-        raise UserError(f"{key}={folder}: not in a sweep; one goes on by itself, with folder=SWEEP")
+        raise UserError(f"{key}={folder}: not in a sweep; a sweep is resumed with run_dir=SWEEP")
     if None not in (cfg.resume, cfg.reproduce):
         raise UserError("resume and reproduce: one of them, since each says what the run is")
     recorded = OmegaConf.create(upgrade(read_yaml(folder / "config.yaml", dict)))
-    overrides = read_yaml(folder / "overrides.yaml", list)
+    overrides = [upgrade_override(override) for override in read_yaml(folder / "overrides.yaml", list)]
     typed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     try:
         composed = hydra.compose(HydraConfig.get().job.config_name, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        commit = record(folder).get("git_commit")
-        raise UserError(f"{key}={folder}: of another version of the code ({commit}): {explain(error)}") from None
+        commit = read_run_json(folder).get("git_commit")
+        raise UserError(f"{key}={folder}: of another version of the code ({commit}): {format_error(error)}") from None
     choices, study = composed.hydra.runtime.choices, composed.study
     arm = list(study.arms[study.arm]) if study is not None and study.arms else []
     _check_typed(key, folder, [*overrides, *arm], typed)
     with read_write(choices):
         choices.study = None
-    recorded.logger = composed.logger  # which writes into ${folder}; what is recorded names the folder of then
-    for name in (*OF_TODAY, *(o.key_or_group for o in typed if not decides(o.key_or_group))):
+    recorded.logger = composed.logger  # which writes into ${run_dir}; what is recorded names the folder of then
+    for name in (*OF_TODAY, *(o.key_or_group for o in typed if not affects_result(o.key_or_group))):
         OmegaConf.update(recorded, name, OmegaConf.select(cfg, name), force_add=True)
     recorded.study = None
     recorded.data.setdefault("background", None)  # versions before it ignored transparency
     for name in map(str, composed):
         if name not in (*recorded, "hydra"):  # of a later version, whose default is what was
             recorded[name] = composed[name]
-    become(cfg, recorded, choices)
+    replace_config(cfg, recorded, choices)
     hydra_config: Any = HydraConfig.get()
     with read_write(hydra_config), open_dict(hydra_config):
         hydra_config.overrides.task = _joined([*overrides, *arm], [o for o in typed if o.key_or_group != key])
@@ -81,13 +81,13 @@ def recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
 def _check_typed(key: str, folder: Path, recorded: list[str], typed: list[Override]) -> None:
     """Refuses an override that would make it another run, and says what to type for that one."""
     for override in typed:
-        if override.key_or_group == key or not decides(override.key_or_group) or override.input_line in recorded:
+        if override.key_or_group == key or not affects_result(override.key_or_group) or override.input_line in recorded:
             continue
-        aim = "to repeat it" if key == "reproduce" else "to go on with it"
+        aim = "to repeat it" if key == "reproduce" else "to resume it"
         new = ["train.py", *_joined(recorded, [override])]
         text = f"{override.input_line}: the run says this itself; leave it out {aim}. A new run: "
         if override.key_or_group in LENGTH:
-            new.append(f"weights={folder}")
+            new.append(f"init_from={folder}")
             text = (
                 f"{override.input_line}: the length of a run is decided when it begins, since learning rates depend on "
                 f"it; leave it out {aim}. A new run that starts from its weights: "
@@ -105,23 +105,23 @@ def _joined(recorded: list[str], typed: list[Override]) -> list[str]:
     return [str(override.input_line) for override in (*kept, *typed)]
 
 
-def check_same(key: str, folder: Path, fingerprint: str, taken: str | None) -> None:
+def check_same_inputs(key: str, folder: Path, fingerprint: str, taken: str | None) -> None:
     """Raises UserError where the images, or the weights that it starts from, are not those of the run in `folder`,
-    which `key` names. What goes on starts from its own weights, and has `taken` no others.
+    which `key` names. A resumed run starts from its own weights, and has `taken` no others.
     """
-    known = record(folder)
+    known = read_run_json(folder)
     before = {"images": known["data"]["fingerprint"], "weights": known.get("weights")}
     for what, now in (("images", fingerprint), ("weights", taken)):
         if now is not None and now != before[what]:
             raise UserError(f"{key}={folder}: its {what} were others (SHA-256 {before[what]!s:.12}, now {now:.12})")
 
 
-def agreement(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str], bool]:
+def compare_metrics(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str], bool]:
     """Figure by figure, the run cfg.reproduce beside this one, and whether all are the same; then what differs between
     the two that may explain it.
     """
     folder = Path(cfg.reproduce)
-    before = result_of(folder)
+    before = read_metrics(folder)
     lines, same = [], True
     for split in ("train", "val", "test"):
         for figure, then in before.get(split, {}).items():
@@ -131,7 +131,7 @@ def agreement(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str], bool]
                 f"{split}/{figure:8} {then:.6f}  {now:.6f}  {'the same' if now == then else f'{now - then:+.2g}'}"
             )
     if not same:
-        old, new = record(folder), record(Path(cfg.folder))
+        old, new = read_run_json(folder), read_run_json(Path(cfg.run_dir))
         for what, a, b in (
             ("git commit", old.get("git_commit"), new.get("git_commit")),
             ("machine", old.get("machine"), new.get("machine")),

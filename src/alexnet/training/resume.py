@@ -1,4 +1,4 @@
-"""A run that goes on where it stopped: what is kept of it while it runs, and how it is taken up again."""
+"""Resume: what is kept of a run while it runs, and how it is resumed."""
 
 import logging
 import signal
@@ -16,38 +16,38 @@ from torch.optim import Optimizer
 
 from alexnet.checkpoint import read
 from alexnet.errors import UserError
-from alexnet.io import PARTS, parts_of
-from alexnet.run_dir import record, state_of
-from alexnet.training.averaging import end_validation
+from alexnet.io import TEMP_GLOB, temp_paths
+from alexnet.run_dir import read_run_json, run_status
+from alexnet.training.averaging import restore_last_weights
 from alexnet.training.callbacks import StopAtNaN
 from alexnet.training.loggers import CSVLogger
-from alexnet.training.metadata import code_now, code_of, write_resumed
-from alexnet.training.reproduce import named_folder, recorded_config
+from alexnet.training.metadata import current_code, recorded_code, write_resumed
+from alexnet.training.reproduce import named_folder, use_recorded_config
 
 log = logging.getLogger("alexnet")
 LAST = Path("checkpoints", "last.ckpt")
-OWN_LOGGERS = (".TensorBoardLogger", f"{CSVLogger.__module__}.CSVLogger")  # that can go on with their files
+OWN_LOGGERS = (".TensorBoardLogger", f"{CSVLogger.__module__}.CSVLogger")  # that can continue their files
 GRACE = 10  # seconds that a batch may take after a signal
 
 
-def take_interrupted(cfg: DictConfig) -> None:
+def load_interrupted_config(cfg: DictConfig) -> None:
     """Makes `cfg` the config of the run cfg.resume, in its own folder. What does not decide a result may be typed
     besides.
 
     Raises:
-        UserError: for a folder that holds no run of this program, or one that still goes on.
+        UserError: for a folder that holds no run of this program, or one that is still running.
     """
     folder = named_folder(cfg, "resume")
-    state = state_of(folder)
-    if state is None or not record(folder):
+    state = run_status(folder)
+    if state is None or not read_run_json(folder):
         raise UserError(f"resume={folder}: not the folder of a run")
     if state == "running":
         raise UserError(f"resume={folder}: it still runs, in another process")
-    recorded_config(cfg, "resume", folder)
-    cfg.folder = str(folder)
+    use_recorded_config(cfg, "resume", folder)
+    cfg.run_dir = str(folder)
 
 
-def kept(folder: Path) -> dict[str, Any] | None:
+def read_resume_state(folder: Path) -> dict[str, Any] | None:
     """The state that the run in `folder` has left; None if it was stopped before it left one."""
     if not (folder / LAST).is_file():
         return None
@@ -55,31 +55,31 @@ def kept(folder: Path) -> dict[str, Any] | None:
         state = read(folder / LAST)
     except UserError as error:
         reason = str(error).partition(": ")[2]
-        raise UserError(f"resume={folder}: {LAST} is damaged ({reason}); without it the run begins again") from None
+        raise UserError(f"resume={folder}: {LAST} is damaged ({reason}); without it the run starts again") from None
     if "batches" not in state:
-        raise UserError(f"resume={folder}: {LAST} is of a version of the code that could not go on with a run")
+        raise UserError(f"resume={folder}: {LAST} is of a version of the code that could not resume a run")
     return state
 
 
-def go_on(folder: Path, state: dict[str, Any], keeps_memory: bool) -> None:
-    """Notes in run.json that the run in `folder` goes on, and says after what. Warns where it was begun by another
+def log_resume(folder: Path, state: dict[str, Any], keeps_memory: bool) -> None:
+    """Notes in run.json that the run in `folder` is resumed, and logs after what. Warns where it was begun by another
     version of the code.
     """
     write_resumed(folder, keeps_memory)
-    if code_of(folder) != code_now():
-        commit = record(folder).get("git_commit")
+    if recorded_code(folder) != current_code():
+        commit = read_run_json(folder).get("git_commit")
         log.warning("this run was begun by another version of the code (%.7s); the result may be neither's", commit)
-    if parts_of(folder / LAST):
+    if temp_paths(folder / LAST):
         log.info("a later state was only half written when it was stopped; the one before is taken")
-    for half in folder.rglob(PARTS):
+    for half in folder.rglob(TEMP_GLOB):
         half.unlink()
     reached = f"epoch {state['epoch']}" + (f" and {state['batches']} batches" if state["batches"] else "")
-    log.info("%s: goes on after %s", folder, "its training" if state["trained"] else reached)
+    log.info("%s: resumes after %s", folder, "its training" if state["trained"] else reached)
 
 
-class LastState(Callback):
-    """Keeps checkpoints/last.ckpt, from which a run goes on as if it had never stopped: at the start of every epoch but
-    the first, every `every` optimiser steps, and at the end of training.
+class ResumeCheckpoint(Callback):
+    """Writes checkpoints/last.ckpt, from which a run is resumed as if it had never stopped: at the start of every epoch
+    but the first, every `every` optimiser steps, and at the end of training.
 
     Each time everything before is done, logged and counted, and nothing of what comes has begun. So it must be the
     first of a trainer's callbacks that have a state. SIGTERM and Ctrl-C are put off until then, for GRACE seconds at
@@ -105,7 +105,7 @@ class LastState(Callback):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
                 self.handlers[number] = signal.signal(number, self._ask)
-        # Two ways in which Lightning would go on wrongly:
+        # Two ways in which Lightning would resume wrongly:
         fit, loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
         if loop.restarting and not self.batches:  # with max_steps: at the end of an epoch, which would be an empty one
             loop.restarting = False
@@ -135,14 +135,14 @@ class LastState(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Stops between two batches of a validation during training; it is done anew when the run goes on."""
+        """Stops between two batches of a validation during training; it is done again when the run is resumed."""
         if not self._stops(trainer, batch_idx):
             return
         loop: Any = trainer.fit_loop.epoch_loop
         for count in (loop.val_loop.batch_progress.total, loop.val_loop.batch_progress.current):
             count.ready, count.started, count.processed, count.completed = 1, 1, 0, 0  # Lightning's sign for it
         self.batches = loop.batch_progress.current.completed
-        end_validation(trainer, pl_module)
+        restore_last_weights(trainer, pl_module)
         trainer.save_checkpoint(self.path)
         self._end()
 
@@ -218,7 +218,7 @@ def _beside(device: torch.device, value: Tensor) -> Tensor:
 
 
 def purge(cfg: DictConfig, step: int) -> None:
-    """Tells the loggers that write into the run's folder that the curves go on with `step`."""
+    """Tells the loggers that write into the run's folder that the curves continue with `step`."""
     for node in (cfg.logger or {}).values():
         if node.get("_target_", "").endswith(OWN_LOGGERS):
             with open_dict(node):

@@ -1,4 +1,4 @@
-"""SLURM's time limit: a run keeps its state, its job goes back into the queue, and there the run goes on in its own
+"""SLURM's time limit: a run keeps its state, its job goes back into the queue, and there the run is resumed in its own
 folder.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from alexnet.run_dir import in_sweep, record
+from alexnet.run_dir import in_sweep, read_run_json
 
 
 def run_of_this_job(cfg: DictConfig) -> str | None:
@@ -23,10 +23,10 @@ def run_of_this_job(cfg: DictConfig) -> str | None:
     job = os.environ.get("SLURM_JOB_ID")
     if job is None or not int(os.environ.get("SLURM_RESTART_COUNT", "0")) or in_sweep():
         return None
-    begun = [Path(cfg.folder)] if cfg.folder else [path.parent for path in Path(cfg.outputs).glob("*/*/run.json")]
+    begun = [Path(cfg.run_dir)] if cfg.run_dir else [path.parent for path in Path(cfg.outputs).glob("*/*/run.json")]
     for folder in begun:
-        about = record(folder)
-        if about.get("slurm_job") == job and about.get("command", [])[1:] == sys.argv[1:]:
+        info = read_run_json(folder)
+        if info.get("slurm_job") == job and info.get("command", [])[1:] == sys.argv[1:]:
             return str(folder)
     return None
 

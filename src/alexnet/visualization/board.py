@@ -6,10 +6,10 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
-from alexnet.training.loggers import writer
+from alexnet.training.loggers import tensorboard_writer
 
 
-class AtBest(Callback):
+class PlotOnImprovement(Callback):
     """Draws the best epoch so far by the module's `monitor`, as soon as `every` seconds have passed since the last
     time, and at the end: short epochs are not spent on drawing.
 
@@ -49,7 +49,7 @@ class AtBest(Callback):
             self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
-        board = writer(trainer)
+        board = tensorboard_writer(trainer)
         if self.waiting and self.waiting[0] is not None and board:
             self.draw(board, trainer.datamodule, *self.waiting)  # type: ignore[attr-defined]
             self.drawn = time.monotonic()

@@ -1,4 +1,4 @@
-"""Which class is taken for which, and how often each is right."""
+"""The confusion matrix, and the accuracy of each class."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from alexnet.fonts import choose_fonts
 from alexnet.plotting import bars, confusion
-from alexnet.visualization.board import AtBest
+from alexnet.visualization.board import PlotOnImprovement
 
 
-class Confusion(AtBest):
-    """The confusion matrix of the validation images, and every class's share of right answers, at each best epoch."""
+class Confusion(PlotOnImprovement):
+    """The confusion matrix of the validation images, and every class's accuracy, at each best epoch."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]
@@ -31,9 +31,9 @@ class Confusion(AtBest):
         return self.matrix.compute().cpu().numpy(), trainer.current_epoch + 1  # of all ranks
 
     def draw(self, board: Any, data: Any, kept: tuple[NDArray[np.int64], int], step: int) -> None:
-        (counts, epoch), classes = kept, data.about.classes
+        (counts, epoch), classes = kept, data.info.classes
         title, shares = f"validation images, epoch {epoch}", counts.diagonal() / np.maximum(counts.sum(1), 1)
-        matrix, by_class = confusion(title, classes, counts), bars(title, classes, shares, "share of right answers")
+        matrix, by_class = confusion(title, classes, counts), bars(title, classes, shares, "accuracy")
         for name, figure in (("confusion_matrix", matrix), ("per_class_accuracy", by_class)):
             choose_fonts(figure)
             board.add_figure(f"val/{name}", figure, step)

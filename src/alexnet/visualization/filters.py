@@ -6,8 +6,8 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
-from alexnet.training.loggers import writer
-from alexnet.visualization.board import AtBest
+from alexnet.training.loggers import tensorboard_writer
+from alexnet.visualization.board import PlotOnImprovement
 
 SIDE = 33  # pixels of a filter at least
 
@@ -24,13 +24,13 @@ def grid(weight: Tensor, columns: int = 16) -> Tensor:
     return (255 * make_grid(shown, nrow=columns, padding=3, pad_value=1)).round().byte()
 
 
-class Filters(AtBest):
+class Filters(PlotOnImprovement):
     """The first convolution at the start, and at each best epoch."""
 
     every = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        board, kept = writer(trainer), self.keep(trainer, pl_module)
+        board, kept = tensorboard_writer(trainer), self.keep(trainer, pl_module)
         if board and kept is not None and trainer.ckpt_path is None:
             self.draw(board, None, kept, 0)
 

@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from alexnet.training.loggers import writer
+from alexnet.training.loggers import tensorboard_writer
 
 
 class Graph(Callback):
     """At the start, as torch.jit.trace sees it; not of a network that torch.compile has."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        board, data = writer(trainer), trainer.datamodule  # type: ignore[attr-defined]
+        board, data = tensorboard_writer(trainer), trainer.datamodule  # type: ignore[attr-defined]
         network: Any = pl_module.network
-        if not board or trainer.ckpt_path is not None or network._compiled_call_impl is not None:
+        if not board or trainer.ckpt_path is not None or pl_module.compiled:
             return
         one = torch.zeros(1, data.channels, data.crop, data.crop, device=pl_module.device)
         modes = {layer: layer.training for layer in network.modules()}

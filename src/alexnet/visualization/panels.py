@@ -5,13 +5,13 @@ from pytorch_lightning import Callback
 from alexnet.diagnostics.activations import Activations
 from alexnet.diagnostics.memory import Memory
 from alexnet.diagnostics.updates import Updates
-from alexnet.validation import flag
+from alexnet.validation import check_bool
 from alexnet.visualization.confusion import Confusion
 from alexnet.visualization.filters import Filters
 from alexnet.visualization.graph import Graph
-from alexnet.visualization.mistakes import Mistakes
 from alexnet.visualization.projector import Projector
 from alexnet.visualization.sheet import Inputs
+from alexnet.visualization.top_losses import TopLosses
 
 
 def panels(
@@ -27,14 +27,14 @@ def panels(
 ) -> list[Callback]:
     """The callbacks that are switched on. Raises ArgumentError for a switch that is neither true nor false."""
     kinds: dict[type[Callback], bool] = {
-        Inputs: flag("inputs", inputs),
-        Filters: flag("filters", filters),
-        Confusion: flag("confusion", confusion),
-        Mistakes: flag("mistakes", mistakes),
-        Updates: flag("updates", updates),
-        Activations: flag("activations", activations),
-        Memory: flag("memory", memory),
-        Graph: flag("graph", graph),
-        Projector: flag("projector", projector),
+        Inputs: check_bool("inputs", inputs),
+        Filters: check_bool("filters", filters),
+        Confusion: check_bool("confusion", confusion),
+        TopLosses: check_bool("mistakes", mistakes),
+        Updates: check_bool("updates", updates),
+        Activations: check_bool("activations", activations),
+        Memory: check_bool("memory", memory),
+        Graph: check_bool("graph", graph),
+        Projector: check_bool("projector", projector),
     }
     return [kind() for kind, wanted in kinds.items() if wanted]

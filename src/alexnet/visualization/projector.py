@@ -7,9 +7,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from alexnet.errors import printable
+from alexnet.errors import escape_control_chars
 from alexnet.models.base import last_linear
-from alexnet.training.loggers import writer
+from alexnet.training.loggers import tensorboard_writer
 
 IMAGES, DIMENSIONS, SIDE = 500, 50, 32  # at most; of the principal components; pixels of a thumbnail
 
@@ -23,7 +23,7 @@ class Projector(Callback):
         self.now: list[Tensor] = []
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # activations, thumbnails, labels
         self.hook = None
-        if (last := last_linear(pl_module)) and writer(trainer):
+        if (last := last_linear(pl_module)) and tensorboard_writer(trainer):
             self.hook = last.register_forward_pre_hook(lambda _, given: self.now.append(given[0].detach()))
 
     def on_test_batch_end(
@@ -33,7 +33,7 @@ class Projector(Callback):
         images, labels = batch
         if self.now and sum(len(labels) for _, _, labels in self.seen) < IMAGES:
             data = trainer.datamodule  # type: ignore[attr-defined]
-            shown = data.normalize.shown((images[0] if isinstance(images, list) else images).float())
+            shown = data.normalize.denormalize((images[0] if isinstance(images, list) else images).float())
             small = interpolate(shown, size=(SIDE, SIDE), mode="area").clamp(0, 1).expand(-1, 3, -1, -1)
             self.seen.append((self.now[0].float().cpu(), small.cpu(), labels.cpu()))
         self.now.clear()
@@ -41,14 +41,14 @@ class Projector(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.hook:
             self.hook.remove()
-        board = writer(trainer)
+        board = tensorboard_writer(trainer)
         if not board or not self.seen:
             return
         activations, thumbnails, labels = (torch.cat(parts)[:IMAGES] for parts in zip(*self.seen, strict=True))
         centred = activations - activations.mean(0)
         _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-        names = trainer.datamodule.about.classes  # type: ignore[attr-defined]
+        names = trainer.datamodule.info.classes  # type: ignore[attr-defined]
         board.add_embedding(
-            centred @ directions[:DIMENSIONS].T, [printable(names[label]) for label in labels], thumbnails,
+            centred @ directions[:DIMENSIONS].T, [escape_control_chars(names[label]) for label in labels], thumbnails,
             "projector", "last hidden layer",
         )  # fmt: skip

@@ -7,9 +7,9 @@ from PIL import Image, ImageDraw
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from alexnet.data import ImageDataModule
-from alexnet.errors import printable
+from alexnet.errors import escape_control_chars
 from alexnet.fonts import image_font
-from alexnet.training.loggers import writer
+from alexnet.training.loggers import tensorboard_writer
 
 CELL, GAP, NAME = 96, 4, 110  # pixels
 
@@ -17,7 +17,7 @@ CELL, GAP, NAME = 96, 4, 110  # pixels
 def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -> NDArray[np.uint8]:
     """One row per class, its name before it: a training image as stored, then as augmented in `variants` epochs.
 
-    Gives uint8 (height, width, 3). `data` must have been set up.
+    Returns uint8 (height, width, 3). `data` must have been set up.
     """
     train = data.splits["train"]
     first = [int(np.flatnonzero(train.labels == label)[0]) for label in np.unique(train.labels)[:classes]]
@@ -26,7 +26,7 @@ def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -
     draw = ImageDraw.Draw(sheet)
     draw.text((NAME, 4), "stored", "black")
     draw.text((NAME + CELL + 3 * GAP, 4), "augmented, each in another epoch", "black")
-    names = [printable(data.about.classes[train.labels[index]])[:17] for index in first]
+    names = [escape_control_chars(data.info.classes[train.labels[index]])[:17] for index in first]
     font = image_font(names)
     cutter = data.loader("train", training=True).dataset
     for row, index in enumerate(first):
@@ -34,8 +34,8 @@ def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -
         draw.text((GAP, top + CELL // 2 - 6), names[row], "black", font)
         shown = [cell(torch.from_numpy(train.images[train.rows[index]] / 255.0))]
         for epoch in range(variants):
-            images, _, draws = cutter.__getitems__([(epoch, index)])  # type: ignore[attr-defined]
-            x = data.normalize.shown(data.ready(images, draws, epoch=epoch))[0]
+            images, _, rand = cutter.__getitems__([(epoch, index)])  # type: ignore[attr-defined]
+            x = data.normalize.denormalize(data.preprocess(images, rand, epoch=epoch))[0]
             shown.append(cell(x.permute(1, 2, 0).cpu()))
         for column, one in enumerate(shown):
             sheet.paste(one, (NAME + column * (CELL + GAP) + (2 * GAP if column else 0), top))
@@ -46,7 +46,7 @@ class Inputs(Callback):
     """The contact sheet, at the start of a run."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        board = writer(trainer)
+        board = tensorboard_writer(trainer)
         if board and trainer.ckpt_path is None:
             board.add_image("train/augmented", contact_sheet(trainer.datamodule), dataformats="HWC")  # type: ignore[attr-defined]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from alexnet.data.decode import Range, decode, is_image
 from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.walk import LeftOut, is_ignored, walk
-from alexnet.data.splits import Source, Split, split_off
-from alexnet.errors import ArgumentError, UserError, printable
+from alexnet.data.splits import Source, Split, stratified_split
+from alexnet.errors import ArgumentError, UserError, escape_control_chars
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ def training_classes(root: Path) -> list[str]:
         if "train" in layout.splits:
             return find_classes(layout.splits["train"])
     except OSError as error:
-        raise ArgumentError(f"root={root}: cannot read {printable(str(error.filename))}: {error.strerror}") from error
+        raise ArgumentError(
+            f"root={root}: cannot read {escape_control_chars(str(error.filename))}: {error.strerror}"
+        ) from error
     raise ArgumentError(f"root={root}: has {', '.join(layout.splits)}, but no train or training with class folders")
 
 
@@ -57,7 +59,7 @@ def open_folder(root: Path, reading: Reading = Reading()) -> Source:  # frozen
             "Convert their images to a format such as PNG, or remove the folders"
         )
     missing = {name: 0.15 for name in ("val", "test") if name not in layout.splits}
-    splits = listed.splits | split_off(train, {"train": 1.0, **missing})
+    splits = listed.splits | stratified_split(train, {"train": 1.0, **missing})
     return Source(classes, listed.state, splits, [*layout.notes, *listed.notes], reading.background, files=True)
 
 
@@ -110,7 +112,9 @@ def list_files(folders: dict[str, Path], classes: list[str], reading: Reading = 
         splits[split] = Split(labels, names, partial(_read, folder, names, reading))
         absent = [name for label, name in enumerate(classes) if label not in set(labels.tolist())]
         if split != "train" and len(labels) and absent:
-            notes.append(f"{split}: has no images of {len(absent)} classes: {', '.join(map(printable, absent[:10]))}")
+            notes.append(
+                f"{split}: has no images of {len(absent)} classes: {', '.join(map(escape_control_chars, absent[:10]))}"
+            )
     if left_out.counts:
         notes.insert(0, f"files were left out: {left_out}")
     return Source(classes, f"{state.hexdigest()}:{changed.hexdigest()}", splits, notes, reading.background, files=True)
@@ -132,7 +136,7 @@ def _readable(root: Path) -> Iterator[None]:
     except ValueError as error:
         raise UserError(f"data.{error}") from error
     except OSError as error:
-        where = printable(str(error.filename or root))
+        where = escape_control_chars(str(error.filename or root))
         raise UserError(f"data.root={root}: cannot read {where}: {error.strerror}") from error
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alexnet.data.sources.walk import subfolders, walk
-from alexnet.errors import ArgumentError, printable
+from alexnet.errors import ArgumentError, escape_control_chars
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -106,7 +106,7 @@ def _without_class_folders(root: Path, folders: list[Path], candidates: list[Pat
     """The layout of a tree in which no folder named like a split holds class folders."""
     full = [path for path in candidates if _holds_images(path)]
     if candidates and not others:
-        names = " and ".join(printable(path.name) for path in full or candidates)
+        names = " and ".join(escape_control_chars(path.name) for path in full or candidates)
         raise ArgumentError(
             f"root={root}: {names}: holds no class folders. Expected train/CLASS/*.jpg, and the same for val and "
             "test if there are"
@@ -143,11 +143,11 @@ def _refuse_splits_in_classes(root: Path, splits: dict[str, Path]) -> None:
 
 
 def _two_readings(root: Path, candidates: list[Path], others: list[Path]) -> ArgumentError:
-    split, other = candidates[0].name, others[0].name
+    split, other = (escape_control_chars(folders[0].name) for folders in (candidates, others))
     return ArgumentError(
-        f"root={root}: {printable(split)} may be the {split_of(split)} images, or a class beside "
-        f"{printable(other)}. If it is a class, move all class folders into a folder train: train/{printable(split)}, "
-        f"train/{printable(other)}. If it is not, move {printable(other)} out of {root}"
+        f"root={root}: {split} may be the {split_of(candidates[0].name)} images, or a class beside {other}. If it is a "
+        f"class, move all class folders into a folder train: train/{split}, train/{other}. If it is not, move {other} "
+        f"out of {root}"
     )
 
 

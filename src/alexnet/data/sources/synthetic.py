@@ -3,8 +3,8 @@
 import torch
 from torch.nn.functional import interpolate
 
-from alexnet.data.splits import Source, array_split, split_off
-from alexnet.rng import stream
+from alexnet.data.splits import Source, array_split, stratified_split
+from alexnet.rng import generator
 
 
 def digits() -> Source:
@@ -13,13 +13,13 @@ def digits() -> Source:
 
     raw = load_digits()
     images = torch.from_numpy(raw.images * (255 / 16)).round().to(torch.uint8)[:, None]  # the values are 0..16
-    parts = split_off(array_split(images, raw.target), {"train": 0.7, "val": 0.15, "test": 0.15})
+    parts = stratified_split(array_split(images, raw.target), {"train": 0.7, "val": 0.15, "test": 0.15})
     return Source([str(c) for c in range(10)], "digits", parts)
 
 
 def fake(size: int, channels: int, num_classes: int) -> Source:
     """Blurred noise around one pattern per class: something to learn, for trying things without images."""
-    draw = stream(0, "fake")
+    draw = generator(0, "fake")
     patterns = torch.rand(num_classes, channels, 4, 4, generator=draw)
     splits = {}
     for name, n in {"train": 512, "val": 128, "test": 128}.items():

@@ -12,11 +12,10 @@ import torch
 from filelock import FileLock
 from torchvision import datasets
 from torchvision.datasets import imagenet
-from torchvision.datasets.utils import download_and_extract_archive
 
 from alexnet.data.sources.folder import Reading, list_files
 from alexnet.data.sources.layout import find_classes, find_split
-from alexnet.data.splits import Source, array_split, split_off
+from alexnet.data.splits import Source, array_split, stratified_split
 from alexnet.errors import UserError
 from alexnet.io import wait_for
 
@@ -43,7 +42,7 @@ def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:
         train, test = (_official_folder(source, root, split) for split in ("train", held_out))
         classes = find_classes(train)
         listed = list_files({"train": train, "test": test}, classes, reading)
-        return replace(listed, splits=split_off(listed.splits["train"], share) | {"test": listed.splits["test"]})
+        return replace(listed, splits=stratified_split(listed.splits["train"], share) | {"test": listed.splits["test"]})
     make = {
         "mnist": datasets.MNIST,
         "fashion_mnist": datasets.FashionMNIST,
@@ -58,7 +57,7 @@ def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:
         images = images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2)
         splits[name] = array_split(images, np.asarray(dataset.targets))
     classes = [str(name) for name in sets["train"].classes]
-    return Source(classes, source, split_off(splits["train"], share) | {"test": splits["test"]})
+    return Source(classes, source, stratified_split(splits["train"], share) | {"test": splits["test"]})
 
 
 def _official_folder(source: str, root: Path, split: str) -> Path:
@@ -76,8 +75,9 @@ def _official_folder(source: str, root: Path, split: str) -> Path:
         if folder := found():  # by another process meanwhile
             return folder
         if source == "imagenette":
-            url, md5 = datasets.Imagenette._ARCHIVES["full"]
-            download_and_extract_archive(url, root, part, md5=md5)
+            archive = root / "imagenette2.tgz"
+            (part / archive.name).symlink_to(archive.absolute())  # it is taken from there, or downloaded to there
+            datasets.Imagenette(part, download=True)
             return (part / "imagenette2").rename(root / "imagenette2") / split
         if not (root / imagenet.META_FILE).exists():
             imagenet.parse_devkit_archive(root)
@@ -111,7 +111,8 @@ def _fetching(source: str, root: Path) -> Iterator[None]:
     with suppress(OSError):  # what others may only read needs no lock: nobody fetches anything into it
         root.mkdir(parents=True, exist_ok=True)
         wait_for(lock, f"fetches {source} into {root}")
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # which older versions of torchvision lack
+    before = getattr(tarfile.TarFile, "extraction_filter", None)
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # Python's default from 3.14 on
     try:
         yield
     except (OSError, RuntimeError, EOFError, ValueError, tarfile.TarError) as error:
@@ -121,4 +122,5 @@ def _fetching(source: str, root: Path) -> Iterator[None]:
             f"data={source} cannot be fetched: {reason}\nPut {wanted}, or name its folder, data.root=FOLDER"
         ) from error
     finally:
+        tarfile.TarFile.extraction_filter = before
         lock.release()

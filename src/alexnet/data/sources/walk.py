@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alexnet.data.decode import is_image
-from alexnet.errors import printable
+from alexnet.errors import escape_control_chars
 
 SYSTEM_FILES = {"__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini"}
 
@@ -28,7 +28,9 @@ class LeftOut:
 
     def __str__(self) -> str:
         kinds = sorted(self.counts, key=lambda kind: -self.counts[kind])
-        return ", ".join(f"{self.counts[kind]} {kind} (such as {printable(self.examples[kind])})" for kind in kinds)
+        return ", ".join(
+            f"{self.counts[kind]} {kind} (such as {escape_control_chars(self.examples[kind])})" for kind in kinds
+        )
 
 
 def is_ignored(name: str) -> bool:

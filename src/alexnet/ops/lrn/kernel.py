@@ -27,7 +27,7 @@ class Constants(ctypes.Structure):
                 *((name, ctypes.c_float) for name in ("alpha", "beta", "k")))  # fmt: skip
 
 
-def suits(rows: Tensor, size: int) -> bool:
+def is_supported(rows: Tensor, size: int) -> bool:
     """Whether the kernel is for such rows, and here."""
     known = rows.device.type == "cpu" and rows.dtype in KINDS and rows.shape[1] + size <= WIDEST
     return known and compiled(rows.dtype) is not None

@@ -11,11 +11,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.compat import upgrade
+from alexnet.compat import upgrade, upgrade_arm, upgrade_override, upgrade_record
 from alexnet.errors import UserError
 from alexnet.io import read_json, read_yaml
-from alexnet.run_dir import record, result_of, state_of
-from alexnet.run_identity import differing, settings, spelled
+from alexnet.run_dir import read_metrics, read_run_json, run_status
+from alexnet.run_identity import differing, format_value, result_affecting
 
 SEEDS = ("seed", "data.seed")
 PLAN = "study.json"  # in a study's folder: what was asked for
@@ -38,7 +38,7 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What decides the result, but the seed."""
-        return {key: value for key, value in settings(self.config).items() if key not in SEEDS}
+        return {key: value for key, value in result_affecting(self.config).items() if key not in SEEDS}
 
     @cached_property
     def logged(self) -> list[dict[str, str]]:
@@ -92,14 +92,20 @@ def read_run(folder: Path) -> Run:
     config = upgrade(read_yaml(folder / "config.yaml", dict))
     if "seed" not in config:
         raise UserError(f"{folder / 'config.yaml'}: not the config of a run")
-    state = state_of(folder) or "interrupted"
-    metrics = result_of(folder) if state == "done" else {}
-    return Run(folder, state, config, metrics, record(folder))
+    state = run_status(folder) or "interrupted"
+    metrics = read_metrics(folder) if state == "done" else {}
+    return Run(folder, state, config, metrics, read_run_json(folder))
 
 
 def plan_of(folder: Path) -> dict[str, Any]:
     """study.json of a study's folder; nothing in any other."""
-    return read_json(folder / PLAN)
+    plan = read_json(folder / PLAN)
+    if plan:
+        plan["jobs"] = [upgrade_record(job) for job in plan.get("jobs", ())]
+        plan["arms"] = [upgrade_arm(name) for name in plan.get("arms", ())]
+        plan["varied"] = [upgrade_override(key) for key in plan.get("varied", ())]
+        plan["typed"] = [upgrade_override(override) for override in plan.get("typed", ())]
+    return plan
 
 
 def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm[Run]], list[str]]:
@@ -108,9 +114,9 @@ def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm
     With the plan of a study, runs that differ from those it asked for in a key that it does not vary are left out.
     """
     left_out = []
-    if asked := {job["asked"] for job in plan.get("jobs", ())}:
+    if planned := {job["config_digest"] for job in plan.get("jobs", ())}:
         varied = set(plan.get("varied", ()))
-        bases = [_without(run.settings, varied) for run in runs if run.record.get("asked") in asked]
+        bases = [_without(run.settings, varied) for run in runs if run.record.get("config_digest") in planned]
         kept = [run for run in runs if _without(run.settings, varied) in bases] if bases else list(runs)
         if others := [run for run in runs if run not in kept]:
             keys = sorted({key for run in others for key in differing(bases[0], _without(run.settings, varied))})
@@ -147,7 +153,7 @@ def _name(arms: Sequence[Arm[Run]]) -> None:
     few = len(keys) <= 2  # more are told by what differs from the first
     for arm in arms:
         told = keys if few else differing(first.settings, arm.settings)
-        arm.name = ", ".join(f"{key}={spelled(arm.settings.get(key))}" for key in told)
+        arm.name = ", ".join(f"{key}={format_value(arm.settings.get(key))}" for key in told)
     first.name = first.name or ("baseline" if others else "all runs")
 
 

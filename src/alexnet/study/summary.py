@@ -1,4 +1,4 @@
-"""What was found, in words: the answer in a sentence, the table of differences, what such runs could see, the cost."""
+"""A comparison in words: the answer in a sentence, the differences, the minimum detectable effect, the cost."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from alexnet.study.compare import Comparison, Row
-from alexnet.study.metrics import EpochsUntil, Metric
-from alexnet.study.results import Result
-from alexnet.study.runs import Arm
-from alexnet.study.words import duration, table
+from alexnet.study.formatting import duration, table
+from alexnet.study.metrics import EpochsToTarget, Metric
+from alexnet.study.records import Arm
+from alexnet.study.table import Result
 
 COST = ("parameters", "flops_per_image", "best_epoch", "epochs", "seconds", "images_per_second")
 
@@ -23,7 +23,7 @@ def answer(found: Comparison, arms: Sequence[Arm[Result]]) -> str:
     if len(found.rows) == 1:
         row = found.rows[0]
         if row.verdict in ("better", "worse"):
-            if isinstance(metric, EpochsUntil):
+            if isinstance(metric, EpochsToTarget):
                 ends = " to ".join(metric.signed(row.change + sign * row.half)[:-1] for sign in (-1, 1))
                 times = metric.amount(row.change)
                 return f"{row.arm} takes {times} the epochs of {base} until {metric} ({ends})."
@@ -31,8 +31,8 @@ def answer(found: Comparison, arms: Sequence[Arm[Result]]) -> str:
             mean = abs(row.difference.mean)  # type: ignore[union-attr]
             low, mean, high = (float(metric.signed(x)) for x in (low, mean, high))
             return f"{row.arm} is {row.verdict} than {base}, by {mean:g}{points} of {metric} ({low:g} to {high:g})."
-        verdict = row.verdict + (points if row.verdict.startswith("not told") else "")
-        verdict += f" ({interval(row, metric)})" if row.verdict.startswith("no difference") else ""
+        verdict = row.verdict + (points if row.verdict.startswith("inconclusive") else "")
+        verdict += f" ({interval(row, metric)})" if row.verdict.startswith("equivalent") else ""
         return f"{row.arm} against {base}: {verdict}, in {metric}."
     if not any(row.difference for row in found.rows):
         return f"No verdict on {len(found.rows) + 1} arms: it takes three seeds or more of each.{_chosen(arms)}"
@@ -73,25 +73,26 @@ def interval(row: Row, metric: Metric) -> str:
 
 
 def power(found: Comparison, margin: float | None) -> list[str]:
-    """What such runs could have seen, and how many seeds the margin takes."""
+    """The minimum detectable effect of such runs, and how many seeds the margin takes."""
     seen = [(row, row.difference) for row in found.rows if row.difference and not math.isnan(row.half)]
     if not seen:
         return []
-    low, high = (end(d.visible(row.arms, row.level) for row, d in seen) for end in (min, max))
-    least = found.metric.amount(high)
+    low, high = (end(d.minimum_detectable_effect(row.arms, row.level) for row, d in seen) for end in (min, max))
+    effect = found.metric.amount(high)
     if high > 1.5 * low:  # an arm has a spread of its own
-        least = f"{found.metric.amount(low)}, of some arms {least},"
-    said = f"Such runs tell a difference of {least} from none in four studies of five."
+        effect = f"{found.metric.amount(low)}, for some arms {effect}"
+    text = f"Minimum detectable effect: {effect} (80% power)."
     if margin is not None:
-        needed = [difference.seeds_needed(margin, row.arms, row.level) for row, difference in seen]
+        needed = [difference.required_seeds(margin, row.arms, row.level) for row, difference in seen]
         low, high = (max(ends) for ends in zip(*needed, strict=True))
-        said += f" A difference of {found.metric.amount(margin)}, which would matter, "
         if math.isinf(low):
             part = 1.96 * max(difference.images for _, difference in seen)
-            said += f"is beyond any number of seeds: these test images alone leave +-{found.metric.amount(part)}."
+            text += f" No number of seeds detects the margin of {found.metric.amount(margin)}: these test images alone "
+            text += f"leave +-{found.metric.amount(part)}."
         else:
-            said += f"takes {low:.0f}{f' to {high:.0f}' if high > low else ''} seeds."
-    return ["", said]
+            seeds = f"{low:.0f} to {high:.0f}" if high > low else f"{low:.0f}"
+            text += f" The margin of {found.metric.amount(margin)} takes {seeds} seeds."
+    return ["", text]
 
 
 def costs(arms: Sequence[Arm[Result]]) -> list[str]:
@@ -121,5 +122,5 @@ def _chosen(arms: Sequence[Arm[Result]]) -> str:
 
 
 def _weight(item: tuple[str, list[str]]) -> int:
-    order = ("better", "worse", "no difference", "not told apart", "no verdict")
+    order = ("better", "worse", "equivalent", "inconclusive", "no verdict")
     return next(i for i, start in enumerate(order) if item[0].startswith(start))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alexnet.errors import UserError
-from alexnet.study.pages import PAGES, write_pages
+from alexnet.study.index import PAGES, write_pages
 from alexnet.study.report import report
 from tests.conftest import ROOT, program
 from tests.study.fakes import STUDY, fake_run, images
@@ -23,15 +23,15 @@ def study(folder: Path, arms: int = 3) -> Path:
     names = ["lrn=true", "lrn=false", "lrn=maybe"][:arms]
     for seed in range(3):
         for number, arm in enumerate(names):
-            about = {"state": "failed", "record__reason": 'no "memory",\nnone'} if (seed, number) == (2, 2) else {}
+            info = {"state": "failed", "record__reason": 'no "memory",\nnone'} if (seed, number) == (2, 2) else {}
             run = fake_run(
-                folder / f"{arm},{seed}", seed, right[number, seed], arm, model__lrn=arm, study=STUDY, **about
+                folder / f"{arm},{seed}", seed, right[number, seed], arm, model__lrn=arm, study=STUDY, **info
             )
             (run / "metrics.csv").write_text(
                 "epoch,val/top1,gradients/01_conv1,gradients/02_fc8\n"
                 f"0,,{0.1**number},1\n0,0.1234567,,\n1,{0.7 + number / 10},,\n"
             )
-    jobs = [{"arm": arm, "seed": s, "asked": f"{arm}/{s}"} for s in range(4) for arm in names]
+    jobs = [{"arm": arm, "seed": s, "config_digest": f"{arm}/{s}"} for s in range(4) for arm in names]
     typed = ["study=lrn", "data.root=/home/me/pictures", "outputs=/tmp/x", "seed=0,1,2,3"]
     (folder / "study.json").write_text(
         json.dumps({"jobs": jobs, "varied": ["model.lrn"], "arms": names, "typed": typed})

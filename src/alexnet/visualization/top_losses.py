@@ -9,9 +9,9 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from alexnet.errors import printable
+from alexnet.errors import escape_control_chars
 from alexnet.fonts import image_font
-from alexnet.visualization.board import AtBest
+from alexnet.visualization.board import PlotOnImprovement
 from alexnet.visualization.sheet import CELL, GAP, cell
 
 COUNT, COLUMNS, TEXT = 24, 8, 28  # images, in a row, pixels below one
@@ -19,7 +19,7 @@ COUNT, COLUMNS, TEXT = 24, 8, 28  # images, in a row, pixels below one
 Wrong = tuple[float, Tensor, int, int, float]  # loss, image, class, what was said, certainty
 
 
-class Mistakes(AtBest):
+class TopLosses(PlotOnImprovement):
     """The wrong answers of the largest loss among the validation images (of the first rank), at each best epoch: the
     class, and what the network says with how much certainty.
     """
@@ -49,8 +49,10 @@ class Mistakes(AtBest):
         return self.worst or None
 
     def draw(self, board: Any, data: Any, kept: list[Wrong], step: int) -> None:
-        images = [data.normalize.shown(image.to(data.normalize.mean.device)[None])[0].cpu() for _, image, *_ in kept]
-        classes = [printable(name) for name in data.about.classes]
+        images = [
+            data.normalize.denormalize(image.to(data.normalize.mean.device)[None])[0].cpu() for _, image, *_ in kept
+        ]
+        classes = [escape_control_chars(name) for name in data.info.classes]
         names = [(classes[a], f"{classes[b]} {sure:.0%}") for _, _, a, b, sure in kept]
         board.add_image("val/top_losses", sheet(images, names), step, dataformats="HWC")
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.errors import UserError, printable
+from alexnet.errors import UserError, escape_control_chars
 from alexnet.io import write_csv
 from alexnet.study.gradients import PREFIX, first_epoch
-from alexnet.study.metrics import EpochsUntil, Metric
-from alexnet.study.runs import Arm, Run
+from alexnet.study.metrics import EpochsToTarget, Metric
+from alexnet.study.records import Arm, Run
 
 TABLE = "report.csv"
 BY_EPOCH, BOTH_RIGHT = " by epoch", " both right"  # columns with a list of numbers in each cell
@@ -49,7 +49,7 @@ class Result:
             return [float(text) for text in self[column].split()]
         except ValueError:
             raise UserError(
-                f"{TABLE}: {column} '{printable(self[column])}', in row {self.number + 1}: not a number"
+                f"{TABLE}: {column} '{escape_control_chars(self[column])}', in row {self.number + 1}: not a number"
             ) from None
 
     @cached_property
@@ -133,7 +133,7 @@ def row_of(arm: str, run: Run, metric: Metric) -> dict[str, str]:
     row |= {f"{PREFIX}{layer}": norm for layer, norm in first_epoch(run.logged).items()}
     row |= {key: float(value) for each in run.logged for key, value in each.items() if key.startswith(LRN) and value}
     curve = [float(text) for each in run.logged if (text := each.get(metric.curve))]
-    if isinstance(metric, EpochsUntil):
+    if isinstance(metric, EpochsToTarget):
         row[metric.name] = metric.epochs(curve)
     row[metric.curve + BY_EPOCH] = " ".join(map(_cell, curve))
     return {column: _cell(value) for column, value in row.items()}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from alexnet.errors import UserError
 from alexnet.io import write
-from alexnet.study.doubts import idle_norms
-from alexnet.study.findings import interval
-from alexnet.study.report import Report, made_of, write_page
-from alexnet.study.results import TABLE
+from alexnet.study.caveats import idle_norms
+from alexnet.study.report import StudyReport, make_report, write_page
+from alexnet.study.summary import interval
+from alexnet.study.table import TABLE
 
 PAGES = Path("docs/studies")
 HEAD = f"""# Studies that were run
@@ -25,7 +25,7 @@ Intervals are of 95%, and those of a study hold together. Hours are of training 
 
 
 def write_pages(folder: Path = PAGES) -> list[Path]:
-    """Makes every page and the index anew. Gives the pages.
+    """Makes every page and the index again. Returns the pages.
 
     Raises:
         UserError: where there is nothing to make them of.
@@ -35,14 +35,14 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
         raise UserError(f"{folder}: no {TABLE} in a folder there; name the folders of a study, a sweep, or runs")
     rows = []
     for table in tables:
-        _, made = made_of([table.parent])
+        _, made = make_report([table.parent])
         write_page(table.parent, made)
         rows.append(_row(table.parent.name, made))
     write(folder / "README.md", HEAD + "".join(rows))
     return [table.with_name("report.md") for table in tables]
 
 
-def _row(name: str, made: Report) -> str:
+def _row(name: str, made: StudyReport) -> str:
     study, rows = made.study, [made.found.baseline, *made.found.rows]
     seeds = sorted({len(row.values) for row in rows})
     cells = [
@@ -57,7 +57,7 @@ def _row(name: str, made: Report) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def _here(made: Report) -> list[str]:
+def _here(made: StudyReport) -> list[str]:
     """The baseline, and what each other arm has changed."""
     found, metric = made.found, made.found.metric
     told = [f"{metric.unit}: {found.baseline.arm} {metric.level(found.baseline.mean)}"]

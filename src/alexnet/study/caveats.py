@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from alexnet.errors import UserError
-from alexnet.study.metrics import EpochsUntil, Metric
-from alexnet.study.results import LRN, Result
-from alexnet.study.runs import Arm, Run
-from alexnet.study.words import seeds_of
+from alexnet.study.formatting import seeds_of
+from alexnet.study.metrics import EpochsToTarget, Metric
+from alexnet.study.records import Arm, Run
+from alexnet.study.table import LRN, Result
 
 UNEVEN = 1.5  # times as many images seen
 DIFFERS = 0.01  # of the factors of local response normalisation, their standard deviation over their mean
 
 
-def check_alike(runs: Sequence[Run]) -> None:
+def check_comparable(runs: Sequence[Run]) -> None:
     """Refuses finished runs whose figures say nothing about each other."""
     data: dict[str, int] = {}
     for run in runs:
@@ -44,15 +44,19 @@ def not_begun(arms: Sequence[Arm[Any]], plan: dict[str, Any]) -> list[str]:
     first: dict[str, str] = {}
     missing: dict[str, list[int]] = {}
     for job in plan.get("jobs", ()):
-        twin = first.setdefault(job["asked"], job["arm"])
+        twin = first.setdefault(job["config_digest"], job["arm"])
         if twin == job["arm"] and (job["arm"], job["seed"]) not in begun:
             missing.setdefault(job["arm"], []).append(job["seed"])
     notes = [f"{arm}, {seeds_of(seeds)}: not run yet" for arm, seeds in missing.items()]
-    same = {job["arm"]: first[job["asked"]] for job in plan.get("jobs", ()) if first[job["asked"]] != job["arm"]}
+    same = {
+        job["arm"]: first[job["config_digest"]]
+        for job in plan.get("jobs", ())
+        if first[job["config_digest"]] != job["arm"]
+    }
     return [*notes, *(f"{arm} changes nothing here: it is the same as {other}" for arm, other in same.items())]
 
 
-def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
+def caveats(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
     """What speaks against the figures of finished runs."""
     runs, notes = [run for arm in arms for run in arm.runs.values()], []
     for arm in arms:
@@ -60,7 +64,7 @@ def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
         for seed, run in arm.runs.items():
             value, share = run.value(metric.name), (5 if metric.name.endswith("top5") else 1) / run.value("classes")
             images = run.value("test_pictures")
-            if math.isnan(value) and isinstance(metric, EpochsUntil):
+            if math.isnan(value) and isinstance(metric, EpochsToTarget):
                 never.append(f"seed {seed} in {run['epochs']}")
             elif math.isnan(value):
                 nothing.append(seed)
@@ -94,7 +98,7 @@ def doubts(arms: Sequence[Arm[Result]], metric: Metric) -> list[str]:
             notes.append(f"The runs are of different {what}: {', '.join(sorted(values))}")
     seen = [float(np.mean([run.value("seconds") * run.value("images_per_second") for run in arm.runs.values()]))
             for arm in arms if arm.runs]  # fmt: skip
-    if not isinstance(metric, EpochsUntil) and max(seen) > UNEVEN * min(seen):
+    if not isinstance(metric, EpochsToTarget) and max(seen) > UNEVEN * min(seen):
         notes.append(
             f"Some arms were trained for longer than others: on {_about(min(seen))} to {_about(max(seen))} images, "
             "each counted as often as it was seen. With less data the same epochs are fewer steps"
