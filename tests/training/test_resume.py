@@ -114,7 +114,7 @@ def assert_same(run: Path, whole: Path) -> None:
         ("watched", "on_train_batch_end:8", "epoch 0 and 4 batches", []),
         ("watched", "on_train_batch_start:13", "epoch 1 and 2 batches", []),
         ("watched", "on_test_start:1", "its training", []),
-        ("counted", "on_train_batch_end:7", "epoch 0 and 4 batches", []),
+        ("counted", "on_train_batch_end:7", "epoch 0 and 5 batches", []),
         ("counted", "on_train_batch_end:11", "epoch 1", []),
         ("averaged", "on_train_batch_end:15", "epoch 1 and 3 batches", []),
         pytest.param("two ranks", "on_train_batch_end:15", "epoch 1 and 3 batches", [], marks=slow),

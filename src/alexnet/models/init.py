@@ -2,15 +2,20 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.overrides import TorchFunctionMode
 
 from alexnet.rng import generator
+
+# Operations of torch and torch.nn.init that fill a tensor with random numbers.
+DRAWS_IN_PLACE = {
+    *("normal_", "uniform_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_"),
+    *("trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"),
+}
 
 
 def init_weights(network: nn.Module, rule: Callable[[str, nn.Module], tuple[float, float]]) -> None:
@@ -52,80 +57,58 @@ def kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
 
 
 def with_named_seeds(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """The network that `make` gives, each parameter drawn from a stream of (seed, its own name).
+    """Returns the network that `make` makes, each parameter drawn from a generator of (seed, its own name).
 
-    Torch initialises layers one after the other from one generator, so that a layer more changes the weights of all
-    that follow. So the network is made twice: once to see which parameter every draw is for, and, if there was any,
-    once more with the draws of each parameter from its own stream. How the weights are distributed remains the
-    network's own matter. A draw that ends in no parameter comes from the generator as torch.manual_seed(seed) sets it.
+    Torch initialises layers one after the other from one generator, so that one more layer changes the weights of all
+    that follow. So the network is made twice: once to see which tensor every draw fills, and, if these are parameters
+    or buffers, once more with a generator for each. How the weights are distributed remains the network's own matter.
+    A parameter that is computed from a draw, such as 0.02 * torch.randn(n), comes from the global generator as
+    torch.manual_seed(seed) sets it.
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        with _Watch() as watch:
+        with _Draws() as first:
             network = make()
-        names = watch.names(network)
+        names = first.names(network)
         if not any(names):  # it has drawn for each parameter itself, as init_weights does
             return network
         torch.manual_seed(seed)
-        with _Redraw(seed, names):
+        with _Draws(seed, names):
             return make()
 
 
-def _draws(function: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether the operation takes numbers from the global generator."""
-    return torch.Tag.nondeterministic_seeded in function.tags and kwargs.get("generator") is None
+class _Draws(TorchFunctionMode):
+    """Notes which tensor each in-place draw fills; with names, draws for each from its own generator.
 
+    Args:
+        names: for every draw, the parameter or buffer that it is for; None draws from the global generator.
+    """
 
-class _Watch(TorchDispatchMode):
-    """Notes which draws every tensor is made of."""
-
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0, names: Sequence[str | None] = ()) -> None:
         super().__init__()
-        self.count = 0
-        self.made_of: dict[int, set[int]] = {}  # storage: numbers of the draws
-        self.alive: list[Tensor] = []  # so that no storage's address is used again
+        self.seed, self.next_names = seed, iter(names)
+        self.filled: list[Tensor] = []  # alive, so that no storage's address is used again
+        self.drawn: Counter[str] = Counter()  # of every name
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = function(*args, **kwargs)
-        numbers: set[int] = set()
-        for tensor in tree_leaves((args, kwargs)):
-            if isinstance(tensor, Tensor):
-                numbers |= self.made_of.get(_storage(tensor), set())
-        if _draws(function, kwargs):
-            numbers = {self.count}
-            self.count += 1
-        for tensor in tree_leaves(result) if numbers else ():
-            if isinstance(tensor, Tensor):
-                self.made_of[_storage(tensor)] = numbers
-                self.alive.append(tensor)
-        return result
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if getattr(function, "__name__", "") in DRAWS_IN_PLACE and kwargs.get("generator") is None:
+            self.filled.append(args[0] if args else kwargs["tensor"])
+            name = next(self.next_names, None)
+            if name is not None:
+                kwargs["generator"] = generator(self.seed, f"{name}/{self.drawn[name]}")
+                self.drawn[name] += 1
+        return function(*args, **kwargs)
 
     def names(self, network: nn.Module) -> list[str | None]:
-        """For every draw, the first parameter or buffer that is made of it."""
-        found: list[str | None] = [None] * self.count
+        """Returns for every draw the first parameter or buffer whose storage it fills; None for one that a later draw
+        overwrites.
+        """
+        name_of: dict[int, str] = {}
         for name, tensor in reversed([*network.named_parameters(), *network.named_buffers()]):
-            for number in self.made_of.get(_storage(tensor), ()):
-                found[number] = name
+            name_of[tensor.untyped_storage().data_ptr()] = name
+        last = {(tensor.data_ptr(), tensor.numel()): draw for draw, tensor in enumerate(self.filled)}
+        found: list[str | None] = [None] * len(self.filled)
+        for draw in last.values():
+            found[draw] = name_of.get(self.filled[draw].untyped_storage().data_ptr())
         return found
-
-
-class _Redraw(TorchDispatchMode):
-    def __init__(self, seed: int, names: list[str | None]) -> None:
-        super().__init__()
-        self.seed, self.names = seed, iter(names)
-        self.drawn: Counter[str] = Counter()  # of every parameter
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = next(self.names, None) if _draws(function, kwargs) else None
-        if name is None:
-            return function(*args, **kwargs)
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(generator(self.seed, f"{name}/{self.drawn[name]}").initial_seed())
-            self.drawn[name] += 1
-            return function(*args, **kwargs)
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata

@@ -1,63 +1,104 @@
-"""metrics.csv, which a resumed run continues, and which no kill leaves half."""
+"""metrics.csv, which a resumed run continues, and which no kill leaves half; and TensorBoard's writer."""
 
 import csv
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pytorch_lightning import Trainer, loggers
-from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.utilities import rank_zero_only
 
 from alexnet.errors import UserError
-from alexnet.io import write_csv
+from alexnet.io import write, write_csv
 from alexnet.validation import folder_path
 
 
-class CSVLogger(loggers.CSVLogger):
-    """Lightning's starts a new file where there is one already, and empties the file for a moment when a new metric
-    comes in. This one does neither.
+class CSVLogger(loggers.Logger):
+    """Writes metrics.csv, a row for every logged step, and hparams.yaml.
+
+    Lightning's CSVLogger starts a new file where there is one already, and empties the file for a moment when a new
+    metric comes in. This one does neither.
 
     Args:
+        save_dir, name, version: the files are in save_dir/name/version.
         purge_step: the rows of this step and later are dropped, and those before are kept, as in TensorBoardLogger.
             None starts a new file.
     """
 
-    def __init__(self, save_dir: str, *args: Any, purge_step: int | None = None, **kwargs: Any) -> None:
-        super().__init__(folder_path("save_dir", save_dir), *args, **kwargs)
+    def __init__(self, save_dir: str, name: str = "", version: str = "", purge_step: int | None = None) -> None:
+        super().__init__()
+        self._name, self._version = name, version
+        self.folder = folder_path("save_dir", save_dir) / name / version
         self.purge_step = purge_step
+        self.columns: list[str] | None = None  # of the file; None until it is opened
+        self.unwritten: list[dict[str, Any]] = []
 
     @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        if self._experiment is None:
-            self._experiment = _Writer(self.log_dir, self.purge_step)
-        return self._experiment
+    def name(self) -> str:
+        return self._name
 
+    @property
+    def version(self) -> str:
+        return self._version
 
-class _Writer(ExperimentWriter):
-    def __init__(self, log_dir: str, purge_step: int | None) -> None:
-        self.purge_step = purge_step
-        super().__init__(log_dir)
+    @property
+    def file(self) -> Path:
+        return self.folder / "metrics.csv"
 
-    def _check_log_dir_exists(self) -> None:
-        path = Path(self.metrics_file_path)
-        if self.purge_step is None or not path.exists():
-            path.unlink(missing_ok=True)
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        values = {name: float(value) for name, value in metrics.items()}
+        if "epoch" in values:
+            values["epoch"] = int(values["epoch"])
+        self.unwritten.append(values | {"step": len(self.unwritten) if step is None else step})
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        plain = vars(params) if isinstance(params, Namespace) else dict(params)
+        write(self.folder / "hparams.yaml", yaml.safe_dump(plain, sort_keys=False))
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Appends the new rows; where they have a new column, the file is written again as a whole."""
+        if self.columns is None:
+            self.columns = self._open()
+        if not self.unwritten:
             return
+        columns = sorted({*self.columns, *(name for row in self.unwritten for name in row)})
+        if columns == self.columns:
+            with self.file.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, columns).writerows(self.unwritten)
+        else:
+            write_csv(self.file, columns, [*self._read(), *self.unwritten])
+            self.columns = columns
+        self.unwritten = []
+
+    def _open(self) -> list[str]:
+        """Returns the columns of the file that is continued; none where a new one is started."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.purge_step is None:
+            self.file.unlink(missing_ok=True)
+        rows = [row for row in self._read() if _step(row) < (self.purge_step or 0)]
+        columns = sorted(rows[0]) if rows else []
+        if rows:
+            write_csv(self.file, columns, rows)
+        else:
+            self.file.unlink(missing_ok=True)
+        return columns
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.file.exists():
+            return []
         try:
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if _step(row) < self.purge_step]
+            with self.file.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            for row in rows:
+                _step(row)
+            return rows
         except (ValueError, csv.Error) as error:
-            raise UserError(f"{path}: is damaged ({error}); without it the run starts a new one") from error
-        self.metrics_keys = sorted({*rows[0]} if rows else ())
-        self._write(rows)
-
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        with open(self.metrics_file_path, newline="") as file:
-            self._write(list(csv.DictReader(file)))
-
-    def _write(self, rows: list[dict[str, str]]) -> None:
-        write_csv(Path(self.metrics_file_path), self.metrics_keys, rows)
+            raise UserError(f"{self.file}: is damaged ({error}); without it the run starts a new one") from error
 
 
 def tensorboard_writer(trainer: Trainer) -> Any:

@@ -166,12 +166,12 @@ class ImageClassifier(LightningModule):
                     setattr(metric, key, apply_to_collection(value, Tensor, lambda x: x.to(self.device)))
 
     def on_train_epoch_end(self) -> None:
-        """Of an epoch that went on with its validation there was no step to tell Lightning of its figures."""
+        """Logs the metrics of an epoch that was resumed in its validation, where no step has logged them."""
         if self.resumed_mid_epoch:
-            self.log("train/loss", self.train_loss)
-            self.log_dict(self.train_metrics)
+            self.log("train/loss", self.train_loss.compute())
+            self.log_dict(self.train_metrics.compute())
             for _, metric in self._counting():
-                metric._update_count = 1  # else they take themselves for empty
+                metric.reset()
         self.resumed_mid_epoch = False
 
     def _counting(self) -> list[tuple[str, Metric]]:

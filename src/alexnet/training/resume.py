@@ -90,6 +90,7 @@ class ResumeCheckpoint(Callback):
     def __init__(self, folder: Path, every: int | None) -> None:
         self.path, self.every = folder / LAST, every
         self.batches, self.trained = 0, False
+        self.saved_at = 0  # optimiser steps
         self.asked: int | None = None  # by which signal
         self.handlers: dict[int, Any] = {}
         self.ranks = 1
@@ -105,19 +106,14 @@ class ResumeCheckpoint(Callback):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
                 self.handlers[number] = signal.signal(number, self._ask)
-        # Two ways in which Lightning would resume wrongly:
-        fit, loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
-        if loop.restarting and not self.batches:  # with max_steps: at the end of an epoch, which would be an empty one
-            loop.restarting = False
-        elif (
-            loop.restarting
-            and loop._should_check_val_fx(fit._data_fetcher)  # type: ignore[arg-type]
-            and not loop.val_loop.restarted_mid_evaluation
-        ):
-            loop._batches_that_stepped -= 1  # it counts a step when it finds that a validation is done
+        if (
+            not self.batches
+        ):  # with max_steps Lightning takes any start for one within an epoch, and would skip this one
+            trainer.fit_loop.epoch_loop.restarting = False
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.batches, self.trained = checkpoint.get("batches", 0), checkpoint.get("trained", False)
+        self.saved_at = checkpoint["global_step"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.current_epoch:
@@ -127,10 +123,16 @@ class ResumeCheckpoint(Callback):
         if batch_idx % trainer.accumulate_grad_batches:
             return
         stops = self._stops(trainer, batch_idx // trainer.accumulate_grad_batches)
-        if batch_idx and (stops or (self.every and trainer.global_step % self.every == 0)):
-            self._save(trainer, batch_idx, trainer.fit_loop.epoch_loop.batch_progress)
+        if batch_idx:
+            if trainer.val_check_batch and batch_idx % trainer.val_check_batch == 0:
+                return  # a validation has just ended: resumed here, Lightning would log with a step too many
+            if stops or self._is_due(trainer):
+                self._save(trainer, batch_idx, trainer.fit_loop.epoch_loop.batch_progress)
         if stops:
             self._end()
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        return self.every is not None and trainer.global_step // self.every > self.saved_at // self.every
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -190,7 +192,7 @@ class ResumeCheckpoint(Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, StopAtNaN):
                 callback.stop_if_bad(trainer)
-        self.batches = batches
+        self.batches, self.saved_at = batches, trainer.global_step
         for count in (begun.total, begun.current):
             count.ready -= 1
         try:
