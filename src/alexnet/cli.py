@@ -1,6 +1,5 @@
 """What every program stands in: the user's mistakes end in a line, and signals in an exit code."""
 
-import atexit
 import os
 import re
 import signal
@@ -100,16 +99,10 @@ def _end(*, interrupted: bool = False) -> None:
 
 
 def _end_rank() -> None:
-    """Ends one of several processes of a run, when all is written, without what C++ libraries do at the very end: a
-    thread of theirs may abort it there, and the launcher takes the run for failed.
-    """
+    """Ends the process group where this is one of several processes of a run: its threads may abort at exit."""
     distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        return
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _check_groups(arguments: list[str]) -> None:

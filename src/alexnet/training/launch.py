@@ -1,6 +1,7 @@
-"""Many processes, one run: torch's own launcher starts a rank for every device, and watches them all."""
+"""Starts a process for every device of this machine, each a rank of one run, and watches them all."""
 
 import faulthandler
+import json
 import logging
 import multiprocessing
 import os
@@ -11,20 +12,18 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 import warnings
-from multiprocessing.forkserver import ensure_running
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch.distributed import TCPStore
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousParameters, rendezvous_handler_registry
-from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCPRendezvous
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch import distributed
+from torch import multiprocessing as torch_multiprocessing
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from alexnet.errors import ConfigError, Terminated, UserError
 from alexnet.malloc import keep_freed_memory
@@ -35,91 +34,147 @@ from alexnet.training.logging import run_logging, silence_lightning, translate_e
 from alexnet.training.resume import read_resume_state
 
 log = logging.getLogger("alexnet")
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # by the launcher
-BLOCKED = (*HANDLED, signal.SIGUSR1)
-LAUNCHERS = re.compile(r"(\w+_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC")  # what it sets for each rank
-NOISY = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api",
-         "torch.multiprocessing.spawn")  # fmt: skip
+CLOSED_TERMINAL = (signal.SIGHUP, signal.SIGQUIT)  # count as Ctrl-C
+BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, *CLOSED_TERMINAL)
+LAUNCHERS = re.compile(r"(\w+_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC")  # what another one may have set
+RankError = ProcessExitedException | ProcessRaisedException
+GRACE = 30  # seconds that ranks have to end after a signal
 
 
-class Localhost(StaticTCPRendezvous):
-    """Where the ranks find each other, for the processes of this machine alone: torch's own listens to all networks."""
-
-    def __init__(self, parameters: RendezvousParameters) -> None:
-        listening = socket.create_server(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-        super().__init__("localhost", port, rank=0, world_size=1, run_id=parameters.run_id, timeout=600)
-        self._store = TCPStore(
-            "localhost", port, is_master=True, timeout=self.timeout, master_listen_fd=listening.detach()
-        )
-
-    def get_backend(self) -> str:
-        return "localhost"
-
-
-rendezvous_handler_registry.register("localhost", Localhost)
-
-
-def launch_ddp(cfg: DictConfig, ranks: int) -> None:
-    """Runs `fit` in so many processes of this machine, which share its cores. Rank 0 leaves metrics.json.
+def launch_ddp(cfg: DictConfig, world_size: int) -> None:
+    """Runs `fit` in `world_size` processes of this machine, which share its cores. Rank 0 writes metrics.json.
 
     Raises:
         UserError: with the error of the rank that failed first; its trace is in train.log.
         KeyboardInterrupt: on Ctrl-C, and Terminated on SIGTERM. No rank is left in any case.
     """
-    done = Path(cfg.run_dir) / "metrics.json"
-    handlers = {number: signal.getsignal(number) for number in HANDLED}
-    method = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("forkserver", force=True)  # joblib's workers have one that ranks could not find
-    for name in NOISY:  # what failed is said here
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    threads = max(1, torch.get_num_threads() // ranks)
-    with tempfile.TemporaryDirectory() as logs:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=ranks,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="localhost",
-            local_addr="localhost",
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(logs),
-            start_method="forkserver",
-        )
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.CRITICAL)  # the error is raised here
+    threads = max(1, torch.get_num_threads() // world_size)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    with tempfile.TemporaryDirectory() as errors, _local_store() as port, _interruptible():
+        arguments = (world_size, port, config, threads, dict(os.environ), errors)
+        context = _start(arguments, world_size)
         try:
-            _start_server()
-            elastic_launch(config, _rank)(OmegaConf.to_container(cfg, resolve=True), threads, dict(os.environ))
-        except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
-            kind, _, text = said.partition(": ")
-            if done.exists():
-                log.warning("rank %d ended with an error after the run was done: %s", rank, said)
-            elif kind == "Refused":
-                raise ConfigError(text) from None
-            else:
-                raise UserError(f"rank {rank}: {text if kind == 'UserError' else said}") from None
-        except SignalException as error:  # a terminal that is closed counts as Ctrl-C
-            raise (Terminated if error.sigval == signal.SIGTERM else KeyboardInterrupt) from None
-        finally:
-            multiprocessing.set_start_method(method, force=True)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            while not context.join():
+                pass
+        except (ProcessExitedException, ProcessRaisedException) as error:
+            _raise_error_of_rank(error, Path(errors), finished=Path(cfg.run_dir, "metrics.json").exists())
+        except KeyboardInterrupt as interrupt:
+            _stop(context, signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+            raise
 
 
-def _start_server() -> None:
-    """Ranks are forks of a process that has imported everything, once for all of them and for all jobs of a sweep.
-    It outlives the signals that end the ranks, which it has blocked.
+def _start(arguments: tuple[Any, ...], world_size: int) -> Any:
+    """Starts the ranks as forks of a server process that has imported everything, once for all of them and for all jobs
+    of a sweep. The server keeps the signals blocked that end the ranks.
     """
-    multiprocessing.set_forkserver_preload([__name__])
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-    ensure_running()
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    torch_multiprocessing.set_forkserver_preload([__name__])
+    method = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("forkserver", force=True)  # joblib's workers have one that ranks could not find
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    try:
+        return torch_multiprocessing.start_processes(
+            _run_rank, arguments, world_size, join=False, start_method="forkserver"
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        multiprocessing.set_start_method(method, force=True)
 
 
-def _rank(config: dict[str, Any], threads: int, environment: dict[str, str]) -> None:
-    """One of the processes: what they need to find each other is in its own environment, as under torchrun."""
+@contextmanager
+def _local_store() -> Iterator[int]:
+    """Serves the store by which the ranks find each other to this machine alone, and yields its port. The one that
+    torch.distributed would start in rank 0 listens to all networks.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    store = distributed.TCPStore(
+        "127.0.0.1",
+        port,
+        is_master=True,
+        timeout=timedelta(minutes=10),
+        wait_for_workers=False,
+        master_listen_fd=listening.detach(),
+    )
+    yield port
+    del store
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """While the ranks run, a terminal that is closed counts as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in CLOSED_TERMINAL}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _raise_error_of_rank(error: RankError, errors: Path, *, finished: bool) -> None:
+    rank = error.error_index
+    file = errors / str(rank)
+    kind, text = json.loads(file.read_text()) if file.exists() else ("", _describe_exit(error))
+    message = text if kind in ("", "UserError", "ConfigError") else f"{kind}: {text}"
+    if finished:
+        log.warning("rank %d ended with an error after the run was done: %s", rank, message)
+    elif kind == "ConfigError":
+        raise ConfigError(text) from None
+    else:
+        raise UserError(f"rank {rank}: {message}") from None
+
+
+def _describe_exit(error: RankError) -> str:
+    code = getattr(error, "exit_code", 1)
+    signal_name = getattr(error, "signal_name", None)
+    return f"exit code {code}" if signal_name is None else f"Signal {-code} ({signal_name}) received"
+
+
+def _stop(context: Any, number: signal.Signals) -> None:
+    """Sends a signal to the ranks, and kills those that have not ended after GRACE seconds, or at a second Ctrl-C."""
+    try:
+        for process in context.processes:
+            if process.is_alive():
+                os.kill(process.pid, number)
+        end = time.monotonic() + GRACE
+        for process in context.processes:
+            process.join(max(0, end - time.monotonic()))
+    finally:
+        for process in context.processes:
+            if process.is_alive():
+                process.kill()
+
+
+def _run_rank(
+    rank: int,
+    world_size: int,
+    port: int,
+    config: dict[str, Any],
+    threads: int,
+    environment: dict[str, str],
+    errors: str,
+) -> None:
+    """One of the processes: what they need to find each other is in its own environment, as under torchrun.
+
+    Args:
+        errors: the directory for a file with what ended this rank.
+    """
     os.environ.update({key: value for key, value in environment.items() if not LAUNCHERS.match(key)})
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        GROUP_RANK="0",
+        WORLD_SIZE=str(world_size),
+        LOCAL_WORLD_SIZE=str(world_size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="local",
+        TORCHELASTIC_RESTART_COUNT="0",
+        TORCHELASTIC_USE_AGENT_STORE="True",
+    )
     threading.Thread(target=_end_with_the_program, daemon=True).start()
     multiprocessing.set_start_method(None, force=True)
     for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
@@ -128,12 +183,33 @@ def _rank(config: dict[str, Any], threads: int, environment: dict[str, str]) -> 
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's, which is for the program that started it
     torch.set_num_threads(threads)
-    first = os.environ["RANK"] == "0"
-    if not first:
-        warnings.simplefilter("ignore")  # rank 0 says the same
+    if rank:
+        warnings.simplefilter("ignore")  # rank 0 prints the same
     silence_lightning()
     if config["keep_memory"]:
         keep_freed_memory()
+    try:
+        _fit_rank(config, first=rank == 0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit as error:  # of code 0 it would count as success
+        raise RuntimeError(f"sys.exit({error.code})") from error
+    finally:
+        _note_error(sys.exc_info()[1], Path(errors, str(rank)))
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _note_error(error: BaseException | None, file: Path) -> None:
+    """Writes what ends a rank into a file for the program that started it."""
+    if not isinstance(error, Exception):
+        return
+    file.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
+    if "by peer" in str(error):
+        time.sleep(5)  # the other rank's end must be seen first
+
+
+def _fit_rank(config: dict[str, Any], *, first: bool) -> None:
     folder = Path(config["run_dir"])
     with (folder / "train.log").open("a") as aborted:
         faulthandler.enable(aborted)
@@ -142,16 +218,9 @@ def _rank(config: dict[str, Any], threads: int, environment: dict[str, str]) -> 
             cfg = OmegaConf.create(config)
             components = build_components(cfg)
             components.data.setup()
+            state = read_resume_state(folder) if cfg.resume is not None else None
             with tolerant_output(), run_logging(folder, first, cfg.study is not None), translate_errors(folder):
-                fit(cfg, components, read_resume_state(folder) if cfg.resume is not None else None)
-        except KeyboardInterrupt:  # the launcher takes the end of a rank by this, or by sys.exit(0), for success
-            sys.exit(130)
-        except SystemExit as error:
-            raise RuntimeError(f"sys.exit({error.code})") from error
-        except RuntimeError as error:
-            if "by peer" in str(error):
-                time.sleep(5)  # what became of the other rank must be seen first
-            raise
+                fit(cfg, components, state)
         finally:
             faulthandler.disable()
 
