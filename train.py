@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 
 from alexnet.cli import handle_errors
 from alexnet.config import check
+from alexnet.run_dir import in_sweep
 from alexnet.training.slurm import run_of_this_job
 
 
@@ -27,6 +28,10 @@ def main(cfg: DictConfig) -> float:
     check(cfg)
     from alexnet.training.run import train  # takes seconds: torch is imported only for a config that can be right
 
+    if in_sweep():
+        from alexnet.sweeps.skip import run_job
+
+        return run_job(cfg, train)
     return train(cfg)
 
 

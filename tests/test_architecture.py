@@ -26,7 +26,6 @@ ATTACHED = {
     "data.datamodule": {"data.streaming"},
     "models.alexnet": {"models.two_gpu"},
     "models.lrn": {"ops.lrn.kernel"},
-    "training.run": {"sweeps.gpus", "sweeps.skip"},
 }
 
 

@@ -32,7 +32,7 @@ def create_run_dir(cfg: DictConfig, config_digest: str | None = None) -> list[Pa
     if cfg.run_dir is not None and not in_sweep():
         made = make_dir(Path(cfg.run_dir), again=False)
     elif in_sweep():
-        folder = next(folder for folder in _numbered(job_dir(cfg)) if _is_free(folder, config_digest))
+        folder = free_job_dir(cfg, config_digest)
         folder.mkdir(exist_ok=True)
         made = [folder]
     else:
@@ -40,6 +40,11 @@ def create_run_dir(cfg: DictConfig, config_digest: str | None = None) -> list[Pa
     with open_dict(cfg):
         cfg.run_dir = str(made[0])
     return made
+
+
+def free_job_dir(cfg: DictConfig, config_digest: str | None) -> Path:
+    """Returns the directory for a job of a sweep: a new one, or that of a run of its settings that never ended."""
+    return next(folder for folder in _numbered(job_dir(cfg)) if _is_free(folder, config_digest))
 
 
 def job_dir(cfg: DictConfig) -> Path:
@@ -124,7 +129,8 @@ def lock_run_dir(folder: Path, keep: bool = False) -> Iterator[None]:
 
 def remove_run_dir(made: list[Path]) -> None:
     """Takes back what `create_run_dir` made."""
-    shutil.rmtree(made[0])
+    for path in made[:1]:
+        shutil.rmtree(path)
     for path in made[1:]:
         if not list(path.iterdir()):  # another run may have come meanwhile
             path.rmdir()
@@ -141,7 +147,6 @@ def dated_dir(outputs: str | Path, choices: Mapping[str, Any]) -> Path:
 
 
 def _is_free(folder: Path, config_digest: str | None) -> bool:
-    """Whether a job of a sweep can have this directory: a new one, or that of a run like it that never ended."""
     state = run_status(folder)
     if state is None:
         return True

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from alexnet.sweeps import gpus
+from alexnet.sweeps import gpus, skip
 from alexnet.sweeps.callbacks import _gpus_of_a_job
 from alexnet.sweeps.gpus import take_gpus
 from alexnet.training import run
@@ -95,8 +95,7 @@ def test_gpus_are_taken_before_anything_uses_them(
         order.append("looked up")
         return {"monitor": "val/top1", "val": {"top1": 0.5}}
 
-    monkeypatch.setattr(run, "in_sweep", lambda: True)
-    monkeypatch.setattr(run, "take_gpus", lambda _: order.append("taken"))
-    monkeypatch.setattr(run, "find_finished_run", done_before)
-    assert run.train(config()) == 0.5
+    monkeypatch.setattr(skip, "take_gpus", lambda _: order.append("taken"))
+    monkeypatch.setattr(skip, "find_finished_run", done_before)
+    assert skip.run_job(config(), run.train) == 0.5
     assert order == ["taken", "looked up"]

@@ -83,4 +83,4 @@ def test_a_figure_that_differs_is_said(smoke: Path, tmp_path: Path) -> None:
     assert "test/loss" in done.stdout
     assert "  -0.5\n" in done.stdout
     assert "another torch: 1.0, now " in done.stdout
-    assert f"error: not the same figures as {other}" in done.stderr
+    assert f"error: not the same metrics as {other}" in done.stderr

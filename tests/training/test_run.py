@@ -139,8 +139,13 @@ def test_trainer_options_that_need_care(run: Callable) -> None:
 
 def test_micro_batches_drop_different_units(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = []
-    original = torch.manual_seed
-    monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(seed) or original(seed))
+    original = torch.nn.functional.dropout
+
+    def dropout(*arguments: Any) -> torch.Tensor:
+        seeds.append(torch.initial_seed())
+        return original(*arguments)
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
     run("trainer.accumulate_grad_batches=3", "trainer.limit_train_batches=6")
     assert len(set(seeds)) >= 6
 

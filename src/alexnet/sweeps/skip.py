@@ -1,6 +1,7 @@
-"""A sweep that is typed again: a job that is done is read and not run, and one that was stopped is resumed."""
+"""A job of a sweep: it takes its GPUs, is skipped where it was done before, and resumed where it was stopped."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -10,10 +11,28 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from alexnet.config import build
 from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
-from alexnet.run_dir import read_metrics, read_run_json, run_status, runs_with_digest
+from alexnet.run_dir import free_job_dir, read_metrics, read_run_json, run_status, runs_with_digest
+from alexnet.run_identity import digest
+from alexnet.sweeps.gpus import take_gpus
 from alexnet.training.build import resolve_trainer
+from alexnet.training.logging import silence_lightning
 from alexnet.training.metadata import current_code, recorded_code
 from alexnet.training.resume import read_resume_state
+from alexnet.training.run import monitored_value
+
+
+def run_job(cfg: DictConfig, train: Callable[[DictConfig], float]) -> float:
+    """Runs a job of a sweep by `train`, unless the sweep has such a run already. Returns the monitored metric."""
+    silence_lightning()
+    take_gpus(cfg)  # before anything asks what the GPU can do, and so begins to use it
+    config_digest = digest(cfg)
+    finished = find_finished_run(cfg, config_digest)
+    if finished is not None:
+        return monitored_value(finished)
+    run_dir = free_job_dir(cfg, config_digest)
+    if can_resume(cfg, run_dir):
+        cfg.resume = str(run_dir)
+    return train(cfg)
 
 
 def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | None:
@@ -24,7 +43,7 @@ def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | N
         known = read_run_json(folder)
         if run_status(folder) != "done":
             continue
-        if (known["data"]["fingerprint"], known["precision"]) != (_fingerprint(cfg), _precision(cfg)):
+        if not _has_same_inputs(cfg, known):
             continue
         with open_dict(cfg):
             cfg.run_dir = str(folder)
@@ -35,18 +54,21 @@ def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | N
     return None
 
 
-def can_resume(cfg: DictConfig, data: ImageDataModule) -> bool:
-    """Whether cfg.run_dir, which is of a job of these settings, holds a state to resume from: of the same images,
-    precision and code.
+def can_resume(cfg: DictConfig, run_dir: Path) -> bool:
+    """Whether the directory of a run of these settings holds a state to resume from: of the same images, precision and
+    code.
     """
-    folder = Path(cfg.run_dir)
-    known, now = read_run_json(folder), (data.info.fingerprint, cfg.trainer.precision)
-    if not known or (known["data"]["fingerprint"], known["precision"]) != now:
+    known = read_run_json(run_dir)
+    if not known or not _has_same_inputs(cfg, known):
         return False
     try:
-        return recorded_code(folder) == current_code() and read_resume_state(folder) is not None
+        return recorded_code(run_dir) == current_code() and read_resume_state(run_dir) is not None
     except UserError:  # it is damaged
         return False
+
+
+def _has_same_inputs(cfg: DictConfig, known: dict[str, Any]) -> bool:
+    return (known["data"]["fingerprint"], known["precision"]) == (_fingerprint(cfg), _precision(cfg))
 
 
 def _fingerprint(cfg: DictConfig) -> str:

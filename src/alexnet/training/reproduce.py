@@ -1,5 +1,6 @@
 """A run again, from its own record, and whether its figures come out the same."""
 
+import logging
 import shlex
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from alexnet.io import read_yaml
 from alexnet.run_dir import in_sweep, read_metrics, read_run_json
 from alexnet.run_identity import CAUSE, OF_TODAY, affects_result
 
+log = logging.getLogger("alexnet")
 LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 
 
@@ -105,15 +107,28 @@ def _joined(recorded: list[str], typed: list[Override]) -> list[str]:
     return [str(override.input_line) for override in (*kept, *typed)]
 
 
-def check_same_inputs(key: str, folder: Path, fingerprint: str, taken: str | None) -> None:
-    """Raises UserError where the images, or the weights that it starts from, are not those of the run in `folder`,
-    which `key` names. A resumed run starts from its own weights, and has `taken` no others.
+def check_same_inputs(cfg: DictConfig, fingerprint: str, weights_sha256: str | None) -> None:
+    """Raises UserError where the images, or the weights that it starts from, are not those of the run that cfg.resume
+    or cfg.reproduce names. A resumed run starts from its own weights, and has `weights_sha256` of no others.
     """
-    known = read_run_json(folder)
-    before = {"images": known["data"]["fingerprint"], "weights": known.get("weights")}
-    for what, now in (("images", fingerprint), ("weights", taken)):
-        if now is not None and now != before[what]:
-            raise UserError(f"{key}={folder}: its {what} were others (SHA-256 {before[what]!s:.12}, now {now:.12})")
+    for key in ("reproduce", "resume"):
+        if cfg[key] is None:
+            continue
+        known = read_run_json(Path(cfg[key]))
+        before = {"images": known["data"]["fingerprint"], "weights": known.get("weights")}
+        for what, now in (("images", fingerprint), ("weights", weights_sha256)):
+            if now is not None and now != before[what]:
+                raise UserError(
+                    f"{key}={cfg[key]}: its {what} were others (SHA-256 {before[what]!s:.12}, now {now:.12})"
+                )
+
+
+def check_reproduced(cfg: DictConfig, result: dict[str, Any]) -> None:
+    """Logs the metrics of the run cfg.reproduce beside those of this one. Raises UserError unless all are the same."""
+    lines, same = compare_metrics(cfg, result)
+    log.info("%s", "\n".join([f"{'':14} {'then':8}  now", *lines]))
+    if not same:
+        raise UserError(f"not the same metrics as {cfg.reproduce}")
 
 
 def compare_metrics(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str], bool]:

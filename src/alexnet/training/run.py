@@ -1,7 +1,8 @@
 """One training run, from the composed config to the folder that tells everything."""
 
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,15 @@ from alexnet.errors import ConfigError, UserError
 from alexnet.malloc import keep_freed_memory
 from alexnet.models.summary import table
 from alexnet.output import tolerant_output
-from alexnet.run_dir import create_run_dir, in_sweep, read_metrics, remove_run_dir, run_status
+from alexnet.run_dir import create_run_dir, read_metrics, remove_run_dir, run_status
 from alexnet.run_identity import digest
-from alexnet.sweeps.gpus import take_gpus
-from alexnet.sweeps.skip import can_resume, find_finished_run
 from alexnet.training import build
-from alexnet.training.build import build_components, starts_ranks
+from alexnet.training.build import Components, build_components, starts_ranks
 from alexnet.training.fit import fit, validates
 from alexnet.training.launch import launch_ddp
 from alexnet.training.logging import print_summary, run_logging, silence_lightning, translate_errors
 from alexnet.training.metadata import mark_done, track_status, write_run_metadata
-from alexnet.training.reproduce import check_same_inputs, compare_metrics
+from alexnet.training.reproduce import check_reproduced, check_same_inputs
 from alexnet.training.resume import log_resume, read_resume_state
 from alexnet.training.slurm import requeued
 from alexnet.validation import check_bool, check_int
@@ -37,81 +36,52 @@ def train(cfg: DictConfig) -> float:
     """Trains a model, tests the best epoch, and writes a run directory. Returns the monitored metric.
 
     Raises:
-        UserError: for a value that does not suit; no folder is left for what is known before training.
+        UserError: for a value that does not suit; no directory is left for what is known before training.
     """
-    silence_lightning()
-    limit_threads()
-    with prefix_errors(""):
-        keeps = check_bool("keep_memory", cfg.keep_memory) and keep_freed_memory()
-        if cfg.checkpoint_every is not None:
-            check_int("checkpoint_every", cfg.checkpoint_every, 1)
+    keeps_memory = set_up_process(cfg)
     if cfg.resume is not None and run_status(Path(cfg.resume)) == "done":
-        mark_done(Path(cfg.resume))
-        print(f"resume={cfg.resume}: this run is done; nothing to resume", flush=True)
-        return monitored_value(read_metrics(Path(cfg.resume)))
-    take_gpus(cfg)  # before anything asks what the GPU can do, and so begins to use it
+        return monitored_value(_read_finished(Path(cfg.resume)))
     config_digest = digest(cfg)
-    if in_sweep() and (before := find_finished_run(cfg, config_digest)):
-        return monitored_value(before)
-    components = build_components(cfg)
+    components = build_components(cfg)  # every error that the config can cause is raised here
     components.data.setup()
-    for key in ("reproduce", "resume"):
-        if cfg[key] is not None:
-            check_same_inputs(key, Path(cfg[key]), components.data.info.fingerprint, components.weights_sha256)
+    check_same_inputs(cfg, components.data.info.fingerprint, components.weights_sha256)
     if cfg.monitor.startswith("val") and not validates(cfg, components):
         cfg.monitor, cfg.mode = "train/loss", "min"
 
-    trainer, first = components.trainer, True
-    own = starts_ranks(trainer)
-    shared = trainer.world_size > 1 and not own  # this process is one of several that torchrun or SLURM has started
-    if shared:
-        first = _meet(trainer)
-    made = create_run_dir(cfg, config_digest) if first and cfg.resume is None else []
-    if in_sweep() and can_resume(cfg, components.data):
-        cfg.resume, made = cfg.run_dir, []
-    if shared:
-        _share_folder(cfg, trainer)
-    state = read_resume_state(Path(cfg.run_dir)) if cfg.resume is not None else None
-    folder, brief = Path(cfg.run_dir), cfg.study is not None  # which says a line of each of its jobs
-    with (
-        tolerant_output(),
-        requeued(first),
-        track_status(folder, keep=state is not None) if first else nullcontext(),
-        run_logging(folder, first, brief),
-        translate_errors(folder),
-    ):
-        if not validates(cfg, components):
-            log.info("no validation images: %s says which epoch is best", cfg.monitor)
-        if first and state:
-            log_resume(folder, state, keeps)
-        elif first:
-            if cfg.resume is not None:
-                log.info("%s: has no state to resume from: it starts again", folder)
-            write_run_metadata(folder, cfg, components, config_digest, keeps)
-        log.info("%s", table(components.summary))
-        for note in components.data.notes:
-            log.warning("data: %s", note)
-        for note in components.notes:
-            log.info("%s", note)
-        log.info("precision %s on %s", cfg.trainer.precision, trainer.strategy.root_device.type)
+    is_first = _meet_other_ranks(components.trainer)
+    created = _set_run_dir(cfg, components.trainer, config_digest, is_first=is_first)  # nothing is written before this
+    run_dir = Path(cfg.run_dir)
+    state = read_resume_state(run_dir) if cfg.resume is not None else None
+    with _active_run(cfg, is_first=is_first, keep=state is not None):
+        if is_first and state:
+            log_resume(run_dir, state, keeps_memory)
+        elif is_first:
+            write_run_metadata(run_dir, cfg, components, config_digest, keeps_memory)
+        _log_components(cfg, components)
         try:
-            if own:
-                launch_ddp(cfg, trainer.num_devices)
-                result = read_metrics(folder)
+            if starts_ranks(components.trainer):
+                launch_ddp(cfg, components.trainer.num_devices)
+                result = read_metrics(run_dir)
             else:
                 result = fit(cfg, components, state)
         except ConfigError:
-            if made:
-                remove_run_dir(made)
+            remove_run_dir(created)
             raise
-        if first:
+        if is_first:
             print_summary(result, cfg)
-            if cfg.reproduce is not None:
-                lines, same = compare_metrics(cfg, result)
-                log.info("%s", "\n".join([f"{'':14} {'then':8}  now", *lines]))
-                if not same:
-                    raise UserError(f"not the same figures as {cfg.reproduce}")
+        if is_first and cfg.reproduce is not None:
+            check_reproduced(cfg, result)
     return monitored_value(result)
+
+
+def set_up_process(cfg: DictConfig) -> bool:
+    """Sets what holds for the whole process: threads, messages, memory. Returns whether freed memory is kept."""
+    silence_lightning()
+    limit_threads()
+    with prefix_errors(""):
+        if cfg.checkpoint_every is not None:
+            check_int("checkpoint_every", cfg.checkpoint_every, 1)
+        return check_bool("keep_memory", cfg.keep_memory) and keep_freed_memory()
 
 
 def monitored_value(result: dict[str, Any]) -> float:
@@ -120,12 +90,19 @@ def monitored_value(result: dict[str, Any]) -> float:
     return result.get(split, {}).get(figure, float("nan"))
 
 
-def _meet(trainer: Trainer) -> bool:
-    """Waits for the ranks that torchrun or SLURM has started. Returns whether this is the first."""
+def _read_finished(run_dir: Path) -> dict[str, Any]:
+    mark_done(run_dir)
+    print(f"resume={run_dir}: this run is done; nothing to resume", flush=True)
+    return read_metrics(run_dir)
+
+
+def _meet_other_ranks(trainer: Trainer) -> bool:
+    """Waits for the ranks that torchrun or SLURM has started. Returns whether this is the first, or the only one."""
+    if not _is_one_of_several(trainer):
+        return True
     if trainer.num_nodes > 1:
-        print(
-            f"node {trainer.node_rank} of {trainer.num_nodes}: waiting for the others, up to {build.WAIT}", flush=True
-        )
+        node = f"node {trainer.node_rank} of {trainer.num_nodes}"
+        print(f"{node}: waiting for the others, up to {build.WAIT}", flush=True)
     try:
         trainer.strategy.setup_environment()
     except torch.distributed.DistError as error:
@@ -133,10 +110,55 @@ def _meet(trainer: Trainer) -> bool:
     return trainer.is_global_zero
 
 
-def _share_folder(cfg: DictConfig, trainer: Trainer) -> None:
-    with open_dict(cfg):
-        cfg.run_dir = trainer.strategy.broadcast(cfg.run_dir)
-    if not Path(cfg.run_dir).is_dir():
-        raise UserError(
-            f"outputs: rank {trainer.global_rank} does not see {cfg.run_dir}; choose a folder that all share"
-        )
+def _is_one_of_several(trainer: Trainer) -> bool:
+    """Whether torchrun or SLURM has started this process as one of several."""
+    return trainer.world_size > 1 and not starts_ranks(trainer)
+
+
+def _set_run_dir(cfg: DictConfig, trainer: Trainer, config_digest: str, *, is_first: bool) -> list[Path]:
+    """Sets cfg.run_dir, to the same in every rank. Returns the directories that were created."""
+    created = []
+    if cfg.resume is not None:
+        cfg.run_dir = cfg.resume
+    elif is_first:
+        created = create_run_dir(cfg, config_digest)
+    if _is_one_of_several(trainer):
+        with open_dict(cfg):
+            cfg.run_dir = trainer.strategy.broadcast(cfg.run_dir)
+        if not Path(cfg.run_dir).is_dir():
+            raise UserError(
+                f"outputs: rank {trainer.global_rank} does not see {cfg.run_dir}; choose a folder that all share"
+            )
+    return created
+
+
+@contextmanager
+def _active_run(cfg: DictConfig, *, is_first: bool, keep: bool) -> Iterator[None]:
+    """Around the run: its lock, status, log, and what is printed when it is interrupted.
+
+    Args:
+        keep: what is in the directory already.
+    """
+    run_dir = Path(cfg.run_dir)
+    only_warnings = cfg.study is not None  # a study prints a line for each of its jobs
+    with (
+        tolerant_output(),
+        requeued(is_first),
+        track_status(run_dir, keep=keep) if is_first else nullcontext(),
+        run_logging(run_dir, is_first, only_warnings),
+        translate_errors(run_dir),
+    ):
+        if cfg.resume is not None and not keep:
+            log.info("%s: has no state to resume from: it starts again", run_dir)
+        yield
+
+
+def _log_components(cfg: DictConfig, components: Components) -> None:
+    if not validates(cfg, components):
+        log.info("no validation images: %s says which epoch is best", cfg.monitor)
+    log.info("%s", table(components.summary))
+    for note in components.data.notes:
+        log.warning("data: %s", note)
+    for note in components.notes:
+        log.info("%s", note)
+    log.info("precision %s on %s", cfg.trainer.precision, components.trainer.strategy.root_device.type)
