@@ -6,7 +6,6 @@ from omegaconf import DictConfig
 from alexnet.cli import handle_errors
 from alexnet.config import check
 from alexnet.run_dir import in_sweep
-from alexnet.training.slurm import run_of_this_job
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -15,8 +14,10 @@ def main(cfg: DictConfig) -> float:
         from alexnet.sweeps.study import take_arm
 
         take_arm(cfg)
-    if cfg.resume is None:
-        cfg.resume = run_of_this_job(cfg)
+    if cfg.resume == "auto":
+        from alexnet.training.resume import resolve_auto
+
+        resolve_auto(cfg)
     if cfg.reproduce is not None:
         from alexnet.training.reproduce import load_recorded_config
 

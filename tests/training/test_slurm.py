@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, train_py
+from tests.conftest import ROOT, SMOKE, train_py
 from tests.training import test_resume
 from tests.training.test_resume import RUN, assert_same
 
@@ -25,20 +25,35 @@ def test_a_requeued_job_goes_on_with_its_run(whole: Path, code: int, tmp_path: P
     scontrol.write_text(f"#!/bin/sh\necho $* > {tmp_path}/asked\necho not now >&2\nexit {code}\n")
     scontrol.chmod(0o755)
     env = SLURM | {"PYTHONPATH": str(ROOT), "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"}
-    line = (*RUN, f"outputs={tmp_path}/o", "data.num_workers=1")
+    run = tmp_path / "run"
+    line = (*RUN, f"run_dir={run}", "resume=auto", "data.num_workers=1")
     warned = {"KILL": "on_train_batch_end:6", "SIGNAL": str(int(signal.SIGUSR1))}
     said = train_py(*line, code=143, **env, **warned).stderr
-    (run,) = (tmp_path / "o" / "smoke").iterdir()
     queued = "could not be requeued: not now" if code else "is requeued"
     assert said == f"interrupted; resume with python train.py resume={run}; SLURM's job 77 {queued}\n"
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
     if code:
         return
-    env |= {"SLURM_RESTART_COUNT": "1"}
-    other = train_py(*line, "seed=2", "trainer.max_epochs=1", **env).stdout
-    assert "resumes after" not in other, "another command of the same script"
     assert f"{run}: resumes after epoch 0 and 6 batches\n" in train_py(*line, **env).stdout
     assert_same(run, whole)
     assert train_py(*line, **env).stdout == f"resume={run}: this run is done; nothing to resume\n"
-    assert len(list(run.parent.iterdir())) == 2
     assert json.loads((run / "run.json").read_text())["slurm_job"] == "77"
+
+
+def test_resume_auto_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    for arguments, message in (
+        (["resume=auto"], "resume=auto: needs the directory of the run"),
+        (["resume=auto", f"run_dir={tmp_path}/other"], "is neither a run's directory nor empty"),
+        (["resume=auto", "seed=1,2", "-m"], "resume=auto: not in a sweep"),
+    ):
+        assert message in train_py(*SMOKE, *arguments, f"outputs={tmp_path}/o", code=1).stderr
+    assert (tmp_path / "other" / "notes.txt").exists()
+
+
+def test_a_run_that_was_killed_at_its_very_start_starts_again(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.log").write_text("")
+    train_py(*SMOKE, "resume=auto", f"run_dir={tmp_path}/run", "trainer.max_epochs=1", "logger=none")
+    assert (tmp_path / "run" / "metrics.json").exists()

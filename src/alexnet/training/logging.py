@@ -136,7 +136,7 @@ def print_summary(result: dict[str, Any], cfg: DictConfig) -> None:
         log.info("next   %s", shlex.join([str(python.with_name("tensorboard")), "--logdir", cfg.outputs]))
         toggles = (key for key, value in cfg.model.items() if isinstance(value, bool))
         toggle = None if cfg.init_from is not None else next(toggles, None)  # other variants' weights are refused
-        left_out = ("seed", "run_dir", f"model.{toggle}")
+        left_out = ("seed", "run_dir", "resume", f"model.{toggle}")
         same = [as_typed(o) for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]
         if toggle:
             other = [*same, f"model.{toggle}={str(not cfg.model[toggle]).lower()}"]

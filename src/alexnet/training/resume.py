@@ -1,6 +1,7 @@
 """Resume: what is kept of a run while it runs, and how it is resumed."""
 
 import logging
+import shutil
 import signal
 import threading
 from functools import partial
@@ -17,7 +18,7 @@ from torch.optim import Optimizer
 from alexnet.checkpoint import read
 from alexnet.errors import UserError
 from alexnet.io import TEMP_GLOB, temp_paths
-from alexnet.run_dir import read_run_json, run_status
+from alexnet.run_dir import LOCK, in_sweep, read_run_json, run_status
 from alexnet.training.averaging import restore_last_weights
 from alexnet.training.callbacks import StopAtNaN
 from alexnet.training.loggers import CSVLogger
@@ -27,7 +28,26 @@ from alexnet.training.reproduce import named_folder, use_recorded_config
 log = logging.getLogger("alexnet")
 LAST = Path("checkpoints", "last.ckpt")
 OWN_LOGGERS = (".TensorBoardLogger", f"{CSVLogger.__module__}.CSVLogger")  # that can continue their files
+FIRST_FILES = {LOCK, "train.log", "config.yaml", "overrides.yaml"}  # which a run writes before its run.json
 GRACE = 10  # seconds that a batch may take after a signal
+
+
+def resolve_auto(cfg: DictConfig) -> None:
+    """Replaces resume=auto by cfg.run_dir, where that is the directory of a run, else by null: the run starts there.
+
+    Raises:
+        UserError: without run_dir, in a sweep, and where the directory holds something else.
+    """
+    if in_sweep():
+        raise UserError("resume=auto: not in a sweep; a sweep is resumed with run_dir=SWEEP")
+    if cfg.run_dir is None:
+        raise UserError("resume=auto: needs the directory of the run, run_dir=FOLDER")
+    folder = Path(cfg.run_dir).expanduser()
+    cfg.resume = str(folder) if read_run_json(folder) else None
+    if cfg.resume is None and folder.is_dir():
+        if {path.name for path in folder.iterdir()} - FIRST_FILES:
+            raise UserError(f"resume=auto: run_dir={folder} is neither a run's directory nor empty")
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed at its very start
 
 
 def load_interrupted_config(cfg: DictConfig) -> None:
