@@ -30,7 +30,7 @@ def test_as_a_part_of_another_network_it_still_refuses() -> None:
 def test_other_classes_are_offered_a_new_head() -> None:
     old, new = LeNet(10), LeNet(3)
     before = new.classifier.output.weight.clone()
-    with pytest.raises(ValueError, match=r"10 classes, here are 3: new_head=true starts classifier.output anew"):
+    with pytest.raises(ValueError, match=r"10 classes, here are 3: new_head=true re-initialises classifier.output"):
         load_weights(new, old.state_dict())
     load_weights(new, old.state_dict(), new_head=True)
     assert torch.equal(new.features.conv1.weight, old.features.conv1.weight)

@@ -46,9 +46,9 @@ def test_resume_auto_that_cannot_be(tmp_path: Path) -> None:
     for arguments, message in (
         (["resume=auto"], "resume=auto: needs the directory of the run"),
         (["resume=auto", f"run_dir={tmp_path}/other"], "is neither a run's directory nor empty"),
-        (["resume=auto", "seed=1,2", "-m"], "resume=auto: not in a sweep"),
+        (["-m", "resume=auto", "seed=1,2"], "resume=auto: not in a sweep"),
     ):
-        assert message in train_py(*SMOKE, *arguments, f"outputs={tmp_path}/o", code=1).stderr
+        assert message in train_py(*arguments, *SMOKE, f"outputs={tmp_path}/o", code=1).stderr
     assert (tmp_path / "other" / "notes.txt").exists()
 
 

@@ -1,9 +1,8 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton, NIPS 2012), with a toggle for every part that the paper argues for."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,52 @@ from alexnet.models.init import init_weights, kaiming
 from alexnet.models.lrn import LocalResponseNorm, make_norm
 from alexnet.models.two_gpu import check_devices, split
 from alexnet.validation import check_bool, check_choice, check_float, check_int
+
+# Kernels of each convolution and units of each fully connected layer (section 3.5): of both GPUs together, and of the
+# one-GPU network that the paper compares with (section 3.2).
+TWO_GPUS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256, "fc6": 4096, "fc7": 4096}
+ONE_GPU = {"conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5": 256, "fc6": 4096, "fc7": 4096}
+
+# Kernel size, stride, padding, and whether a layer sees the maps of both towers (figure 2).
+CONVOLUTIONS = {
+    "conv1": (11, 4, 0, True),  # in_channels x 227 x 227 to  96 x 55 x 55
+    "conv2": (5, 1, 2, False),  #         96 x  27 x  27 to 256 x 27 x 27
+    "conv3": (3, 1, 1, True),  #         256 x  13 x  13 to 384 x 13 x 13
+    "conv4": (3, 1, 1, False),  #        384 x  13 x  13 to 384 x 13 x 13
+    "conv5": (3, 1, 1, False),  #        384 x  13 x  13 to 256 x 13 x 13, and 256 x 6 x 6 after pooling
+}
+
+# What follows each convolution, in this order: activation, normalisation, the second normalisation of 2012, pooling.
+FOLLOWING = {
+    "paper": {  # section 3.5
+        "conv1": ("act", "norm", "pool"),
+        "conv2": ("act", "norm", "map", "pool"),
+        "conv3": ("act",),
+        "conv4": ("act",),
+        "conv5": ("act", "pool"),
+    },
+    "2012": {  # layers-145.cfg
+        "conv1": ("norm", "pool", "act"),
+        "conv2": ("act", "norm", "map", "pool"),
+        "conv3": ("act",),
+        "conv4": ("act",),
+        "conv5": ("pool", "act"),
+    },
+}
+# layers-145.cfg, cnorm2: over 5x5 places of the same map, alpha divided by 25, and no k but 1
+MAP_NORM = partial(LocalResponseNorm, 5, 1e-3, 0.75, 1.0, window="map")
+
+
+def _paper(name: str, layer: nn.Module) -> tuple[float, float]:
+    return 0.01, float(name.split(".")[-1] in ("conv2", "conv4", "conv5", "fc6", "fc7"))
+
+
+def _source(name: str, layer: nn.Module) -> tuple[float, float]:
+    std, bias = _paper(name, layer)
+    return (0.03 if name.split(".")[-1] in ("conv3", "conv4", "conv5") else std), bias
+
+
+INITIAL_WEIGHTS = {"kaiming": kaiming, "paper": _paper, "2012": _source}
 
 
 class AlexNet(Network):
@@ -90,100 +135,57 @@ class AlexNet(Network):
         self.input_shape = (in_channels, image_size, image_size)
         p = check_float("dropout", dropout, 0, 0.99, allow_false=True)
         act = ACTIVATIONS[check_choice("activation", activation, ACTIVATIONS)]
-        pool = partial(nn.MaxPool2d, 3 if check_bool("overlapping_pooling", overlapping_pooling) else 2, stride=2)
+        window = 3 if check_bool("overlapping_pooling", overlapping_pooling) else 2
         check_float("width", width, 0, 100, exclusive_min=True)
-        check_choice("init", init, ("kaiming", "paper", "2012"))
+        check_choice("init", init, INITIAL_WEIGHTS)
         check_int("groups", groups, 1)
         check_choice("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
-        norm = make_norm(
-            lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha,
-            "channels" if lrn_window == "tower" else lrn_window, groups if lrn_window == "tower" else 1,
-        )  # fmt: skip
-        check_choice("order", order, ("paper", "2012"))
+        constants = (lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha)
+        window_and_groups = ("channels", groups) if lrn_window == "tower" else (lrn_window, 1)
+        norm = make_norm(*constants, *window_and_groups)
+        check_choice("order", order, FOLLOWING)
+        check_bool("lrn", lrn)
         check_bool("map_norm", map_norm)
         if remove is not None:
             check_choice("remove", remove, ("conv3", "conv4", "conv5"))
         if check_bool("half", half) and groups != 1:
             raise ArgumentError(f"half=true: is the network of one GPU, so groups={groups} must be 1")
         if devices is not None:
-            check_devices(devices)
-            if groups != 2:
-                raise ArgumentError(f"groups={groups}: must be 2 with devices, one for each tower")
-            if lrn is True and lrn_window in ("channels", "own"):
-                raise ArgumentError(f"lrn_window={lrn_window}: looks into the other tower; with devices, choose tower")
+            _check_two_devices(devices, groups, lrn_window if lrn else None)
 
-        channels = (48, 128, 192, 192, 256, 4096, 4096) if half else (96, 256, 384, 384, 256, 4096, 4096)
-        c1, c2, c3, c4, c5, c6, c7 = (round(width * c) for c in channels)
-        if min(c1, c2, c3, c4, c5, c6, c7) < 1:
-            least = f"at least {0.5 / min(channels):.2g} is needed"
-            raise ArgumentError(f"width={width:g}: leaves conv1 {c1} of its {channels[0]} channels; {least}")
-        for layer, pair in (
-            ("conv2", (c1, c2)),
-            ("conv4", (c2 if remove == "conv3" else c3, c4)),
-            ("conv5", (c3 if remove == "conv4" else c4, c5)),
-        ):
-            if math.gcd(*pair) % groups and layer != remove:
-                raise ArgumentError(
-                    f"groups={groups}: {layer} has {pair[0]} input and {pair[1]} output channels "
-                    f"(width={width:g}), and groups must divide both"
-                )
-
-        def block(number: int, order: str) -> dict[str, nn.Module | None]:
-            """What follows a convolution, in this order; names are the same in every order."""
-            has_norm = check_bool("lrn", lrn)
-            layers = {
-                "act": act,
-                "norm": norm if has_norm else None,
-                # layers-145.cfg, cnorm2: over 5x5 places of the same map, alpha divided by 25, and no k but 1
-                "map": partial(LocalResponseNorm, 5, 1e-3, 0.75, 1.0, window="map") if has_norm and map_norm else None,
-                "pool": pool,
-            }
-            if f"conv{number}" == remove:
-                layers["act"] = None
-            return {f"{name}{number}": make() for name in order.split() if (make := layers[name]) is not None}
-
-        def conv(number: int, c_in: int, c_out: int, groups: int) -> dict[str, nn.Module | None]:
-            if f"conv{number}" == remove:
-                return {}
-            layer = nn.Conv2d(c_in, c_out, 3, padding=1, groups=groups)
-            return {f"conv{number}": layer, **({f"act{number}": act()} if number < 5 else {})}
-
-        over = (
-            -(check_int("image_size", image_size, 1) - 11) % 4 if check_bool("partial_windows", partial_windows) else 0
-        )
-        s = _side(image_size, over, 3 if overlapping_pooling else 2)
+        channels = _scale_channels(ONE_GPU if half else TWO_GPUS, width)
+        check_int("image_size", image_size, 1)
+        over = -(image_size - 11) % 4 if check_bool("partial_windows", partial_windows) else 0
+        side = _side_of_pool5(image_size, over, window)
+        layers: dict[str, Callable[[], nn.Module]] = {"act": act, "pool": partial(nn.MaxPool2d, window, stride=2)}
+        if lrn:
+            layers["norm"] = norm
+        if lrn and map_norm:
+            layers["map"] = MAP_NORM
         with torch.device("meta"):  # shapes only: the weights are drawn once, below
-            self.features = sequential(  #                               in_channels x 227 x 227
-                edge=nn.ZeroPad2d((0, over, 0, over)) if over else None,
-                conv1=nn.Conv2d(in_channels, c1, 11, stride=4),  #                 96 x  55 x  55
-                **block(1, "norm pool act" if order == "2012" else "act norm pool"),  # 27 x  27
-                conv2=nn.Conv2d(c1, c2, 5, padding=2, groups=groups),  #          256 x  27 x  27
-                **block(2, "act norm map pool"),  #                               256 x  13 x  13
-                **conv(3, c2, c3, 1),  #                                          384 x  13 x  13
-                **conv(4, c3 if remove != "conv3" else c2, c4, groups),  #        384 x  13 x  13
-                **conv(5, c4 if remove != "conv4" else c3, c5, groups),  #        256 x  13 x  13
-                **block(5, "pool act" if order == "2012" else "act pool"),  #     256 x   6 x   6
-            )
+            features, last = _make_features(in_channels, channels, groups, layers, order=order, remove=remove)
+            self.features = sequential(edge=nn.ZeroPad2d((0, over, 0, over)) if over else None, **features)
             self.classifier = sequential(
-                flatten=nn.Flatten(),  #                                          9216
-                fc6=nn.Linear((c5 if remove != "conv5" else c4) * s * s, c6),  #  4096
+                flatten=nn.Flatten(),
+                fc6=nn.Linear(last * side * side, channels["fc6"]),
                 act6=act(),
                 drop6=nn.Dropout(p) if p else None,
-                fc7=nn.Linear(c6, c7),  #                                         4096
+                fc7=nn.Linear(channels["fc6"], channels["fc7"]),
                 act7=act(),
                 drop7=nn.Dropout(p) if p else None,
-                fc8=nn.Linear(c7, num_classes),  #                                num_classes
+                fc8=nn.Linear(channels["fc7"], num_classes),
             )
-        init_weights(self, {"kaiming": kaiming, "paper": _paper, "2012": _source}[init])
+        init_weights(self, INITIAL_WEIGHTS[init])
         self.divided = devices is not None
         if devices is not None:
             self.features, self.classifier = split(self.features, self.classifier, devices)
+
         # What the weights alone do not show: a network without LRN has the same keys and shapes as one with it.
-        constants: dict[str, Any] = {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
-        if (lrn_divide_alpha, lrn_window) != (False, "channels"):  # older checkpoints do not have them
-            constants |= {"lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window}
         self.variant = {"activation": activation, "overlapping_pooling": overlapping_pooling, "lrn": lrn}
-        self.variant |= constants if lrn else {}
+        if lrn:
+            self.variant |= {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
+        if lrn and (lrn_divide_alpha, lrn_window) != (False, "channels"):  # older checkpoints do not have them
+            self.variant |= {"lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window}
         others = {"order": order, "map_norm": map_norm and lrn, "partial_windows": partial_windows}
         self.variant |= {key: value for key, value in others.items() if value not in ("paper", False)}
 
@@ -194,9 +196,58 @@ class AlexNet(Network):
         return super()._apply((lambda t: fn(t).to(t.device)) if self.divided else fn, recurse)
 
 
-def _side(image_size: int, over: int, pool: int) -> int:
+def _make_features(
+    in_channels: int,
+    channels: Mapping[str, int],
+    groups: int,
+    layers: Mapping[str, Callable[[], nn.Module]],
+    *,
+    order: str,
+    remove: str | None,
+) -> tuple[dict[str, nn.Module], int]:
+    """Returns the convolutions by name, each with the layers that follow it, and the number of channels of the last.
+
+    Args:
+        layers: what makes a layer of each kind in FOLLOWING; a kind that is not there is left out.
+    """
+    features: dict[str, nn.Module] = {}
+    before = in_channels
+    for number, (name, (kernel, stride, padding, sees_both)) in enumerate(CONVOLUTIONS.items(), 1):
+        if name != remove:
+            own_groups = 1 if sees_both else groups
+            if math.gcd(before, channels[name]) % own_groups:
+                raise ArgumentError(
+                    f"groups={groups}: {name} has {before} input and {channels[name]} output channels, and groups must "
+                    "divide both"
+                )
+            features[name] = nn.Conv2d(before, channels[name], kernel, stride, padding, groups=own_groups)
+            before = channels[name]
+        for kind in FOLLOWING[order][name]:
+            if kind in layers and not (kind == "act" and name == remove):
+                features[f"{kind}{number}"] = layers[kind]()
+    return features, before
+
+
+def _scale_channels(channels: Mapping[str, int], width: float) -> dict[str, int]:
+    scaled = {name: round(width * count) for name, count in channels.items()}
+    if min(scaled.values()) < 1:
+        least = f"at least {0.5 / min(channels.values()):.2g} is needed"
+        conv1 = f"conv1 {scaled['conv1']} of its {channels['conv1']} channels"
+        raise ArgumentError(f"width={width:g}: leaves {conv1}; {least}")
+    return scaled
+
+
+def _check_two_devices(devices: Sequence[str], groups: int, lrn_window: str | None) -> None:
+    check_devices(devices)
+    if groups != 2:
+        raise ArgumentError(f"groups={groups}: must be 2 with devices, one for each tower")
+    if lrn_window in ("channels", "own"):
+        raise ArgumentError(f"lrn_window={lrn_window}: looks into the other tower; with devices, choose tower")
+
+
+def _side_of_pool5(image_size: int, over: int, pool: int) -> int:
     """Side of pool5's output in pixels. Raises ArgumentError naming the first layer whose input is too small for it."""
-    side = check_int("image_size", image_size, 1) + over
+    side = image_size + over
     for layer, window, stride in (("conv1", 11, 4), ("pool1", pool, 2), ("pool2", pool, 2), ("pool5", pool, 2)):
         if side < window:
             least = 67 if pool == 3 else 39
@@ -206,12 +257,3 @@ def _side(image_size: int, over: int, pool: int) -> int:
             )
         side = (side - window) // stride + 1
     return side
-
-
-def _paper(name: str, layer: nn.Module) -> tuple[float, float]:
-    return 0.01, float(name.split(".")[-1] in ("conv2", "conv4", "conv5", "fc6", "fc7"))
-
-
-def _source(name: str, layer: nn.Module) -> tuple[float, float]:
-    std, bias = _paper(name, layer)
-    return (0.03 if name.split(".")[-1] in ("conv3", "conv4", "conv5") else std), bias
