@@ -75,7 +75,7 @@ class Components:
 
 
 def build_components(cfg: DictConfig) -> Components:
-    """Builds and tries everything, and settles in `cfg` what it leaves open: num_classes, precision, absolute paths.
+    """Builds and tries everything, and sets in `cfg` what it leaves open: num_classes, precision, absolute paths.
 
     Raises:
         UserError: for a value that does not suit, by its key.
@@ -87,60 +87,91 @@ def build_components(cfg: DictConfig) -> Components:
     data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.test_crops)
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
     network = with_named_seeds(lambda: build(cfg, "model"), cfg.seed)
+    summary = _summarize(cfg, network, data)
+    notes, weights_sha256 = [], None
+    if cfg.init_from is not None and cfg.resume is None:
+        note, weights_sha256 = load_pretrained(network, cfg.init_from, data.num_classes)
+        notes.append(note)
+    with prefix_errors(""):
+        if cfg.freeze is not None:
+            notes.append(freeze(network, cfg.freeze))
+        multipliers = check_lr_multipliers(network, cfg.lr_multipliers)
+    precision = cfg.trainer.precision
+    trainer = resolve_trainer(cfg)
+    if precision not in ("auto", cfg.trainer.precision):
+        actual = cfg.trainer.precision
+        notes.append(f"trainer.precision={precision}: the CPU has no float16 training, so this run is {actual}")
+    _check_devices(trainer, data, network)
+    optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=multipliers)
+    scheduler = build(cfg, "scheduler", _partial_=True)
+    _try_optimizer(cfg, network, trainer, optimizer, scheduler)
+    metrics = _build_metrics(cfg, data.num_classes)
+    metric_names = ["loss", *accuracies(data.num_classes), *metrics]
+    _check_root(cfg, metric_names)
+    _try_loggers_and_callbacks(cfg)
+    return Components(
+        data, network, summary, optimizer, scheduler, metrics, metric_names, trainer, notes, weights_sha256
+    )
+
+
+def _summarize(cfg: DictConfig, network: nn.Module, data: ImageDataModule) -> Summary:
+    """Tries the network on one image of zeros."""
     with prefix_errors(""):
         trusted = check_trusted(cfg.trusted)
     with prefix_errors("model", cfg.model):
         network_class(cfg.model._target_, trusted)
         summary = summarize(network, torch.zeros(1, data.channels, data.crop, data.crop))
-        if summary.shape != (data.num_classes,):
-            if len(summary.shape) == 1 and "num_classes" in cfg.model:
-                raise ArgumentError(
-                    f"num_classes={summary.shape[0]}: the data have {data.num_classes}; leave it to them"
-                )
-            raise ArgumentError(
-                f"gives {summary.shape} for an image; one number for each of {data.num_classes} classes "
-                f"is needed, ({data.num_classes},)"
-            )
-    notes, weights_sha256 = [], None
-    if cfg.init_from is not None and cfg.resume is None:
-        said, weights_sha256 = load_pretrained(network, cfg.init_from, data.num_classes)
-        notes.append(said)
-    with prefix_errors(""):
-        if cfg.freeze is not None:
-            notes.append(freeze(network, cfg.freeze))
-        times = check_lr_multipliers(network, cfg.lr_multipliers)
-    asked = cfg.trainer.precision
-    trainer = resolve_trainer(cfg)
-    if asked not in ("auto", cfg.trainer.precision):
-        notes.append(
-            f"trainer.precision={asked}: the CPU has no float16 training, so this run is {cfg.trainer.precision}"
+        if summary.shape == (data.num_classes,):
+            return summary
+        if len(summary.shape) == 1 and "num_classes" in cfg.model:
+            raise ArgumentError(f"num_classes={summary.shape[0]}: the data have {data.num_classes}; leave it to them")
+        raise ArgumentError(
+            f"gives {summary.shape} for an image; one number for each of {data.num_classes} classes is needed, "
+            f"({data.num_classes},)"
         )
+
+
+def _check_devices(trainer: Trainer, data: ImageDataModule, network: nn.Module) -> None:
     if data.batch_size % trainer.world_size:
         raise UserError(
             f"data.batch_size={data.batch_size}: {trainer.world_size} devices share every batch evenly, so it must be "
             f"a multiple of {trainer.world_size}"
         )
-    spread = {str(p.device) for p in network.parameters()}
-    if trainer.world_size > 1 and len(spread) > 1:
+    devices = sorted({str(parameter.device) for parameter in network.parameters()})
+    if trainer.world_size > 1 and len(devices) > 1:
         raise UserError(
-            f"trainer.devices={trainer.world_size}: each process would need {', '.join(sorted(spread))}; with "
-            "model.devices there is one process, trainer.devices=1"
+            f"trainer.devices={trainer.world_size}: each process would need {', '.join(devices)}; with model.devices "
+            "there is one process, trainer.devices=1"
         )
-    optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=times)
-    scheduler = build(cfg, "scheduler", _partial_=True)
+
+
+def _try_optimizer(
+    cfg: DictConfig,
+    network: nn.Module,
+    trainer: Trainer,
+    optimizer: Callable[..., Optimizer],
+    scheduler: Callable[..., Any],
+) -> None:
     with prefix_errors("optimizer", cfg.optimizer):
         trial = optimizer(network)
     with prefix_errors("scheduler", cfg.scheduler):
-        endless = trainer.max_epochs == -1 and trainer.max_steps == -1
-        make_schedule(scheduler, trial, 1, float("inf") if endless else 10**6, cfg.monitor, cfg.mode)
+        is_endless = trainer.max_epochs == -1 and trainer.max_steps == -1
+        total_steps = float("inf") if is_endless else 10**6
+        make_schedule(scheduler, trial, 1, total_steps, cfg.monitor, cfg.mode)
+
+
+def _build_metrics(cfg: DictConfig, num_classes: int) -> dict[str, Metric]:
+    """Returns the group `metrics`, each tried on one logit of every class."""
     metrics = build_each(cfg, "metrics", Metric)
     for name, metric in metrics.items():
         with prefix_errors(f"metrics.{name}", cfg.metrics[name]):
-            figure = metric.clone()(torch.eye(data.num_classes), torch.arange(data.num_classes))
-            if getattr(figure, "shape", None) != ():
+            value = metric.clone()(torch.eye(num_classes), torch.arange(num_classes))
+            if getattr(value, "shape", None) != ():
                 raise ArgumentError("must give one number, as with average=macro")
-    metric_names = ["loss", *accuracies(data.num_classes), *metrics]
-    _check_root(cfg, metric_names)
+    return metrics
+
+
+def _try_loggers_and_callbacks(cfg: DictConfig) -> None:
     build_each(cfg, "logger", Logger, folder=cfg.outputs)
     for name, callback in build_each(cfg, "callbacks", Callback, folder=cfg.outputs).items():
         if isinstance(callback, StochasticWeightAveraging):
@@ -149,9 +180,6 @@ def build_components(cfg: DictConfig) -> Components:
                 "would be without it. Use callbacks=swa"
             )
     panels(cfg)
-    return Components(
-        data, network, summary, optimizer, scheduler, metrics, metric_names, trainer, notes, weights_sha256
-    )
 
 
 def _make_paths_absolute(cfg: DictConfig) -> None:

@@ -71,6 +71,11 @@ class Throughput(Callback):
         self.last, self.warm = now, True
 
     @property
+    def images_per_second(self) -> float | None:
+        """Of all epochs so far, and of all ranks."""
+        return round(self.images / self.seconds, 2) if self.seconds else None
+
+    @property
     def rate(self) -> float:
         """Of this epoch, of this rank."""
         return self.epoch_images / self.epoch_seconds if self.epoch_seconds else 0.0

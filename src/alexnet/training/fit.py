@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from alexnet.checkpoint import read
 from alexnet.config import build
+from alexnet.data import ImageDataModule
 from alexnet.errors import ArgumentError, ConfigError
 from alexnet.training.build import Components, build_each, panels, strategy_arguments
 from alexnet.training.callbacks import ProgressBar, RestoreSigtermHandler, StopAtNaN, TestCorrectnessWriter, Throughput
@@ -31,91 +31,125 @@ log = logging.getLogger("alexnet")
 
 
 def fit(cfg: DictConfig, components: Components, before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Trains, tests the best epoch, writes metrics.json into cfg.run_dir. Returns what is written.
+    """Trains, tests the best epoch, and writes metrics.json into cfg.run_dir. Returns what is written.
 
-    before: the state to resume from, of resume.read_resume_state.
+    Args:
+        before: the state to resume from, of resume.read_resume_state.
 
     Raises:
-        Refused: before the first step, for a trainer whose values do not suit each other or the data.
+        ConfigError: before the first step, for a trainer whose values do not suit each other or the data.
     """
-    folder, data, speed = Path(cfg.run_dir), components.data, Throughput(compiles=cfg.compile)
+    _set_backends(cfg)
+    run_dir, data, names = Path(cfg.run_dir), components.data, components.metric_names
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    module = _make_module(cfg, components, config)
+    if before:
+        data.resume_position = before["epoch"], before["batches"]
+        purge(cfg, before["global_step"])
+    throughput = Throughput(compiles=cfg.compile)
+    best = _best_checkpoint(cfg)
+    trainer = _make_trainer(cfg, components, [best, throughput, *_callbacks(cfg, throughput)])
+
+    _train(trainer, module, data, run_dir / LAST if before else None)
+    was_trained = before is not None and before["trained"]
+    measured = before["metrics"] if before and was_trained else trainer.callback_metrics
+    result: dict[str, Any] = _by_split(measured, names)
+    best_epoch, measured = _choose_best(trainer, module, best, cfg, components)
+    result |= {split: values for split, values in _by_split(measured, names).items() if split == "val"}
+    if data.has("test") and cfg.trainer.limit_test_batches != 0:
+        trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
+        result |= _by_split(trainer.callback_metrics, names)
+    result |= {
+        "monitor": cfg.monitor,
+        "best_epoch": best_epoch,
+        "epochs": trainer.current_epoch,
+        "parameters": components.summary.parameters,
+        "flops_per_image": components.summary.flops,
+        "seconds": round(throughput.seconds, 2),
+        "images_per_second": throughput.images_per_second,
+        "seed": cfg.seed,
+    }
+    if trainer.is_global_zero:
+        log_hyperparameters(trainer, config, result, again=was_trained)
+        write_json(run_dir / "metrics.json", result)
+    return result
+
+
+def validates(cfg: DictConfig, components: Components) -> bool:
+    """Whether a run has validation images, and looks at them."""
+    return components.data.has("val") and cfg.trainer.limit_val_batches != 0
+
+
+def _set_backends(cfg: DictConfig) -> None:
+    """Sets what an earlier job of a sweep may have set otherwise in this process."""
     # Of float32, TensorFloat-32 keeps 10 bits of 23; cuDNN takes it unless told not to.
     torch.backends.cudnn.allow_tf32 = not cfg.trainer.get("deterministic", False)
-    torch.backends.cudnn.benchmark = bool(cfg.trainer.get("benchmark"))  # a job of a sweep before may have set it
+    torch.backends.cudnn.benchmark = bool(cfg.trainer.get("benchmark"))
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    compiled = cfg.compile and _can_compile(components.trainer.strategy.root_device)
-    if compiled:
-        components.network.compile()
+
+
+def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]) -> ImageClassifier:
     module = ImageClassifier(
         components.network,
         components.optimizer,
         components.scheduler,
-        data.num_classes,
+        components.data.num_classes,
         monitor=cfg.monitor,
         mode=cfg.mode,
         seed=cfg.seed,
-        record={"config": config, "data": data.describe()},
+        record={"config": config, "data": components.data.describe()},
         metrics=components.metrics,
         channels_last=cfg.channels_last,
     )
-    module.compiled = compiled
-    if before:
-        data.resume_position = before["epoch"], before["batches"]
-        purge(cfg, before["global_step"])
-    best, *others = _callbacks(cfg, folder, speed)
-    others += [TestCorrectnessWriter(folder, top_k(data.num_classes))]
+    if cfg.compile and _can_compile(components.trainer.strategy.root_device):
+        module.network.compile()
+        module.compiled = True
+    return module
+
+
+def _make_trainer(cfg: DictConfig, components: Components, callbacks: list[Callback]) -> Trainer:
+    run_dir = Path(cfg.run_dir)
+    correct = TestCorrectnessWriter(run_dir, top_k(components.data.num_classes))
     trainer: Trainer = build(
         cfg,
         "trainer",
         logger=list(build_each(cfg, "logger", Logger).values()),
-        callbacks=[RestoreSigtermHandler(), ResumeCheckpoint(folder, cfg.checkpoint_every), best, *others],
-        default_root_dir=str(folder),
+        callbacks=[RestoreSigtermHandler(), ResumeCheckpoint(run_dir, cfg.checkpoint_every), *callbacks, correct],
+        default_root_dir=str(run_dir),
         plugins=[WholeCheckpoints()],
         **strategy_arguments(cfg),
     )
+    return trainer
+
+
+def _train(trainer: Trainer, module: ImageClassifier, data: ImageDataModule, checkpoint: Path | None) -> None:
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=folder / LAST if before else None)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     except (MisconfigurationException, ValueError) as error:
         if trainer.global_step or not _of_lightning(error):
             raise
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
-    measured = before["metrics"] if before and before["trained"] else trainer.callback_metrics
-    result: dict[str, Any] = _by_split(measured, components.metric_names)
+
+def _choose_best(
+    trainer: Trainer, module: ImageClassifier, best: ModelCheckpoint, cfg: DictConfig, components: Components
+) -> tuple[int, dict[str, Any]]:
+    """Returns the best epoch, counted from 1, and its metrics. Its weights are at best.best_model_path."""
+    data = components.data
     if best.best_model_path:
         chosen = read(best.best_model_path)
-        epoch, measured = chosen["epoch"] + 1, chosen["metrics"]
-        if validates(cfg, components) and "val/loss" not in measured:  # not of that epoch
+        epoch, metrics = chosen["epoch"] + 1, chosen["metrics"]
+        if validates(cfg, components) and "val/loss" not in metrics:  # not of that epoch
             trainer.validate(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
-            measured = trainer.callback_metrics
-    else:  # the run ended before its first validation
-        if validates(cfg, components):
-            trainer.validate(module, datamodule=data, verbose=False)
-        best.best_model_path = str(folder / "checkpoints" / "best.ckpt")
-        trainer.save_checkpoint(best.best_model_path, weights_only=True)
-        epoch, measured = trainer.current_epoch, trainer.callback_metrics
-    result |= {
-        split: values for split, values in _by_split(measured, components.metric_names).items() if split == "val"
-    }
-    if data.has("test") and cfg.trainer.limit_test_batches != 0:
-        trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
-        result |= _by_split(trainer.callback_metrics, components.metric_names)
-    result |= {
-        "monitor": cfg.monitor,
-        "best_epoch": epoch,
-        "epochs": trainer.current_epoch,
-        "parameters": components.summary.parameters,
-        "flops_per_image": components.summary.flops,
-        "seconds": round(speed.seconds, 2),
-        "images_per_second": round(speed.images / speed.seconds, 2) if speed.seconds else None,
-        "seed": cfg.seed,
-    }
-    if trainer.is_global_zero:
-        log_hyperparameters(trainer, config, result, again=bool(before and before["trained"]))
-        write_json(folder / "metrics.json", result)
-    return result
+            metrics = trainer.callback_metrics
+        return epoch, metrics
+    # the run ended before its first validation
+    if validates(cfg, components):
+        trainer.validate(module, datamodule=data, verbose=False)
+    best.best_model_path = str(Path(cfg.run_dir, "checkpoints", "best.ckpt"))
+    trainer.save_checkpoint(best.best_model_path, weights_only=True)
+    return trainer.current_epoch, trainer.callback_metrics
 
 
 def _of_lightning(error: Exception) -> bool:
@@ -126,20 +160,27 @@ def _of_lightning(error: Exception) -> bool:
     return str(frame.f_globals.get("__name__")).startswith(("pytorch_lightning.", "lightning_fabric."))
 
 
-def validates(cfg: DictConfig, components: Components) -> bool:
-    return components.data.has("val") and cfg.trainer.limit_val_batches != 0
-
-
-def _callbacks(cfg: DictConfig, folder: Path, speed: Throughput) -> list[Any]:
-    """The checkpoint of the best epoch comes first."""
-    keep = partial(ModelCheckpoint, folder / "checkpoints", enable_version_counter=False)
-    of_training = cfg.monitor.startswith("train") or None  # known only once the epoch is over
-    best = keep(
-        filename="best", monitor=cfg.monitor, mode=cfg.mode, save_weights_only=True, save_on_train_epoch_end=of_training
+def _best_checkpoint(cfg: DictConfig) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        Path(cfg.run_dir, "checkpoints"),
+        filename="best",
+        monitor=cfg.monitor,
+        mode=cfg.mode,
+        save_weights_only=True,
+        save_on_train_epoch_end=_is_of_training(cfg),
+        enable_version_counter=False,
     )
-    callbacks: list[Callback] = [best, speed, StopAtNaN()]
+
+
+def _is_of_training(cfg: DictConfig) -> bool | None:
+    """True where the monitored metric is known only once the epoch is over; None leaves it to Lightning."""
+    return cfg.monitor.startswith("train") or None
+
+
+def _callbacks(cfg: DictConfig, throughput: Throughput) -> list[Callback]:
+    callbacks: list[Callback] = [StopAtNaN()]
     if cfg.trainer.get("enable_progress_bar", True):
-        callbacks.append(ProgressBar(speed))
+        callbacks.append(ProgressBar(throughput))
     callbacks += [*build_each(cfg, "callbacks", Callback).values(), *panels(cfg)]
     if cfg.logger:
         callbacks.append(LearningRateMonitor())
@@ -150,7 +191,7 @@ def _callbacks(cfg: DictConfig, folder: Path, speed: Throughput) -> list[Any]:
                 mode=cfg.mode,
                 patience=cfg.early_stopping,
                 check_finite=False,
-                check_on_train_epoch_end=of_training,
+                check_on_train_epoch_end=_is_of_training(cfg),
             )
         )
     return callbacks
@@ -165,7 +206,7 @@ def _can_compile(device: torch.device) -> bool:
 
 
 def _by_split(metrics: dict[str, Any], names: list[str]) -> dict[str, dict[str, float]]:
-    """{"val/loss": 1.0, ...} as {"val": {"loss": 1.0}, ...}, for the figures that a result is made of."""
+    """{"val/loss": 1.0, ...} as {"val": {"loss": 1.0}, ...}, for the metrics that a result is made of."""
     return {
         split: {name: float(metrics[f"{split}/{name}"]) for name in names if f"{split}/{name}" in metrics}
         for split in ("train", "val", "test")
