@@ -23,11 +23,11 @@ def main() -> None:
     if not asked.folders:
         if any(value is not None for key, value in vars(asked).items() if key != "folders"):
             parser.error("which runs? Options are for the report of a FOLDER")
-        from alexnet.study.index import write_pages  # matplotlib takes a second
+        from alexnet.study_adapter.index import write_pages  # matplotlib takes a second
 
         print("\n".join(map(str, write_pages())))
         return
-    from alexnet.study.report import report
+    from alexnet.study_adapter.report import report
 
     out, text = report(asked.folders, asked.out, asked.metric, asked.margin, asked.baseline, asked.mode)
     print(escape_lines(f"{text}\n\nreport {out / 'report.md'}"))

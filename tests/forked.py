@@ -19,7 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FROM_ELSEWHERE = ["hydra.main", "pytorch_lightning", "torchmetrics.classification", "torchvision.transforms.v2"]
 FROM_ELSEWHERE += ["torch.utils.tensorboard", "sklearn.datasets"]  # imported by a run, once it needs them
-PRELOADED = ["alexnet.training.run", "alexnet.sweeps.study", "alexnet.study.report", *FROM_ELSEWHERE, "tests.warm"]
+PRELOADED = [
+    "alexnet.training.run",
+    "alexnet.sweeps.study",
+    "alexnet.study_adapter.report",
+    *FROM_ELSEWHERE,
+    "tests.warm",
+]
 Done = subprocess.CompletedProcess[str]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)

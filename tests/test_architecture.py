@@ -1,6 +1,7 @@
 """The three rings of src/alexnet (docs/architecture.md): which module may import which."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ CORE = (
 )
 # Ring 3: packages and modules that can be deleted. All that is in neither list is ring 2, the leaves of a run.
 OPTIONAL = (
-    *("benchmarks", "diagnostics", "inference", "ops", "recipes", "study", "sweeps", "visualization"),
+    *("benchmarks", "diagnostics", "inference", "ops", "recipes", "study", "study_adapter", "sweeps", "visualization"),
     *("data.prepare", "data.streaming", "models.two_gpu"),
 )
 # Imports of an optional module by one that is not, each within a function that is only called where a config asks for
@@ -48,6 +49,18 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             found |= {name.name.removeprefix("alexnet.") for name in node.names}
     return {name for name in found if name in known or f"{name}.__init__" in known}
+
+
+def test_the_study_engine_can_be_copied_by_itself() -> None:
+    """It imports nothing but the standard library, numpy, scipy, matplotlib and itself."""
+    allowed = {*sys.stdlib_module_names, "numpy", "scipy", "matplotlib", "alexnet.study"}
+    found = set()
+    for path in (PACKAGE / "study").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            found |= {name if name.startswith("alexnet.") else name.partition(".")[0] for name in names}
+    assert [name for name in found if not is_in(name, tuple(allowed))] == []
 
 
 def test_every_name_is_a_module() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from alexnet.errors import UserError
-from alexnet.study.index import PAGES, write_pages
-from alexnet.study.report import report
+from alexnet.study_adapter.index import PAGES, write_pages
+from alexnet.study_adapter.report import report
 from tests.conftest import ROOT, program
 from tests.study.fakes import STUDY, fake_run, images
 
@@ -103,8 +103,8 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"docs/studies: no report.csv in a folder there; name the folders of a study"):
         write_pages(tmp_path / "docs/studies")
     for text, message in (
-        ("", "not a report's table, with columns arm, seed and state"),
-        ("a,b\n1,2\n", "not a report's table"),
+        ("", "report.csv: cannot be read: it is empty"),
+        ("a,b\n1,2\n", "report.csv: no column arm and no column seed; it has a, b"),
         ("arm,seed,state\nx,y,done\n", "seed 'y'"),
         ("arm,seed,state\nx,1,failed\n", "none of its 1 runs is finished"),
         ("arm,seed,state,test/top1\nx,1,done,much\n", "test/top1 'much'"),

@@ -17,10 +17,11 @@ from alexnet.errors import UserError
 from alexnet.study.compare import Comparison, Row, compare
 from alexnet.study.figures import _differences
 from alexnet.study.formatting import table
-from alexnet.study.metrics import figure_of, metric_of
-from alexnet.study.records import arms_of_runs, find_runs
-from alexnet.study.report import report
-from alexnet.study.table import arms_of_rows, rows_of
+from alexnet.study.metrics import metric_of
+from alexnet.study.table import arms_of_rows
+from alexnet.study_adapter.records import arms_of_runs, find_runs
+from alexnet.study_adapter.report import report
+from alexnet.study_adapter.rows import rows_of
 from tests.conftest import program
 from tests.study.fakes import STUDY, fake_run, images, two_way_of
 
@@ -420,7 +421,7 @@ def test_seeds_that_are_equal_to_rounding_stand_beside_each_other() -> None:
     row = Row("other", {}, {**seeds, 3: 0.0})
     assert len(set(row.differences.values())) == 3
     shown = (
-        _differences(Comparison(figure_of("test/top1"), Row("whole", {}), [row], "", []), {})
+        _differences(Comparison(metric_of("test/top1"), Row("whole", {}), [row], "", []), {})
         .axes[0]
         .lines[0]
         .get_xydata()

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from alexnet.errors import UserError
-from alexnet.study.metrics import EpochsToTarget, metric_of
-from alexnet.study.report import report
+from alexnet.study.metrics import EpochsToTarget
+from alexnet.study_adapter.metrics import run_metric
+from alexnet.study_adapter.report import report
 from tests.study.fakes import fake_run
 
 
@@ -34,12 +35,12 @@ def test_a_loss_falls() -> None:
 
 
 def test_what_is_such_a_metric() -> None:
-    assert isinstance(metric_of("train/top1>=0.75"), EpochsToTarget)
-    assert isinstance(metric_of("val/loss<=1"), EpochsToTarget)
-    assert not isinstance(metric_of("test/top1"), EpochsToTarget)
+    assert isinstance(run_metric("train/top1>=0.75"), EpochsToTarget)
+    assert isinstance(run_metric("val/loss<=1"), EpochsToTarget)
+    assert not isinstance(run_metric("test/top1"), EpochsToTarget)
     for other in ("test/top1>=0.75", "train/top1>0.75", "train/top1>=x", "", "train/top1>=0.75 ", 3, None):
         with pytest.raises(ValueError, match="metric="):
-            metric_of(other)
+            run_metric(other)
 
 
 def learnt(folder: Path, seed: int, arm: str, epochs: list[float]) -> None:

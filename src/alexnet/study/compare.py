@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alexnet.study.formatting import seeds_of
 from alexnet.study.intervals import LEVEL, Difference, heterogeneous_arms, paired_t, pooled, two_way, welch
 from alexnet.study.metrics import Metric
-from alexnet.study.records import Arm
-from alexnet.study.table import Result, both_right
+from alexnet.study.table import Arm, Result, both_right
 
 PAIRS = 3  # fewer say nothing of their spread
 
@@ -18,9 +18,11 @@ PAIRS = 3  # fewer say nothing of their spread
 class Row:
     """An arm against the baseline.
 
-    values: the metric by seed, of the seeds that count. differences: of the pairs, arm - baseline, by seed. half: the
-    interval is difference.mean +- half, which is nan where there is none; it holds at `level` together with those of
-    `arms` arms.
+    Attributes:
+        values: the metric by seed, of the seeds that count.
+        differences: of the pairs, arm - baseline, by seed.
+        half: the interval is difference.mean +- half; nan where there is none.
+        arms: the interval holds at `level` together with those of so many arms.
     """
 
     arm: str
@@ -34,6 +36,7 @@ class Row:
 
     @property
     def mean(self) -> float:
+        """Over seeds; nan without any."""
         return float(np.mean(list(self.values.values()))) if self.values else float("nan")
 
     @property
@@ -45,6 +48,7 @@ class Row:
 
     @property
     def sd(self) -> float:
+        """Over seeds; nan with fewer than two."""
         return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else float("nan")
 
 
@@ -59,82 +63,176 @@ class Comparison:
     notes: list[str]
 
 
-def compare(arms: Sequence[Arm[Result]], metric: Metric, margin: float | None = None) -> Comparison:
-    """Every arm against the first.
+@dataclass
+class _Plan:
+    """How each arm is compared with the baseline.
+
+    Attributes:
+        values: the metric by arm and seed.
+        common: the seeds that an arm shares with the baseline, by arm.
+        in_pairs: arms that share enough seeds with the baseline.
+        apart: other arms with enough seeds, compared unpaired.
+        seeds: those that the baseline and all arms in pairs have.
+        share: there are enough of these, so all arms in pairs use them.
+        own: arms in pairs whose interval is made of their own spread.
+        spread: the variance and degrees of freedom that the rest share, where they are several.
+    """
+
+    baseline: Arm
+    others: Sequence[Arm]
+    values: dict[str, dict[int, float]]
+    common: dict[str, list[int]]
+    in_pairs: list[Arm]
+    apart: list[Arm]
+    seeds: list[int]
+    share: bool
+    notes: list[str] = field(default_factory=list)
+    own: list[Arm] = field(default_factory=list)
+    spread: tuple[float, float] | None = None
+
+    @property
+    def judged(self) -> int:
+        return len(self.in_pairs) + len(self.apart)
+
+    @property
+    def together(self) -> int:
+        return len(self.in_pairs) - len(self.own)
+
+    @property
+    def paired(self) -> list[Arm]:
+        return [self.baseline, *self.in_pairs]
+
+    def seeds_of(self, arm: Arm) -> list[int]:
+        return self.seeds if self.share and arm in self.in_pairs else self.common[arm.name]
+
+
+def compare(arms: Sequence[Arm], metric: Metric, margin: float | None = None) -> Comparison:
+    """Compares every arm with the first.
 
     Arms with three pairs or more are paired by the seeds that all of them finished. Where every run's test images
     are known, intervals are for new seeds and new images, else for new seeds. Several arms share one spread, and
     their intervals hold together (Dunnett). An arm whose own spread is far above the others' has its own, with
     Bonferroni; so have all where they do not share three seeds, and those with other seeds than the baseline (Welch).
+
+    Args:
+        arms: each with a finished run.
+        metric: what is compared.
+        margin: the smallest difference that would matter, as metric.transform returns it.
     """
+    plan = _plan(arms, metric)
+    _share_spread(plan)
+    results = [run for arm in plan.paired for run in arm.runs.values()]
+    right = both_right(results, metric)
+    if plan.in_pairs and right is None and metric.by_image:
+        plan.notes.append(f"Not every run knows which test images it had right: intervals are for these "
+                          f"{_images(arms)}.")  # fmt: skip
+    rows = []
+    for arm in plan.others:
+        row = _with_interval(_measured(arm, plan, results, right), arm, plan)
+        rows.append(replace(row, verdict=_verdict(row, metric, margin)))
+    base = plan.values[plan.baseline.name]
+    if plan.share and plan.in_pairs:
+        base = {seed: base[seed] for seed in plan.seeds}
+    return Comparison(
+        metric, Row(plan.baseline.name, base), rows, _method(plan, metric, new_images=right is not None), plan.notes
+    )
+
+
+def _plan(arms: Sequence[Arm], metric: Metric) -> _Plan:
     values = {arm.name: _values(arm, metric) for arm in arms}
     baseline, *others = arms
-    base, notes = values[baseline.name], []
+    base = values[baseline.name]
     common = {arm.name: sorted(values[arm.name].keys() & base.keys()) for arm in others}
     in_pairs = [arm for arm in others if len(common[arm.name]) >= PAIRS]
     apart = [arm for arm in others if arm not in in_pairs and min(len(values[arm.name]), len(base)) >= PAIRS]
     seeds = sorted(set(base).intersection(*(common[arm.name] for arm in in_pairs)))
     share = len(seeds) >= PAIRS
-    for arm in [baseline, *in_pairs] if in_pairs and share else []:
-        if more := sorted(values[arm.name].keys() - set(seeds)):
-            notes.append(f"{arm.name}: {seeds_of(more)} left out, which not all arms have finished")
+    plan = _Plan(baseline, others, values, common, in_pairs, apart, seeds, share)
+    for arm in plan.paired if in_pairs and share else []:
+        more = sorted(values[arm.name].keys() - set(seeds))
+        if more:
+            plan.notes.append(f"{arm.name}: {seeds_of(more)} left out, which not all arms have finished")
     if in_pairs and not share:
-        notes.append("The arms do not share three seeds: each is paired with the baseline by its own (Bonferroni).")
+        plan.notes.append("The arms do not share three seeds: each is paired with the baseline by its own "
+                          "(Bonferroni).")  # fmt: skip
     for arm in apart:
-        notes.append(f"{arm.name} has other seeds than the baseline, so it is compared unpaired (Welch).")
-
-    own, spread = ([] if share else list(in_pairs)), None
-    if share and len(in_pairs) > 1:
-        table = np.array([[values[arm.name][seed] for seed in seeds] for arm in (baseline, *in_pairs)])
-        far = heterogeneous_arms(table)
-        own = list(in_pairs) if 0 in far else [in_pairs[i - 1] for i in far]
-        for arm in [baseline] if 0 in far else own:
-            notes.append(f"{arm.name} spreads more than the others, so {'each has' if 0 in far else 'it has'} its own "
-                         "interval (Bonferroni).")  # fmt: skip
-        rest = [0, *(i + 1 for i, arm in enumerate(in_pairs) if arm not in own)]
-        spread = pooled(table[rest]) if len(rest) > 2 else None
-    results = [run for arm in (baseline, *in_pairs) for run in arm.runs.values()]
-    right = both_right(results, metric)
-    place = {id(result): i for i, result in enumerate(results)}
-    if in_pairs and right is None and metric.by_image:
-        notes.append(f"Not every run knows which test images it had right: intervals are for these {_images(arms)}.")
-    judged = len(in_pairs) + len(apart)
-    together = len(in_pairs) - len(own)
-
-    rows = []
-    for arm in others:
-        row = Row(arm.name, values[arm.name])
-        alone = arm in own or arm in apart
-        count, level = (
-            (1, 1 - (1 - LEVEL) / judged) if alone else (together, 1 - (1 - LEVEL) * together / max(judged, 1))
-        )
-        used = seeds if arm in in_pairs and share else common[arm.name]
-        pairs = {seed: values[arm.name][seed] - base[seed] for seed in used}
-        if arm in in_pairs:
-            if right is not None:
-                a, b = ([place[id(of.runs[seed])] for seed in used] for of in (arm, baseline))
-                products = right[np.ix_(a, a)] - right[np.ix_(a, b)] - right[np.ix_(b, a)] + right[np.ix_(b, b)]
-                sums = right.diagonal()[a] - right.diagonal()[b]
-                found = two_way(products, sums, int(results[0]["test_pictures"]), None if alone else spread)
-            else:
-                found = paired_t(list(pairs.values()), None if alone else spread)
-            row = replace(row, values={s: values[arm.name][s] for s in used}, differences=pairs, difference=found)
-        elif arm in apart:
-            row = replace(row, difference=welch(list(row.values.values()), list(base.values())))
-        else:
-            row = replace(row, differences=pairs)
-        if row.difference and not np.isnan(half := row.difference.half(count, level)):
-            row = replace(row, half=half, arms=count, level=level)
-        rows.append(replace(row, verdict=_verdict(row, metric, margin)))
-    counted = {seed: base[seed] for seed in seeds} if share and in_pairs else base
-    return Comparison(
-        metric, Row(baseline.name, counted), rows, _method(metric, right is not None, together, judged), notes
-    )
+        plan.notes.append(f"{arm.name} has other seeds than the baseline, so it is compared unpaired (Welch).")
+    return plan
 
 
-def _values(arm: Arm[Result], metric: Metric) -> dict[int, float]:
+def _values(arm: Arm, metric: Metric) -> dict[int, float]:
     found = {seed: metric.transform(run.value(metric.name)) for seed, run in sorted(arm.runs.items())}
     return {seed: value for seed, value in found.items() if np.isfinite(value)}
+
+
+def _share_spread(plan: _Plan) -> None:
+    """Decides which arms in pairs share one spread, and estimates it."""
+    if not plan.share:
+        plan.own = list(plan.in_pairs)
+        return
+    if len(plan.in_pairs) < 2:
+        return
+    table = np.array([[plan.values[arm.name][seed] for seed in plan.seeds] for arm in plan.paired])
+    far = heterogeneous_arms(table)
+    if 0 in far:  # the baseline: every difference has its spread
+        plan.own = list(plan.in_pairs)
+        plan.notes.append(
+            f"{plan.baseline.name} spreads more than the others, so each has its own interval (Bonferroni)."
+        )
+        return
+    plan.own = [plan.paired[i] for i in far]
+    for arm in plan.own:
+        plan.notes.append(f"{arm.name} spreads more than the others, so it has its own interval (Bonferroni).")
+    rest = [i for i in range(len(plan.paired)) if i not in far]
+    if len(rest) > 2:
+        plan.spread = pooled(table[rest])
+
+
+def _measured(arm: Arm, plan: _Plan, results: Sequence[Result], right: NDArray[np.int64] | None) -> Row:
+    """Returns an arm's row with its difference from the baseline, where there are enough seeds for one.
+
+    results: the runs of all arms in pairs, the baseline's first. right: of these, how many images two had right; None
+    where that is not known.
+    """
+    values, base = plan.values[arm.name], plan.values[plan.baseline.name]
+    seeds = plan.seeds_of(arm)
+    pairs = {seed: values[seed] - base[seed] for seed in seeds}
+    if arm in plan.apart:
+        return Row(arm.name, values, difference=welch(list(values.values()), list(base.values())))
+    if arm not in plan.in_pairs:
+        return Row(arm.name, values, pairs)
+    spread = None if arm in plan.own else plan.spread
+    if right is None:
+        difference = paired_t(list(pairs.values()), spread)
+    else:
+        difference = _of_images(arm, plan, results, right, spread)
+    return Row(arm.name, {seed: values[seed] for seed in seeds}, pairs, difference)
+
+
+def _of_images(
+    arm: Arm, plan: _Plan, results: Sequence[Result], right: NDArray[np.int64], spread: tuple[float, float] | None
+) -> Difference:
+    place = {id(result): i for i, result in enumerate(results)}
+    seeds = plan.seeds_of(arm)
+    a = [place[id(arm.runs[seed])] for seed in seeds]
+    b = [place[id(plan.baseline.runs[seed])] for seed in seeds]
+    products = right[np.ix_(a, a)] - right[np.ix_(a, b)] - right[np.ix_(b, a)] + right[np.ix_(b, b)]
+    sums = right.diagonal()[a] - right.diagonal()[b]
+    return two_way(products, sums, int(results[0]["test_pictures"]), spread)
+
+
+def _with_interval(row: Row, arm: Arm, plan: _Plan) -> Row:
+    """Returns the row with half its interval.
+
+    It holds at 95% together with all others. Those of each method have a share of the 5% by their number.
+    """
+    if row.difference is None:
+        return row
+    alone = arm in plan.own or arm in plan.apart
+    count = 1 if alone else plan.together
+    level = 1 - (1 - LEVEL) * count / plan.judged
+    half = row.difference.half(count, level)
+    return row if np.isnan(half) else replace(row, half=half, arms=count, level=level)
 
 
 def _verdict(row: Row, metric: Metric, margin: float | None) -> str:
@@ -150,16 +248,18 @@ def _verdict(row: Row, metric: Metric, margin: float | None) -> str:
     return f"inconclusive: between {metric.signed(low)} and {metric.signed(high)}"
 
 
-def _method(metric: Metric, new_images: bool, together: int, judged: int) -> str:
-    if not judged:
+def _method(plan: _Plan, metric: Metric, *, new_images: bool) -> str:
+    if not plan.judged:
         return "No interval: it takes three seeds that two arms have in common."
     new = "new seeds and new test images" if new_images else "new seeds on these test images"
-    new = new if metric.name.startswith("test/") else "new seeds"
-    several = f"; the {judged} hold together" if judged > 1 else ""
-    spread = ", from the spread of all arms" if together > 1 else ""
-    return f"95% intervals for {new}, paired by seed{spread}{several}."
+    if not metric.name.startswith("test/"):
+        new = "new seeds"
+    several = f"; the {plan.judged} hold together" if plan.judged > 1 else ""
+    paired = ", paired by seed" if plan.in_pairs else ""
+    spread = ", from the spread of all arms" if plan.together > 1 else ""
+    return f"95% intervals for {new}{paired}{spread}{several}."
 
 
-def _images(arms: Sequence[Arm[Result]]) -> str:
+def _images(arms: Sequence[Arm]) -> str:
     counts = {run["test_pictures"] for arm in arms for run in arm.runs.values()}
     return f"{int(counts.pop()):,} images alone" if len(counts) == 1 and "" not in counts else "images alone"

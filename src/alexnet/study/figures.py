@@ -1,52 +1,66 @@
-"""The figures of a report, each as PNG and SVG. Black, grey and shapes say what there is to say: they can be printed,
-and read by the colour-blind.
+"""The figures of a report, each as PNG and SVG.
+
+Black, grey and shapes say what there is to say: they can be printed, and read by the colour-blind.
 """
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
+from numpy.typing import NDArray
 
-from alexnet.plotting import save
-from alexnet.study.compare import Comparison
-from alexnet.study.gradients import Norms
-from alexnet.study.metrics import EpochsToTarget, Metric, figure_of
-from alexnet.study.records import Arm
-from alexnet.study.table import Result
+from alexnet.study.compare import Comparison, Row
+from alexnet.study.files import replace_file
+from alexnet.study.metrics import EpochsToTarget, Metric, value_metric
+from alexnet.study.table import Arm
 
 # Okabe and Ito's, which the colour-blind tell apart, with a line style each
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 STYLES = ("-", "--", "-.", ":")
+PAPER: dict[str, Any] = {"marker": "D", "linestyle": "", "markerfacecolor": "none", "markeredgecolor": "black",
+                         "zorder": 3}  # fmt: skip
 
 
-def draw(
-    out: Path, found: Comparison, arms: Sequence[Arm[Result]], paper: dict[str, float], norms: Norms
-) -> dict[str, str]:
-    """Returns the names of the figures that the runs allow, with what each shows."""
-    made = {}
-    for name, figure, text in (
+class Drawing(NamedTuple):
+    """A figure, the name of its files, and what it shows."""
+
+    name: str
+    figure: Figure
+    text: str
+
+
+def draw(found: Comparison, arms: Sequence[Arm], paper: dict[str, float]) -> list[Drawing]:
+    """Returns the figures that the runs allow."""
+    curve = found.metric.curve
+    drawn = (
         ("differences", _differences(found, paper), "Differences from the baseline with their 95% intervals"),
         ("pairs", _pairs(found), "Every run; a line joins the runs of one seed"),
-        ("curves", _curves(arms, found.metric), f"{found.metric.curve} by epoch; thick, the mean of the seeds"),
-        (
-            "gradients",
-            _gradients(norms),
-            "What arrives of the error at each layer, mean over the first epoch and seeds",
-        ),
+        ("curves", _curves(arms, found.metric), f"{curve} by epoch; thick, the mean of the seeds"),
         ("cost", _cost(found, arms), "What an arm costs, and what it gives"),
-    ):
-        if figure is not None:
-            save(figure, out / name)
-            made[name] = text
-    return made
+    )
+    return [Drawing(name, figure, text) for name, figure, text in drawn if figure is not None]
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Any]:
+def save(figure: Figure, path: Path) -> None:
+    """Writes path.png and path.svg. The same figure makes the same files."""
+    for kind, metadata in (("png", {}), ("svg", {"Date": None})):
+
+        def write(temporary: Path, kind: str = kind, metadata: dict[str, None] = metadata) -> None:
+            figure.savefig(temporary, format=kind, dpi=150, bbox_inches="tight", metadata=metadata)
+
+        with matplotlib.rc_context({"svg.hashsalt": "alexnet"}):
+            replace_file(path.with_name(f"{path.name}.{kind}"), write)
+
+
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """Returns a figure of that size in inches, with one plot without a frame on top and to the right."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     for side in ("top", "right"):
@@ -54,8 +68,9 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _scale(found: Comparison) -> tuple[float, str]:
-    return found.metric.scale, found.metric.unit
+def line_look(number: int) -> dict[str, Any]:
+    """Returns the colour and style of the line of an arm, by its place."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
 
 
 def _doubling(axis: Axis) -> None:
@@ -68,64 +83,69 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
     rows = [row for row in found.rows if row.differences or row.difference]
     if not rows:
         return None
-    scale, _ = _scale(found)
-    figure, axes = _axes(7, 1.2 + 0.6 * len(rows))
+    figure, axes = new_axes(7, 1.2 + 0.6 * len(rows))
     for place, row in enumerate(rows):
-        seeds = [scale * d for d in row.differences.values()]
-        # as far as can be seen: runs note figures of float32
-        equal = [sum(abs(d - other) < 1e-4 for other in seeds[:i]) for i, d in enumerate(seeds)]
-        axes.plot(seeds, [place - 0.12 - 0.07 * above for above in equal], "o", color="0.6", markersize=5, zorder=2)
-        half = 0 if math.isnan(row.half) else scale * row.half
-        axes.errorbar(scale * row.change, place + 0.12, xerr=half or None, fmt="s", color="black", capsize=3, zorder=3)
+        _draw_difference(axes, place, row, found.metric.scale)
         if row.arm in paper:
-            axes.plot(scale * paper[row.arm], place, "D", markerfacecolor="none", markeredgecolor="black", zorder=3)
+            axes.plot(found.metric.scale * paper[row.arm], place, **PAPER)
     axes.axvline(0, color="0.3", linewidth=1)
-    axes.set_yticks(range(len(rows)), [row.arm for row in rows])
+    axes.set_yticks(range(len(rows)), [_label(row.arm) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(found.metric.difference_from(found.baseline.arm))
+    axes.set_xlabel(found.metric.difference_from(_label(found.baseline.arm)))
     if isinstance(found.metric, EpochsToTarget):
         _doubling(axes.xaxis)
-    key = [("o", "0.6", "one seed"), ("s", "black", "mean and 95% interval")]
-    marks = [axes.plot([], [], mark, color=colour, label=text)[0] for mark, colour, text in key]
+    marks = axes.plot([], [], "o", color="0.6", label="one seed")
+    marks += axes.plot([], [], "s", color="black", label="mean and 95% interval")
     if any(row.arm in paper for row in rows):
-        marks += axes.plot([], [], "D", markerfacecolor="none", markeredgecolor="black", label="the paper")
+        marks += axes.plot([], [], **PAPER, label="the paper")
     axes.legend(handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize="small")
     return figure
+
+
+def _draw_difference(axes: Axes, place: int, row: Row, scale: float) -> None:
+    """A row of points, of equal seeds above each other, and the interval below them."""
+    seeds = [scale * difference for difference in row.differences.values()]
+    # equal as far as can be seen: tables hold float32
+    near = max(1e-3 * float(np.ptp(seeds)) if seeds else 0.0, 1e-7 * scale)
+    equal = [sum(abs(d - other) <= near for other in seeds[:i]) for i, d in enumerate(seeds)]
+    axes.plot(seeds, [place - 0.12 - 0.07 * above for above in equal], "o", color="0.6", markersize=5, zorder=2)
+    half = None if math.isnan(row.half) else scale * row.half
+    axes.errorbar(scale * row.change, place + 0.12, xerr=half, fmt="s", color="black", capsize=3, zorder=3)
 
 
 def _pairs(found: Comparison) -> Figure | None:
     rows = [found.baseline, *found.rows]
     if not any(len(row.values) for row in found.rows):
         return None
-    scale, label = _scale(found)
-    figure, axes = _axes(max(4.0, 1.3 * len(rows)), 3.6)
+    scale = found.metric.scale
+    figure, axes = new_axes(max(4.0, 1.3 * len(rows)), 3.6)
     for seed in sorted({seed for row in rows for seed in row.values}):
         points = [(place, scale * row.values[seed]) for place, row in enumerate(rows) if seed in row.values]
         axes.plot(*zip(*points, strict=True), "o-", color="0.6", markersize=4, linewidth=1, zorder=2)
     for place, row in enumerate(rows):
         axes.hlines(scale * row.mean, place - 0.2, place + 0.2, color="black", linewidth=3, zorder=3)
-    axes.set_xticks(range(len(rows)), [row.arm for row in rows], rotation=20 if len(rows) > 3 else 0)
+    axes.set_xticks(range(len(rows)), [_label(row.arm) for row in rows], rotation=20 if len(rows) > 3 else 0)
     axes.set_xlim(-0.5, len(rows) - 0.5)
-    axes.set_ylabel(label)
+    axes.set_ylabel(found.metric.unit)
     if isinstance(found.metric, EpochsToTarget):
         _doubling(axes.yaxis)
     return figure
 
 
-def _curves(arms: Sequence[Arm[Result]], metric: Metric) -> Figure | None:
-    name_of = metric.curve
-    drawn = figure_of(name_of)
-    curves = {arm.name: [np.array(c) for run in arm.runs.values() if (c := run.curve(name_of))] for arm in arms}
+def _curves(arms: Sequence[Arm], metric: Metric) -> Figure | None:
+    drawn = value_metric(metric.curve)
+    curves = {arm.name: _curves_of(arm, metric.curve) for arm in arms}
     curves = {name: found for name, found in curves.items() if found}
-    if not curves or max(len(c) for found in curves.values() for c in found) < 2:
+    if not curves or max(len(curve) for found in curves.values() for curve in found) < 2:
         return None
-    figure, axes = _axes(7, 4)
+    figure, axes = new_axes(7, 4)
     for number, (name, found) in enumerate(curves.items()):
-        look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
+        look = line_look(number)
         for curve in found:
             axes.plot(range(1, len(curve) + 1), drawn.scale * curve, linewidth=0.6, alpha=0.5, **look)
-        mean = np.mean([c[: min(map(len, found))] for c in found], 0)
-        axes.plot(range(1, len(mean) + 1), drawn.scale * mean, linewidth=2, label=name, **look)
+        shortest = min(map(len, found))
+        mean = np.mean([curve[:shortest] for curve in found], 0)
+        axes.plot(range(1, shortest + 1), drawn.scale * mean, linewidth=2, label=_label(name), **look)
     axes.set_xlabel("epoch")
     axes.set_ylabel(drawn.unit)
     if isinstance(metric, EpochsToTarget):
@@ -134,38 +154,32 @@ def _curves(arms: Sequence[Arm[Result]], metric: Metric) -> Figure | None:
     return figure
 
 
-def _gradients(norms: Norms) -> Figure | None:
-    if not norms:
-        return None
-    figure, axes = _axes(7, 4)
-    for number, (arm, layers) in enumerate(norms.items()):
-        look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
-        axes.plot(list(layers), list(layers.values()), marker="o", label=arm, **look)
-    axes.set_yscale("log")
-    axes.set_ylabel("norm of the gradient of its weights")
-    axes.tick_params("x", rotation=20)
-    axes.legend(frameon=False, fontsize="small")
-    return figure
+def _curves_of(arm: Arm, metric: str) -> list[NDArray[np.float64]]:
+    curves = [np.array(run.curve(metric)) for run in arm.runs.values()]
+    return [curve for curve in curves if len(curve)]
 
 
-def _cost(found: Comparison, arms: Sequence[Arm[Result]]) -> Figure | None:
+def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
     """Only where arms differ in cost by more than a tenth."""
-    cost = {
-        arm.name: np.mean([run.value("flops_per_image") for run in arm.runs.values()]) / 1e9
-        for arm in arms if arm.runs
-    }  # fmt: skip
+    cost = {}
+    for arm in arms:
+        if arm.runs:
+            cost[arm.name] = np.mean([run.value("flops_per_image") for run in arm.runs.values()]) / 1e9
     rows = [row for row in (found.baseline, *found.rows) if not math.isnan(row.mean)]
-    if len(rows) < 2 or max(cost.values()) < 1.1 * min(cost.values()):
+    if len(rows) < 2 or not max(cost.values()) >= 1.1 * min(cost.values()):
         return None
-    scale, label = _scale(found)
-    figure, axes = _axes(5, 3.6)
+    figure, axes = new_axes(5, 3.6)
     for row in rows:
-        axes.plot(cost[row.arm], scale * row.mean, "s", color="black")
-        axes.annotate(
-            row.arm, (cost[row.arm], scale * row.mean), xytext=(6, 4), textcoords="offset points", fontsize="small"
-        )
+        point = (cost[row.arm], found.metric.scale * row.mean)
+        axes.plot(*point, "s", color="black")
+        axes.annotate(_label(row.arm), point, xytext=(6, 4), textcoords="offset points", fontsize="small")
     axes.set_xlabel("GFLOP an image, forward")
-    axes.set_ylabel(f"{label}, mean over seeds")
+    axes.set_ylabel(f"{found.metric.unit}, mean over seeds")
     if isinstance(found.metric, EpochsToTarget):
         _doubling(axes.yaxis)
     return figure
+
+
+def _label(name: str) -> str:
+    """Nothing in it that matplotlib takes for mathematics."""
+    return name.replace("$", r"\$")

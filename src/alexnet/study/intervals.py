@@ -58,7 +58,8 @@ class Difference:
         return float(optimize.brentq(missed, 0, 10 * half.max()))
 
     def required_seeds(self, margin: float, arms: int = 1, level: float = LEVEL) -> tuple[float, float]:
-        """Returns how many seeds find a difference of `margin` in 80% of studies, by this sd and its 80% upper limit;
+        """Returns how many seeds find a difference of `margin` in 80% of studies, by this sd and its 80% upper limit.
+
         inf where the test images hide such a difference from any number of seeds.
         """
         z = dunnett_critical_value(arms, float("inf"), level) + stats.norm.ppf(POWER)
@@ -73,12 +74,14 @@ class Difference:
 def two_way(
     products: NDArray[np.int64], sums: NDArray[np.int64], images: int, spread: tuple[float, float] | None = None
 ) -> Difference:
-    """For new seeds and new images, by the moments of a two-way layout of right(arm) - right(baseline), which is -1,
-    0 or 1 for a seed and an image.
+    """Returns the difference for new seeds and new images.
+
+    By the moments of a two-way layout of right(arm) - right(baseline), which is -1, 0 or 1 for a seed and an image.
 
     Args:
         products: (seeds, seeds), of two seeds' differences, summed over the images.
-        sums: (seeds), of a seed's differences over the images.
+        sums: (seeds,), of a seed's differences over the images.
+        images: how many there are.
         spread: variance of a seed's difference and its degrees of freedom, where arms are pooled; else this arm's own.
     """
     n, by_seed = len(sums), sums / images
@@ -94,14 +97,14 @@ def two_way(
 
 
 def paired_t(differences: ArrayLike, spread: tuple[float, float] | None = None) -> Difference:
-    """For new seeds on the same images: the paired t. differences: (seeds,), arm - baseline."""
+    """Returns the difference for new seeds on the same images: the paired t. differences: (seeds,), arm - baseline."""
     d = np.asarray(differences, float)
     variance, dof = spread or (d.var(ddof=1), len(d) - 1)
     return Difference(float(d.mean()), float((variance / len(d)) ** 0.5), float(dof), float(variance**0.5))
 
 
 def welch(arm: ArrayLike, baseline: ArrayLike) -> Difference:
-    """For seeds that are not the same in both, by Welch's t."""
+    """Returns the difference for seeds that are not the same in both, by Welch's t. Both: (seeds,)."""
     a, b = np.asarray(arm, float), np.asarray(baseline, float)
     each = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
     variance = each.sum()
@@ -111,7 +114,7 @@ def welch(arm: ArrayLike, baseline: ArrayLike) -> Difference:
 
 
 def pooled(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The variance of a seed's difference between two arms, from all arms together, and its degrees of freedom.
+    """Returns the variance of a seed's difference between two arms, from all arms, and its degrees of freedom.
 
     values: (arms, seeds), the baseline among the arms.
     """
@@ -121,10 +124,10 @@ def pooled(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def heterogeneous_arms(values: NDArray[np.float64], level: float = LEVEL) -> list[int]:
-    """The arms whose spread is too far above the others' for pooling: an F test of each, at level by Bonferroni, of its
-    difference from the others' mean against their own spread.
+    """Returns the arms whose spread is too far above the others' for pooling, by their place.
 
-    values: (arms, seeds).
+    An F test of each, at level by Bonferroni, of its difference from the others' mean against their own spread. values:
+    (arms, seeds).
     """
     arms, n = values.shape
     apart: list[int] = []
@@ -144,8 +147,9 @@ def heterogeneous_arms(values: NDArray[np.float64], level: float = LEVEL) -> lis
 
 @cache
 def dunnett_critical_value(arms: int, dof: float, level: float = LEVEL) -> float:
-    """How many standard errors an interval is wide to each side, so that those of `arms` arms that share a baseline
-    and an estimate of the spread hold together: Dunnett's value, and for one arm Student's.
+    """Returns how many standard errors an interval is wide to each side: Dunnett's value, and for one arm Student's.
+
+    With it the intervals of `arms` arms that share a baseline and an estimate of the spread hold together.
     """
     alone = float(stats.t.ppf((1 + level) / 2, dof))
     if arms == 1:

@@ -1,31 +1,26 @@
-"""What a study compares, and how it is written: an accuracy, a loss, any other metric of metrics.json, or how many
-epochs it takes until a metric reaches a value. Nothing here imports torch.
-"""
+"""What is compared, and how it is written: an accuracy, a loss, any number, or the epochs until one is reached."""
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from alexnet.errors import ArgumentError, suggest
-from alexnet.validation import check_choice
+from alexnet.study.errors import StudyError
 
-DEFAULT = "test/top1"
-OWN = ("loss", "top1", "top5")  # that every run has
-PLAIN = r"(?:train|val|test)/\w+"
+ACCURACIES = ("top1", "top5")  # the last part of a name: shares of images, written in percent
 UNTIL = r"((?:train|val)/\w+)(>=|<=)(\d+\.?\d*)"
 
 
 class Metric:
-    """An accuracy, which is written in percent, and a difference of two in points.
+    """An accuracy, from 0 to 1, which is written in percent, and a difference of two in points.
 
     Attributes:
-        name: as it is typed, and its column in report.csv.
+        name: as it is typed, and its column in the table.
         less_is_better: as of losses and epochs.
-        none: the change where nothing has changed, in the unit in which a margin is typed.
+        null_value: the change where nothing has changed, in the unit in which a margin is typed.
         scale: from what is compared to what is drawn.
         points: what follows a difference in a sentence.
         change: what a table calls a difference.
-        curve: the figure whose curve says most of it.
+        curve: the metric whose curve by epoch is drawn.
         by_image: every test image counts as right or wrong, so that intervals can be for new test images too.
     """
 
@@ -96,18 +91,24 @@ class Loss(Metric):
 
 
 class Score(Loss):
-    """A metric of the group `metrics`, such as F1, written as it is."""
+    """Any other number, such as F1, written as it is in digits that suit any scale. Its curve is that of validation."""
 
     def __init__(self, name: str, *, less_is_better: bool = False) -> None:
         super().__init__(name)
         self.less_is_better = less_is_better
-        split, figure = name.split("/")
-        self.curve = f"{'val' if split == 'test' else split}/{figure}"
+        self.curve = re.sub("^test/", "val/", name)
+
+    def level(self, value: float) -> str:
+        return f"{value:.4g}"
+
+    def signed(self, value: float) -> str:
+        return f"{value:+.3g}"
 
 
 class EpochsToTarget(Metric):
-    """How many epochs it takes until a figure reaches a value, such as train/top1>=0.75. Ratios are compared: of what
-    was measured the logarithm to the base of 2.
+    """How many epochs it takes until a metric reaches a value, such as train/top1>=0.75.
+
+    Ratios are compared: of what was measured the logarithm to the base of 2.
     """
 
     less_is_better = True
@@ -154,39 +155,32 @@ class EpochsToTarget(Metric):
         return math.nan
 
 
-def metric_of(name: object, mode: object = None) -> Metric:
-    """Returns the metric of a name such as test/top1, val/f1 or train/top1>=0.75.
+def metric_of(name: str, mode: str | None = None) -> Metric:
+    """Returns the metric of a column, such as test/top1, f1 or train/top1>=0.75.
 
     Args:
+        name: the column. One whose last part is top1 or top5 is an accuracy, one whose last part is loss a loss.
         mode: max or min, which way the metric is better; None: min for a loss, max for all others.
 
     Raises:
-        ArgumentError: for one that cannot be compared.
+        StudyError: for a mode that is neither, or not that of an accuracy, a loss, or a count of epochs.
     """
-    if mode is not None:
-        check_choice("mode", mode, ("max", "min"))
-    if not isinstance(name, str) or not re.fullmatch(f"{PLAIN}|{UNTIL}", name):
-        raise ArgumentError(
-            f"metric={name}: must be a metric of metrics.json, such as {DEFAULT} or val/loss, or the epochs until one "
-            "reaches a value, such as train/top1>=0.75"
-        )
-    metric = EpochsToTarget(name) if re.fullmatch(UNTIL, name) else figure_of(name, less_is_better=mode == "min")
+    if mode not in (None, "max", "min"):
+        raise StudyError(f"mode={mode}: must be one of max, min")
+    if re.fullmatch(UNTIL, name):
+        metric: Metric = EpochsToTarget(name)
+    else:
+        metric = value_metric(name, less_is_better=mode == "min")
     if mode is not None and metric.less_is_better != (mode == "min"):
-        raise ArgumentError(f"mode={mode}: the best {name} is the {'minimum' if metric.less_is_better else 'maximum'}")
+        raise StudyError(f"mode={mode}: the best {name} is the {'minimum' if metric.less_is_better else 'maximum'}")
     return metric
 
 
-def check_known(name: str, metrics: Iterable[str]) -> None:
-    """Raises ArgumentError for a metric that no run will have. metrics: the names in the group `metrics`."""
-    figure, known = re.split("[/<>]", name)[1], [*OWN, *metrics]
-    if figure not in known:
-        near = suggest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"
-        raise ArgumentError(f"metric={name}: no run would have it.{near}")
-
-
-def figure_of(name: str, *, less_is_better: bool = False) -> Metric:
-    """Returns the metric SPLIT/NAME of any split. less_is_better: of one that is neither a loss nor an accuracy."""
-    figure = name.split("/")[1]
-    if figure == "loss":
+def value_metric(name: str, *, less_is_better: bool = False) -> Metric:
+    """Returns the metric of a column of values. less_is_better: of one that is neither a loss nor an accuracy."""
+    last = re.split(r"[/_.\s]", name)[-1]
+    if last == "loss":
         return Loss(name)
-    return Metric(name) if figure in OWN else Score(name, less_is_better=less_is_better)
+    if last in ACCURACIES:
+        return Metric(name)
+    return Score(name, less_is_better=less_is_better)

@@ -2,49 +2,69 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from alexnet.study.compare import Comparison, Row
 from alexnet.study.formatting import duration, table
 from alexnet.study.metrics import EpochsToTarget, Metric
-from alexnet.study.records import Arm
-from alexnet.study.table import Result
-
-COST = ("parameters", "flops_per_image", "best_epoch", "epochs", "seconds", "images_per_second")
+from alexnet.study.table import Arm
 
 
-def answer(found: Comparison, arms: Sequence[Arm[Result]]) -> str:
-    """One sentence, which says no more than the intervals do."""
+class Cost(NamedTuple):
+    """What the table of costs has of an arm: a title, and the text made of the means of some columns."""
+
+    title: str
+    columns: tuple[str, ...]
+    text: Callable[..., str]
+
+
+COSTS = (
+    Cost("parameters", ("parameters",), lambda count: f"{count:,.0f}"),
+    Cost("GFLOP an image", ("flops_per_image",), lambda flops: f"{flops / 1e9:.3g}"),
+    Cost("best epoch", ("best_epoch", "epochs"), lambda best, last: f"{best:.1f} of {last:.0f}"),
+    Cost("training", ("seconds",), duration),
+    Cost("images/s", ("images_per_second",), lambda speed: f"{speed:.1f}"),
+)
+
+
+def answer(found: Comparison, arms: Sequence[Arm]) -> str:
+    """Returns one sentence, which says no more than the intervals do."""
     base = found.baseline.arm
     if not found.rows:
         return f"There is one arm alone, {base}: nothing to compare it with."
-    metric, points = found.metric, found.metric.points
     if len(found.rows) == 1:
-        row = found.rows[0]
-        if row.verdict in ("better", "worse"):
-            if isinstance(metric, EpochsToTarget):
-                ends = " to ".join(metric.signed(row.change + sign * row.half)[:-1] for sign in (-1, 1))
-                times = metric.amount(row.change)
-                return f"{row.arm} takes {times} the epochs of {base} until {metric} ({ends})."
-            low, high = sorted(abs(row.difference.mean + sign * row.half) for sign in (-1, 1))  # type: ignore[union-attr]
-            mean = abs(row.difference.mean)  # type: ignore[union-attr]
-            low, mean, high = (float(metric.signed(x)) for x in (low, mean, high))
-            return f"{row.arm} is {row.verdict} than {base}, by {mean:g}{points} of {metric} ({low:g} to {high:g})."
-        verdict = row.verdict + (points if row.verdict.startswith("inconclusive") else "")
-        verdict += f" ({interval(row, metric)})" if row.verdict.startswith("equivalent") else ""
-        return f"{row.arm} against {base}: {verdict}, in {metric}."
+        return _answer_on(found.rows[0], base, found.metric)
     if not any(row.difference for row in found.rows):
         return f"No verdict on {len(found.rows) + 1} arms: it takes three seeds or more of each.{_chosen(arms)}"
     by_verdict: dict[str, list[str]] = {}
     for row in found.rows:
         by_verdict.setdefault(row.verdict.split(":")[0], []).append(row.arm)
     parts = [f"{verdict}: {', '.join(names)}" for verdict, names in sorted(by_verdict.items(), key=_weight)]
-    return f"Against {base}, in {metric}: {'; '.join(parts)}."
+    return f"Against {base}, in {found.metric}: {'; '.join(parts)}."
+
+
+def _answer_on(row: Row, base: str, metric: Metric) -> str:
+    """That on a single arm against the baseline."""
+    if row.verdict not in ("better", "worse"):
+        verdict = row.verdict
+        if verdict.startswith("inconclusive"):
+            verdict += metric.points
+        if verdict.startswith("equivalent"):
+            verdict += f" ({interval(row, metric)})"
+        return f"{row.arm} against {base}: {verdict}, in {metric}."
+    ends = (row.change - row.half, row.change + row.half)
+    if isinstance(metric, EpochsToTarget):
+        low, high = (metric.signed(end)[:-1] for end in ends)
+        return f"{row.arm} takes {metric.amount(row.change)} the epochs of {base} until {metric} ({low} to {high})."
+    least, most = sorted(map(abs, ends))
+    low, mean, high = (f"{float(metric.signed(x)):g}" for x in (least, abs(row.change), most))
+    return f"{row.arm} is {row.verdict} than {base}, by {mean}{metric.points} of {metric} ({low} to {high})."
 
 
 def differences(found: Comparison, paper: dict[str, float]) -> list[str]:
-    """A table of every arm, its difference from the baseline, and what the paper has."""
+    """Returns a table of every arm, its difference from the baseline, and what the paper has."""
     metric = found.metric
 
     def shown(value: float, how: Callable[[float], str]) -> str:
@@ -68,12 +88,12 @@ def differences(found: Comparison, paper: dict[str, float]) -> list[str]:
 
 
 def interval(row: Row, metric: Metric) -> str:
-    """Both ends; nothing where there is none."""
+    """Returns both ends of an arm's interval; nothing where there is none."""
     return "" if math.isnan(row.half) else " to ".join(metric.signed(row.change + s * row.half) for s in (-1, 1))
 
 
 def power(found: Comparison, margin: float | None) -> list[str]:
-    """The minimum detectable effect of such runs, and how many seeds the margin takes."""
+    """Returns the minimum detectable effect of such runs, and how many seeds the margin takes."""
     seen = [(row, row.difference) for row in found.rows if row.difference and not math.isnan(row.half)]
     if not seen:
         return []
@@ -95,27 +115,31 @@ def power(found: Comparison, margin: float | None) -> list[str]:
     return ["", text]
 
 
-def costs(arms: Sequence[Arm[Result]]) -> list[str]:
-    """A table of every arm's size, and of how long it trained."""
-    rows = []
-    for arm in arms:
-        mean = {key: float(np.mean([run.value(key) for run in arm.runs.values()] or [np.nan])) for key in COST}
-        cells = [
-            f"{mean['parameters']:,.0f}",
-            f"{mean['flops_per_image'] / 1e9:.3g}",
-            f"{mean['best_epoch']:.1f} of {mean['epochs']:.0f}",
-            duration(mean["seconds"]),
-            f"{mean['images_per_second']:.1f}",
-        ]
-        rows.append([arm.name, str(len(arm.runs)), *(["" for _ in cells] if not arm.runs else cells)])
-    return table(["arm", "runs", "parameters", "GFLOP an image", "best epoch", "training", "images/s"], rows)
+def costs(arms: Sequence[Arm]) -> list[str]:
+    """Returns a table of every arm's size, and of how long it trained; nothing where no column of COSTS is there."""
+    runs = [run for arm in arms for run in arm.runs.values()]
+    known = [cost for cost in COSTS if all(any(run[column] for run in runs) for column in cost.columns)]
+    if not known:
+        return []
+    rows = [[arm.name, str(len(arm.runs)), *(_cost(arm, cost) for cost in known)] for arm in arms]
+    return ["", *table(["arm", "runs", *(cost.title for cost in known)], rows)]
 
 
-def _chosen(arms: Sequence[Arm[Result]]) -> str:
-    """Which arm the validation images chose, as a search does."""
+def _cost(arm: Arm, cost: Cost) -> str:
+    means = []
+    for column in cost.columns:
+        values = [run.value(column) for run in arm.runs.values() if run[column]]
+        if not values:
+            return ""
+        means.append(float(np.mean(values)))
+    return cost.text(*means)
+
+
+def _chosen(arms: Sequence[Arm]) -> str:
+    """Which arm the validation images chose, as a search does; nothing where the table does not say by which metric."""
     runs = [(arm.name, run) for arm in arms for run in arm.runs.values()]
     monitor, mode = runs[0][1]["monitor"], runs[0][1]["mode"]
-    if {run["monitor"] for _, run in runs} != {monitor}:
+    if not monitor or {run["monitor"] for _, run in runs} != {monitor}:
         return ""
     name, run = (min if mode == "min" else max)(runs, key=lambda pair: pair[1].value(monitor))
     return f" {monitor} chose {name} ({run.value(monitor):.4f})."

@@ -1,66 +1,127 @@
-"""report.csv: a row for every run, and in it all that a report needs, so that it can be made again without the runs."""
+"""A table with a row for every run, and the arms that its rows make.
+
+Columns: arm, seed, and any metrics. Optional: state (done by default; rows with another are named and left out),
+test_pictures, and `NAME by epoch` and `NAME both right`, which hold a list of numbers in each cell (see Result.curve
+and both_right).
+"""
 
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet.errors import UserError, escape_control_chars
-from alexnet.io import write_csv
-from alexnet.study.gradients import PREFIX, first_epoch
-from alexnet.study.metrics import EpochsToTarget, Metric
-from alexnet.study.records import Arm, Run
+from alexnet.study.errors import StudyError
+from alexnet.study.metrics import Metric
 
-TABLE = "report.csv"
-BY_EPOCH, BOTH_RIGHT = " by epoch", " both right"  # columns with a list of numbers in each cell
-LRN = "lrn_spread/"  # columns, of a layer each: see training.lrn_spread
+NEEDED = ("arm", "seed")
+BY_EPOCH, BOTH_RIGHT = " by epoch", " both right"
 
 
 @dataclass(frozen=True)
 class Result:
-    """A row of report.csv by column, and its number in the file."""
+    """A row by column, and its place among the rows, from 0."""
 
     row: Mapping[str, str]
     number: int = 0
 
     @property
     def seed(self) -> int:
-        return int(self.numbers("seed")[0])
+        """Raises StudyError where it is no whole number."""
+        try:
+            return int(self["seed"])
+        except ValueError:
+            raise StudyError(f"seed {self['seed']!r}, in row {self.number + 1}: not a whole number") from None
+
+    @property
+    def state(self) -> str:
+        """That of the run: done, failed, running, interrupted."""
+        return self["state"] or "done"
 
     def __getitem__(self, column: str) -> str:
         return self.row.get(column) or ""
 
     def value(self, column: str) -> float:
-        """A number, of the best epoch where there is one for each; nan without."""
+        """Returns the first number of a cell; nan where it is empty."""
         return next(iter(self.numbers(column)), math.nan)
 
-    def curve(self, figure: str) -> list[float]:
-        return self.numbers(figure + BY_EPOCH)
+    def curve(self, metric: str) -> list[float]:
+        """Returns a metric by epoch; an empty list where it was not recorded."""
+        return self.numbers(metric + BY_EPOCH)
 
     def numbers(self, column: str) -> list[float]:
-        """Those of a cell. Raises UserError where it holds something else."""
+        """Returns the numbers of a cell, which spaces separate. Raises StudyError where it holds something else."""
         try:
             return [float(text) for text in self[column].split()]
         except ValueError:
-            raise UserError(
-                f"{TABLE}: {column} '{escape_control_chars(self[column])}', in row {self.number + 1}: not a number"
-            ) from None
+            raise StudyError(f"{column} {self[column]!r}, in row {self.number + 1}: not a number") from None
 
-    @cached_property
-    def gradients(self) -> dict[str, float]:
-        """The mean norm of each layer's gradient in the first epoch."""
-        return {k.removeprefix(PREFIX): self.value(k) for k, v in self.row.items() if k.startswith(PREFIX) and v}
+
+@dataclass
+class Arm:
+    """Runs that differ in the seed alone: the finished ones by seed, and the others."""
+
+    name: str
+    runs: dict[int, Result] = field(default_factory=dict)
+    unfinished: list[Result] = field(default_factory=list)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a CSV file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        StudyError: for a file that cannot be read, or that is no table with the columns arm and seed.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = csv.reader(file, strict=True)
+    except (OSError, ValueError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        why = "it is empty" if path.is_file() and not path.stat().st_size else why
+        raise StudyError(f"{path}: cannot be read: {why}") from None
+    _check_header(path, header)
+    rows = [row for row in rows if row]
+    if not rows:
+        raise StudyError(f"{path}: has no rows; a row for every run is needed")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise StudyError(f"{path}: row {number} has {len(row)} cells, and the header {len(header)}")
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    missing = [column for column in NEEDED if column not in header]
+    if missing:
+        raise StudyError(f"{path}: no column {' and no column '.join(missing)}; it has {', '.join(header)}")
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise StudyError(f"{path}: more than one column {', '.join(twice)}")
+
+
+def arms_of_rows(rows: Sequence[Mapping[str, str]]) -> list[Arm]:
+    """Returns the arms in the order of the rows. Raises StudyError for two finished runs of one arm and seed."""
+    arms: dict[str, Arm] = {}
+    for number, row in enumerate(rows):
+        result = Result(row, number)
+        arm = arms.setdefault(row["arm"], Arm(row["arm"]))
+        if result.state != "done":
+            arm.unfinished.append(result)
+        elif result.seed in arm.runs:
+            first = arm.runs[result.seed].number + 1
+            raise StudyError(f"rows {first} and {number + 1} are both of arm {arm.name!r} and seed {result.seed}")
+        else:
+            arm.runs[result.seed] = result
+    return list(arms.values())
 
 
 def both_right(results: Sequence[Result], metric: Metric) -> NDArray[np.int64] | None:
-    """How many test images two results both had right, of each two: (results, results). None unless it is known of
-    all, for the same number of images, more than one.
+    """Returns how many test images two results both had right, of each two: (results, results).
+
+    The cell `METRIC both right` of a row has these numbers for the rows above it, and last its own number of right
+    images. None unless the cells are there for all results, of the same number of images, more than one.
     """
     counts = [result.numbers(metric.name + BOTH_RIGHT) for result in results]
     known = all(len(c) == result.number + 1 for c, result in zip(counts, results, strict=True))
@@ -72,74 +133,3 @@ def both_right(results: Sequence[Result], metric: Metric) -> NDArray[np.int64] |
         for j, b in enumerate(results):
             found[i, j] = counts[i][b.number] if b.number <= a.number else counts[j][a.number]
     return found
-
-
-def rows_of(arms: Sequence[Arm[Run]], metric: Metric) -> list[dict[str, str]]:
-    """A row for every run, finished or not, with what is compared by `metric`."""
-    runs = [(arm.name, run) for arm in arms for run in (*arm.runs.values(), *arm.unfinished)]
-    bits = [run.right(metric.name) for _, run in runs]
-    rows = []
-    for number, (arm, run) in enumerate(runs):
-        row = row_of(arm, run, metric)
-        if (own := bits[number]) is not None:
-            same = [0 if b is None or b.shape != own.shape else int((own & b).sum()) for b in bits[: number + 1]]
-            row[metric.name + BOTH_RIGHT] = " ".join(map(str, same))
-            row["test_pictures"] = str(len(own))  # trainer.limit_test_batches leaves some out
-        rows.append(row)
-    return rows
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Raises UserError for a file that is not such a table."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    if not rows or not {"arm", "seed", "state"} <= rows[0].keys():
-        raise UserError(f"{path}: not a report's table, with columns arm, seed and state and a row for each run")
-    return rows
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    write_csv(path, list(dict.fromkeys(key for row in rows for key in row)), rows)
-
-
-def arms_of_rows(rows: Sequence[Mapping[str, str]]) -> list[Arm[Result]]:
-    """In the order of the rows."""
-    arms: dict[str, Arm[Result]] = {}
-    for number, row in enumerate(rows):
-        arm, result = arms.setdefault(row["arm"], Arm(row["arm"])), Result(row, number)
-        if row["state"] == "done":
-            arm.runs[result.seed] = result
-        else:
-            arm.unfinished.append(result)
-    return list(arms.values())
-
-
-def row_of(arm: str, run: Run, metric: Metric) -> dict[str, str]:
-    data, machine = run.record.get("data", {}), run.record.get("machine", {})
-    row: dict[str, Any] = {"arm": arm, "seed": run.seed, "state": run.state}
-    for split in ("train", "val", "test"):
-        row |= {f"{split}/{figure}": value for figure, value in run.metrics.get(split, {}).items()}
-    row |= {key: value for key, value in run.metrics.items() if not isinstance(value, dict) and key != "seed"}
-    row |= {"monitor": run.config["monitor"], "mode": run.config.get("mode")}
-    row |= {key: run.record.get(key) for key in ("reason", "started", "git_commit", "git_dirty")}
-    row |= {"precision": run.config["trainer"]["precision"], "devices": ", ".join(machine.get("gpus", ())) or "CPU"}
-    row |= {"threads": machine.get("threads"), "torch": run.record.get("packages", {}).get("torch")}
-    row |= {key: data.get(key) for key in ("source", "files", "fingerprint")}
-    row |= {"test_pictures": data.get("pictures", {}).get("test"), "classes": run.config["data"]["num_classes"]}
-    row["folder"] = run.folder.name
-    row |= {f"{PREFIX}{layer}": norm for layer, norm in first_epoch(run.logged).items()}
-    row |= {key: float(value) for each in run.logged for key, value in each.items() if key.startswith(LRN) and value}
-    curve = [float(text) for each in run.logged if (text := each.get(metric.curve))]
-    if isinstance(metric, EpochsToTarget):
-        row[metric.name] = metric.epochs(curve)
-    row[metric.curve + BY_EPOCH] = " ".join(map(_cell, curve))
-    return {column: _cell(value) for column, value in row.items()}
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return "true" if value else ""
-    return str(np.float32(value)) if isinstance(value, float) else str(value)  # no digits that a float32 has not

@@ -20,9 +20,11 @@ from alexnet.io import write_json
 from alexnet.run_dir import read_run_json, run_status, runs_with_digest, swept_values
 from alexnet.run_identity import differing, digest, format_value, result_affecting
 from alexnet.study.formatting import duration
-from alexnet.study.metrics import EpochsToTarget, metric_of
-from alexnet.study.records import PLAN, SEEDS, plan_of, read_run
-from alexnet.study.table import Result, row_of
+from alexnet.study.metrics import EpochsToTarget
+from alexnet.study.table import Result
+from alexnet.study_adapter.metrics import run_metric
+from alexnet.study_adapter.records import PLAN, SEEDS, plan_of, read_run
+from alexnet.study_adapter.rows import row_of
 from alexnet.sweeps.callbacks import SweepDirectory, exit_on_error, jobs_of
 from alexnet.sweeps.study import check_study, take_arm
 
@@ -61,7 +63,7 @@ class Progress(Callback):
             return
         ended = [path.parent for path in folder.parent.glob("*/run.json") if _ended_since(path.parent, before)]
         to_do = max(len({job["config_digest"] for job in plan["jobs"] if job["state"] != "done"}), len(ended))
-        metric, info = metric_of(config.study.metric, config.study.get("mode")), read_run_json(folder)
+        metric, info = run_metric(config.study.metric, config.study.get("mode")), read_run_json(folder)
         value = Result(row_of("", read_run(folder), metric)).value(metric.name)
         reached = f"{metric} {value:.4f}"
         if isinstance(metric, EpochsToTarget):
@@ -98,7 +100,7 @@ class ReportCallback(Callback):
 
 def _report(folder: Path) -> None:
     try:
-        from alexnet.study.report import report  # matplotlib takes a second
+        from alexnet.study_adapter.report import report  # matplotlib takes a second
 
         _, text = report([folder])
         said = f"\n{text}\n\nreport {folder / 'report.md'}"

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from alexnet.compat import upgrade_override
 from alexnet.config import replace_config
 from alexnet.errors import UserError, suggest
-from alexnet.study.metrics import check_known, metric_of
+from alexnet.study_adapter.metrics import check_known, run_metric
 
 KEYS = ("question", "claim", "source", "paper", "metric", "mode", "margin", "arms", "arm")
 
@@ -31,7 +31,7 @@ def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()
         if OmegaConf.is_missing(study, key):
             raise UserError(f"study.{key} has no value: write it into the study's file")
     try:
-        metric_of(study.metric, study.get("mode"))
+        run_metric(study.metric, study.get("mode"))
         check_known(study.metric, metrics)
     except ValueError as error:
         raise UserError(f"study.{error}") from None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -58,17 +58,19 @@ class Run:
             return None
 
 
-T = TypeVar("T")
-
-
 @dataclass
-class Arm(Generic[T]):
-    """Runs that differ in the seed alone, or what is known of them: the finished ones by seed, and the others."""
+class RunArm:
+    """Runs that differ in the seed alone: the finished ones by seed, and the others."""
 
     name: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    runs: dict[int, T] = field(default_factory=dict)
-    unfinished: list[T] = field(default_factory=list)
+    settings: dict[str, Any]
+    runs: dict[int, Run] = field(default_factory=dict)
+    unfinished: list[Run] = field(default_factory=list)
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """The finished ones first."""
+        return [*self.runs.values(), *self.unfinished]
 
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:
@@ -89,6 +91,7 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
+    """Reads what is there of a run. Raises UserError where its config or metrics are damaged."""
     config = upgrade(read_yaml(folder / "config.yaml", dict))
     if "seed" not in config:
         raise UserError(f"{folder / 'config.yaml'}: not the config of a run")
@@ -108,7 +111,7 @@ def plan_of(folder: Path) -> dict[str, Any]:
     return plan
 
 
-def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm[Run]], list[str]]:
+def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[RunArm], list[str]]:
     """The arms that these runs make, the baseline first, and what was left out of them, in words.
 
     With the plan of a study, runs that differ from those it asked for in a key that it does not vary are left out.
@@ -122,11 +125,12 @@ def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm
             keys = sorted({key for run in others for key in differing(bases[0], _without(run.settings, varied))})
             left_out.append(f"{_count(len(others), 'run')} with other settings ({', '.join(keys)})")
         runs = kept
-    arms: list[Arm[Run]] = []
+    arms: list[RunArm] = []
     for run in runs:
         arm = next((arm for arm in arms if arm.settings == run.settings), None)
         if arm is None:
-            arms.append(arm := Arm("", run.settings))
+            arm = RunArm("", run.settings)
+            arms.append(arm)
         if run.state != "done":
             arm.unfinished.append(run)
         elif run.seed in arm.runs:
@@ -141,10 +145,10 @@ def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Arm
     return sorted(arms, key=lambda arm: order.get(arm.name, len(order))), left_out
 
 
-def _name(arms: Sequence[Arm[Run]]) -> None:
+def _name(arms: Sequence[RunArm]) -> None:
     """As the sweep called them, where that tells them apart; else by the keys in which they differ."""
     for arm in arms:
-        called = {run.record.get("arm", "") for run in (*arm.runs.values(), *arm.unfinished)}
+        called = {run.record.get("arm", "") for run in arm.all_runs}
         arm.name = next(iter(called)) if len(called) == 1 else ""
     if "" not in (names := {arm.name for arm in arms}) and len(names) == len(arms):
         return

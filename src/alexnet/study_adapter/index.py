@@ -5,10 +5,11 @@ from pathlib import Path
 
 from alexnet.errors import UserError
 from alexnet.io import write
-from alexnet.study.caveats import idle_norms
-from alexnet.study.report import StudyReport, make_report, write_page
+from alexnet.study.report import StudyReport
 from alexnet.study.summary import interval
-from alexnet.study.table import TABLE
+from alexnet.study_adapter.checks import idle_norms
+from alexnet.study_adapter.report import command_of, images_of, make_report, write_run_page
+from alexnet.study_adapter.rows import TABLE
 
 PAGES = Path("docs/studies")
 HEAD = f"""# Studies that were run
@@ -36,7 +37,7 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
     rows = []
     for table in tables:
         _, made = make_report([table.parent])
-        write_page(table.parent, made)
+        write_run_page(table.parent, made)
         rows.append(_row(table.parent.name, made))
     write(folder / "README.md", HEAD + "".join(rows))
     return [table.with_name("report.md") for table in tables]
@@ -44,15 +45,16 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
 
 def _row(name: str, made: StudyReport) -> str:
     study, rows = made.study, [made.found.baseline, *made.found.rows]
+    command = command_of(made)
     seeds = sorted({len(row.values) for row in rows})
     cells = [
         f"[{study.get('question') or name}]({name}/report.md)",
         made.claim,
         "<br>".join(_here(made)),
         " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
-        made.images,
+        images_of(made),
         f"{sum(run.value('seconds') for run in made.done) / 3600:.2g}",
-        f"`{made.command}`" if made.command else "",
+        f"`{command}`" if command else "",
     ]
     return f"| {' | '.join(cells)} |\n"
 

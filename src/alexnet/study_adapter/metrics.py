@@ -1,0 +1,41 @@
+"""Which metrics the runs of this package have. Does not import torch."""
+
+import re
+from collections.abc import Iterable
+
+from alexnet.errors import ArgumentError, suggest
+from alexnet.study.metrics import UNTIL, Metric, metric_of
+from alexnet.validation import check_choice
+
+DEFAULT = "test/top1"
+ALWAYS = ("loss", "top1", "top5")  # what every run has
+PLAIN = r"(?:train|val|test)/\w+"
+
+
+def run_metric(name: object, mode: object = None) -> Metric:
+    """Returns the metric of a name such as test/top1, val/f1 or train/top1>=0.75.
+
+    Args:
+        name: a metric of metrics.json, or the epochs until one reaches a value.
+        mode: max or min, which way the metric is better; None: min for a loss, max for all others.
+
+    Raises:
+        ArgumentError: for one that cannot be compared.
+    """
+    if mode is not None:
+        check_choice("mode", mode, ("max", "min"))
+    if not isinstance(name, str) or not re.fullmatch(f"{PLAIN}|{UNTIL}", name):
+        raise ArgumentError(
+            f"metric={name}: must be a metric of metrics.json, such as {DEFAULT} or val/loss, or the epochs until one "
+            "reaches a value, such as train/top1>=0.75"
+        )
+    return metric_of(name, None if mode is None else str(mode))
+
+
+def check_known(name: str, metrics: Iterable[str]) -> None:
+    """Raises ArgumentError for a metric that no run will have. metrics: the names in the group `metrics`."""
+    figure = re.split("[/<>]", name)[1]
+    known = [*ALWAYS, *metrics]
+    if figure not in known:
+        near = suggest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"
+        raise ArgumentError(f"metric={name}: no run would have it.{near}")

@@ -1,0 +1,167 @@
+"""The report of any set of runs. A plain function over folders, so that it can be made at any time, of whatever is
+there. It says nothing that its own report.csv and report.json do not hold, and can be made again of these two without
+the runs.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alexnet.errors import UserError, escape_control_chars
+from alexnet.io import read_json, read_yaml, write_json
+from alexnet.plotting import save
+from alexnet.run_dir import dated_dir, make_dir
+from alexnet.run_identity import portable_command
+from alexnet.study.errors import StudyError
+from alexnet.study.metrics import Metric
+from alexnet.study.report import ABOUT, Additions, StudyReport, check_margin, compare_rows, count_looks, write_page
+from alexnet.study.table import read_rows
+from alexnet.study_adapter.checks import check_comparable, idle_note, not_begun
+from alexnet.study_adapter.gradients import drawings, gradient_norms, lines
+from alexnet.study_adapter.metrics import DEFAULT, run_metric
+from alexnet.study_adapter.records import Run, arms_of_runs, find_runs, plan_of
+from alexnet.study_adapter.rows import TABLE, rows_of, write_rows
+
+
+def report(
+    folders: Sequence[Path],
+    out: Path | None = None,
+    metric: str | None = None,
+    margin: float | None = None,
+    baseline: str | None = None,
+    mode: str | None = None,
+) -> tuple[Path, str]:
+    """Writes report.md, report.csv, report.json and the figures into `out`, or the folder itself where there is only
+    one. Returns that folder, and the answer and its tables as text.
+
+    Args:
+        folders: of runs, or one with the report.csv of an earlier report.
+        out: the folder of the report; made if it is not there.
+        metric: what is compared; the study's own by default, and test/top1 without a study.
+        margin: the smallest difference that would matter, in the metric's unit; the study's own by default.
+        baseline: the arm that the others are compared with; the study's first by default.
+        mode: max or min, which way the metric is better; the study's own by default, see metrics.run_metric.
+
+    Raises:
+        UserError: where nothing can be said, and why.
+    """
+    rows, made = make_report(folders, metric, margin, baseline, mode)
+    if out is None:
+        out = folders[0] if len(folders) == 1 else _new_folder(folders)
+    out.mkdir(parents=True, exist_ok=True)
+    count_looks(made, read_json(out / ABOUT) if len(folders) == 1 else {})
+    write_rows(out / TABLE, rows)
+    write_json(out / ABOUT, made.about)
+    return out, write_run_page(out, made)
+
+
+def write_run_page(out: Path, made: StudyReport) -> str:
+    """Writes report.md and the figures, with what only runs have. Returns what is said on a terminal."""
+    norms = gradient_norms(made.arms)
+    commits = sorted({run["git_commit"][:7] or "no commit" for run in made.done})
+    origin = f": {images_of(made)}, at {', '.join(commits)}"
+    command = command_of(made)
+    if command:
+        origin += f", by `{command}`"
+    additions = Additions(idle_note(made.arms), lines(norms), drawings(norms), origin)
+    return write_page(out, made, TABLE, additions, save)
+
+
+def command_of(made: StudyReport) -> str:
+    """Returns the study's command as it is typed on any machine; nothing outside a study."""
+    typed = made.about.get("typed")
+    return f"python train.py {shlex.join(typed)}" if typed else ""
+
+
+def images_of(made: StudyReport) -> str:
+    """Returns which images the runs were of, and of what files."""
+    kinds = {run["source"]: run["files"] for run in made.done}
+    return ", ".join(_described(source, kind) for source, kind in kinds.items())
+
+
+def _described(source: str, kind: str) -> str:
+    """Images whose official archive has them as they are, so that files of a lossy kind are worth a word."""
+    if source in ("folder", "stream", "imagenette", "imagenet") or not kind:  # files from the beginning
+        return source
+    return f"{source} as JPEG files, slightly lossy" if kind == "jpg" else f"{source} as {kind} files"
+
+
+def _new_folder(folders: Sequence[Path]) -> Path:
+    """Of a report on several folders: OUTPUTS/report/DATE_TIME, of the outputs that a run of the first was told."""
+    config = read_yaml(next(folders[0].rglob("config.yaml")), dict)
+    outputs = Path(config.get("outputs", "outputs"))
+    return make_dir(dated_dir(outputs if outputs.is_dir() else "outputs", {"experiment": "report"}))[0]
+
+
+def make_report(
+    folders: Sequence[Path],
+    metric: str | None = None,
+    margin: float | None = None,
+    baseline: str | None = None,
+    mode: str | None = None,
+) -> tuple[list[dict[str, str]], StudyReport]:
+    """Returns the rows of report.csv, and what they say. Arguments and errors as in `report`."""
+    try:
+        return _make_report(folders, metric, margin, baseline, mode)
+    except StudyError as error:
+        raise UserError(escape_control_chars(str(error))) from None
+
+
+def _make_report(
+    folders: Sequence[Path], metric: str | None, margin: float | None, baseline: str | None, mode: str | None
+) -> tuple[list[dict[str, str]], StudyReport]:
+    old = folders[0] / TABLE
+    from_table = len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml"))
+    runs = [] if from_table else find_runs(folders)
+    plan = plan_of(folders[0]) if len(folders) == 1 and not from_table else {}
+    before = read_json(old.with_name(ABOUT)) if from_table else _study_of(runs, plan)
+    metric, mode, margin = _by_default(before, metric, mode, margin)
+    chosen = _checked(metric, mode, margin)
+    if from_table:
+        rows, about = read_rows(old), before
+        baseline = baseline or about.get("baseline")
+    else:
+        check_comparable([run for run in runs if run.state == "done"])
+        arms, left_out = arms_of_runs(runs, plan)
+        rows = rows_of(arms, chosen)
+        about = {"study": before, "typed": portable_command(plan.get("typed", ()))}
+        about["notes"] = [*left_out, *not_begun(arms, plan)]
+        about["seeds"] = read_json(folders[0] / ABOUT).get("seeds", [])
+    if not any(row.get("state", "done") == "done" for row in rows):
+        raise UserError(f"{folders[0]}: none of its {len(rows)} runs is finished{_why(rows)}")
+    about |= {"metric": metric, "mode": mode, "margin": margin, "baseline": baseline}
+    return rows, StudyReport(*compare_rows(rows, chosen, margin, baseline), about)
+
+
+def _study_of(runs: Sequence[Run], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The study of the latest run in a study's folder, without its arms; empty in any other folder."""
+    studies = [run.config["study"] for run in reversed(runs) if run.config.get("study")] if plan else []
+    return {key: value for key, value in studies[0].items() if key not in ("arms", "arm")} if studies else {}
+
+
+def _by_default(
+    before: Mapping[str, Any], metric: str | None, mode: str | None, margin: float | None
+) -> tuple[str, str | None, float | None]:
+    """What is asked, and else what `before`, a study or an earlier report, says of the same metric."""
+    metric = metric or before.get("metric") or DEFAULT
+    if metric == before.get("metric"):
+        mode = mode or before.get("mode")
+        margin = before.get("margin") if margin is None else margin
+    return metric, mode, margin
+
+
+def _checked(name: str, mode: str | None, margin: float | None) -> Metric:
+    try:
+        metric = run_metric(name, mode)
+        check_margin(margin, metric)
+        return metric
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _why(rows: Sequence[Mapping[str, str]]) -> str:
+    failed = next((row for row in rows if row.get("reason")), None)
+    if failed:
+        return f"; {failed['folder']} failed: {failed['reason']}"
+    return "; it is running" if any(row["state"] == "running" for row in rows) else ""

@@ -1,0 +1,65 @@
+"""report.csv: a row for every run, and in it all that a report needs, so that it can be made again without the runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet.io import write_csv
+from alexnet.study.metrics import EpochsToTarget, Metric
+from alexnet.study.table import BOTH_RIGHT, BY_EPOCH
+from alexnet.study_adapter.checks import LRN
+from alexnet.study_adapter.gradients import PREFIX, first_epoch
+from alexnet.study_adapter.records import Run, RunArm
+
+TABLE = "report.csv"
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Writes every column that any row has."""
+    write_csv(path, list(dict.fromkeys(key for row in rows for key in row)), rows)
+
+
+def rows_of(arms: Sequence[RunArm], metric: Metric) -> list[dict[str, str]]:
+    """Returns a row for every run, finished or not, with what is compared by `metric`."""
+    runs = [(arm.name, run) for arm in arms for run in arm.all_runs]
+    bits = [run.right(metric.name) for _, run in runs]
+    rows = []
+    for number, (arm, run) in enumerate(runs):
+        row = row_of(arm, run, metric)
+        if (own := bits[number]) is not None:
+            same = [0 if b is None or b.shape != own.shape else int((own & b).sum()) for b in bits[: number + 1]]
+            row[metric.name + BOTH_RIGHT] = " ".join(map(str, same))
+            row["test_pictures"] = str(len(own))  # trainer.limit_test_batches leaves some out
+        rows.append(row)
+    return rows
+
+
+def row_of(arm: str, run: Run, metric: Metric) -> dict[str, str]:
+    """Returns a run as a row of report.csv: what its files hold, and what is compared by `metric`."""
+    data, machine = run.record.get("data", {}), run.record.get("machine", {})
+    row: dict[str, Any] = {"arm": arm, "seed": run.seed, "state": run.state}
+    for split in ("train", "val", "test"):
+        row |= {f"{split}/{figure}": value for figure, value in run.metrics.get(split, {}).items()}
+    row |= {key: value for key, value in run.metrics.items() if not isinstance(value, dict) and key != "seed"}
+    row |= {"monitor": run.config["monitor"], "mode": run.config.get("mode")}
+    row |= {key: run.record.get(key) for key in ("reason", "started", "git_commit", "git_dirty")}
+    row |= {"precision": run.config["trainer"]["precision"], "devices": ", ".join(machine.get("gpus", ())) or "CPU"}
+    row |= {"threads": machine.get("threads"), "torch": run.record.get("packages", {}).get("torch")}
+    row |= {key: data.get(key) for key in ("source", "files", "fingerprint")}
+    row |= {"test_pictures": data.get("pictures", {}).get("test"), "classes": run.config["data"]["num_classes"]}
+    row["folder"] = run.folder.name
+    row |= {f"{PREFIX}{layer}": norm for layer, norm in first_epoch(run.logged).items()}
+    row |= {key: float(value) for each in run.logged for key, value in each.items() if key.startswith(LRN) and value}
+    curve = [float(text) for each in run.logged if (text := each.get(metric.curve))]
+    if isinstance(metric, EpochsToTarget):
+        row[metric.name] = metric.epochs(curve)
+    row[metric.curve + BY_EPOCH] = " ".join(map(_cell, curve))
+    return {column: _cell(value) for column, value in row.items()}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return "true" if value else ""
+    return str(np.float32(value)) if isinstance(value, float) else str(value)  # no digits that a float32 has not

@@ -1,0 +1,170 @@
+"""`python -m alexnet.study`: a report on anybody's table."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from tests.conftest import ROOT, program
+
+DRAW = np.random.default_rng(3)
+VALUES = {arm: DRAW.normal(level, 0.01, 6) for arm, level in (("plain", 0.7), ("with lrn", 0.75))}
+
+BLOCKED = """
+class Blocked:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in REFUSED:
+            raise ImportError(name)
+
+REFUSED = {"torch", "torchvision", "pytorch_lightning", "torchmetrics", "hydra", "omegaconf", "yaml", "filelock"}
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def write_table(path: Path, rows: list[list[object]], header: str = "arm,seed,f1", encoding: str = "utf-8") -> Path:
+    with path.open("w", newline="", encoding=encoding) as file:
+        writer = csv.writer(file)
+        writer.writerows([header.split(","), *rows])
+    return path
+
+
+def two_arms() -> list[list[object]]:
+    return [[arm, seed, value] for arm, values in VALUES.items() for seed, value in enumerate(values, 1)]
+
+
+def study(*arguments: str | Path, code: int = 0, before: str = "pass") -> subprocess.CompletedProcess[str]:
+    """The program in an interpreter of its own, after the statements `before`."""
+    start = "sys.argv[0] = 'study'\nrunpy.run_module('alexnet.study', run_name='__main__')"
+    script = f"import runpy, sys\n{before}\n{start}"
+    return program(sys.executable, "-c", script, *map(str, arguments), code=code)
+
+
+def test_the_interval_is_that_of_the_paired_t(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "results.csv", two_arms())
+    said = study(table).stdout
+    answer = re.match(r"with lrn is better than plain, by (\S+) of f1 \((\S+) to (\S+)\)\.\n", said)
+    assert answer, said
+    interval = stats.ttest_rel(VALUES["with lrn"], VALUES["plain"]).confidence_interval()
+    mean = float((VALUES["with lrn"] - VALUES["plain"]).mean())
+    np.testing.assert_allclose([float(x) for x in answer.groups()], [mean, interval.low, interval.high], rtol=5e-3)
+    out = tmp_path / "results-report"
+    assert said.splitlines()[-1] == f"report {out / 'report.md'}"
+    page = (out / "report.md").read_text()
+    assert "[../results.csv](../results.csv)" in page
+    shown = re.findall(r"!\[.*\]\((\w+\.png)\)", page)
+    assert shown == ["differences.png", "pairs.png"]
+    for name in shown:
+        with Image.open(out / name) as image:
+            assert min(image.size) > 200
+
+
+def test_it_needs_no_torch_and_no_hydra(tmp_path: Path) -> None:
+    assert "better" in study(write_table(tmp_path / "a.csv", two_arms()), before=BLOCKED).stdout
+
+
+def test_options(tmp_path: Path) -> None:
+    rows = [[*row, 1 - float(str(row[2]))] for row in two_arms()]
+    table = write_table(tmp_path / "a.csv", rows, "arm,seed,f1,mean error", encoding="utf-8-sig")
+    out = tmp_path / "deep" / "out"
+    more = ("--mode", "min", "--margin", "0.001", "--baseline", "with lrn", "--out", out)
+    said = study(table, "--metric", "mean error", *more).stdout
+    assert said.startswith("plain is worse than with lrn, by ")
+    assert "The margin of 0.001 takes" in said
+    about = json.loads((out / "report.json").read_text())
+    assert (about["metric"], about["mode"], about["margin"], about["baseline"]) == (
+        "mean error", "min", 0.001, "with lrn",
+    )  # fmt: skip
+    assert about["seeds"] == [6]
+
+
+def test_rows_that_do_not_count_are_named(tmp_path: Path) -> None:
+    rows = [[*row, ""] for row in two_arms()]
+    rows[1][2], rows[2][3], rows[3][2] = "", "failed", "inf"
+    said = study(write_table(tmp_path / "a.csv", rows, "arm,seed,f1,state")).stdout
+    assert "plain, seeds 2, 4: f1 is no number; left out" in said
+    assert "plain, seed 3: failed" in said
+    kept = [0, 4, 5]
+    interval = stats.ttest_rel(VALUES["with lrn"][kept], VALUES["plain"][kept]).confidence_interval()
+    ends = re.search(r"([+-]\S+) to ([+-]\S+)", said)
+    assert ends
+    np.testing.assert_allclose([float(x) for x in ends.groups()], [interval.low, interval.high], rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "arguments", "message"),
+    [
+        ("arm,f1", [["a", 1]], [], "no column seed; it has arm, f1"),
+        ("arm,seed,f1", [], [], "has no rows"),
+        ("arm,seed,f1", [["a", 1]], [], "row 1 has 2 cells, and the header 3"),
+        ("arm,seed,f1,f1", [["a", 1, 1, 1]], [], "more than one column f1"),
+        ("arm,seed,f1", [["a", 1, 0.5], ["a", 1, 0.6]], [], "rows 1 and 2 are both of arm 'a' and seed 1"),
+        ("arm,seed,f1", [["a", 1.5, 0.5]], [], "seed '1.5', in row 1: not a whole number"),
+        ("arm,seed,f1", [["a", 1, "0,5"]], [], "f1 '0,5', in row 1: not a number"),
+        ("arm,seed,f1", [["a", 1, ""]], [], "f1: none of the 1 finished runs"),
+        ("arm,seed,f1", [["a", 1, 1]], ["--metric", "f2"], "--metric f2: must be one of the columns f1"),
+        ("arm,seed,f1,loss", [["a", 1, 1, 1]], [], "--metric is needed: must be one of the columns f1, loss"),
+        ("arm,seed,f1", [["a", 1, 1]], ["--mode", "less"], "mode=less: must be one of max, min"),
+        ("arm,seed,loss", [["a", 1, 1]], ["--mode", "max"], "mode=max: the best loss is the minimum"),
+        ("arm,seed,f1", [["a", 1, 1]], ["--margin", "0"], "margin=0.0: must be a number above 0"),
+        ("arm,seed,f1", [["a", 1, 1]], ["--margin", "nan"], "margin=nan: must be a number above 0"),
+        ("arm,seed,f1", [["a", 1, 1]], ["--baseline", "b"], "baseline=b: must be one of a"),
+        ("arm,seed,top1", [["a", 1, 75]], [], "top1: 75 is above 1"),
+    ],
+)
+def test_mistakes(
+    header: str, rows: list[list[object]], arguments: list[str], message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In a line, with exit code 1, before anything is written."""
+    from alexnet.study.__main__ import main
+
+    table = write_table(tmp_path / "a.csv", rows, header)
+    monkeypatch.setattr(sys, "argv", ["study", str(table), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert message in str(ended.value.code)
+    assert str(ended.value.code).startswith("error: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_missing_table_ends_with_exit_code_1(tmp_path: Path) -> None:
+    done = study(tmp_path / "none.csv", code=1)
+    assert done.stderr == f"error: {tmp_path / 'none.csv'}: cannot be read: No such file or directory\n"
+
+
+def test_names_of_arms_that_mean_something_elsewhere(tmp_path: Path) -> None:
+    """To Markdown, to matplotlib, and to a terminal."""
+    rows = [[f"{arm}|x $\\frac{{$ \x1b[31m", seed, value] for arm, seed, value in two_arms()]
+    said = study(write_table(tmp_path / "a.csv", rows)).stdout
+    assert "\x1b" not in said
+    lines = [line for line in (tmp_path / "a-report" / "report.md").read_text().splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+def test_the_report_of_a_study_is_such_a_table(tmp_path: Path) -> None:
+    """With the same intervals, for new images too."""
+    tables = sorted((ROOT / "docs" / "studies").glob("*/report.csv"))
+    if not tables:
+        pytest.skip("no study in docs/")
+    folder = tables[0].parent
+    about = json.loads((folder / "report.json").read_text())
+    more = ("--metric", about["metric"], "--margin", str(about["margin"]), "--out", tmp_path / "out")
+    said = study(tables[0], *more).stdout
+    assert said.splitlines()[0] in (folder / "report.md").read_text()
+
+
+def test_the_example_of_the_docs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "compare-any-runs.md").read_text()
+    command = re.search(r"^python -m alexnet.study (.*) --out .*$", page, re.M)
+    shown = re.search(r"^```text\n(.*?)\n```", page, re.M | re.S)
+    assert command
+    assert shown
+    said = study(*command[1].split(), "--out", tmp_path / "out").stdout
+    assert said.rpartition("\n\nreport ")[0] == shown[1]
