@@ -9,6 +9,7 @@ import sys
 # Workers share the cores, and a fork of a process that has used OpenMP's threads hangs. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,7 @@ def options(group: str) -> list[str]:
 
 slow = pytest.mark.slow  # `make test` leaves it out, and SLOW=1 does not
 digits = pytest.mark.skipif("digits" not in options("data"), reason="the digits are gone")
+first = pytest.mark.first  # first(2): `make test` runs two of a test's cases
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -72,6 +74,18 @@ def _ended(done: subprocess.CompletedProcess[str], code: int | None) -> subproce
     said = f"{done.args} ended with {done.returncode}\n{done.stdout}{done.stderr}"
     assert code is None or done.returncode == code, said
     return done
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Makes slow what `first` leaves."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        seen[test] += 1
+        few = item.get_closest_marker("first")
+        if few and seen[test] > few.args[0]:
+            item.add_marker(slow)
 
 
 @contextmanager

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from alexnet.cores import has_bfloat16
-from tests.conftest import quick
+from tests.conftest import quick, slow
 
 
+@slow
 def test_mistakes() -> None:
     for arguments, message in (
         (("speed",), "speed: must be among lrn, step, data, train, limits, panels, sweep, gpu"),
@@ -26,6 +27,7 @@ def test_a_gpu_is_needed_to_measure_one(arguments: tuple[str, ...]) -> None:
     assert "torch finds no CUDA device here" in quick("benchmark.py", *arguments, code=2).stderr
 
 
+@slow
 def test_the_limits_of_the_machine() -> None:
     for arguments, said in (
         ((), "kept" if platform.libc_ver()[0] == "glibc" else "given back"),

@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from alexnet import plotting
+from tests.conftest import first
 
 
+@first(2)
 @pytest.mark.parametrize("n", [2, 10, 31, 1000])
 def test_any_number_of_classes(n: int, tmp_path: Path) -> None:
     """Named as long as there is room; the darkest cells are the largest shares of a row; names may hold anything."""

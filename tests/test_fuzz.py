@@ -1,5 +1,6 @@
-"""Every value of conf/, given what nobody should: an error that names the key, or a run that works. Each key gets one
-odd value, or with FUZZ=all every one, which takes minutes.
+"""Every value of conf/, given what nobody should: an error that names the key, or a run that works.
+
+Each key gets one odd value, or with FUZZ=all every one, which takes minutes. `make test` tries one key of each line.
 """
 
 import faulthandler
@@ -8,12 +9,13 @@ import random
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from alexnet.config import ROOT as ROOT_KEYS
-from tests.conftest import ROOT, has
+from tests.conftest import ROOT, has, slow
 
 ODD = ("text", "''", "-1", "0", "0.5", "1e308", "99999999999999999999", "nan", "true", "null", "[]", "[1,2]", "{a: 1}")
 FEW = len(ODD) if os.environ.get("FUZZ") == "all" else 1
@@ -40,8 +42,8 @@ LINES: dict[str, tuple[str, ...]] = {  # which keys, in which run
 }
 
 
-def keys() -> list[tuple[str, str]]:
-    """Of every line, its own keys: model.lrn, and so on."""
+def keys() -> list[Any]:
+    """Of every line, its own keys, model.lrn and so on: one of them, drawn by the line's name, and slow the others."""
     found = [("", "experiment"), ("", "after"), *(("prepare", key) for key in ROOT_KEYS["prepare"])]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for line, arguments in LINES.items():
@@ -52,7 +54,8 @@ def keys() -> list[tuple[str, str]]:
                 objects = group in ("metrics", "callbacks", "logger")
                 inner = [f"{name}.{key}" for key in value] if objects else [name]
                 found += [(line, f"{group}.{key}".lstrip(".")) for key in inner]
-    return found
+    chosen = {line: random.Random(line).choice([key for of, key in found if of == line]) for line, _ in found}
+    return [pytest.param(*case, marks=[] if chosen[case[0]] == case[1] else [slow]) for case in found]
 
 
 @pytest.mark.parametrize(("line", "key"), keys())

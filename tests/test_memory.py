@@ -41,6 +41,7 @@ def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not keep_freed_memory()
 
 
+@slow
 def test_a_run_says_so(smoke: Path) -> None:
     said = json.loads((smoke / "run.json").read_text())["machine"]["keeps_freed_memory"]
     assert said == (platform.libc_ver()[0] == "glibc")

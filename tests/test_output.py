@@ -28,6 +28,7 @@ def check_done(folder: Path) -> None:
     assert "Error" not in log
 
 
+@slow
 @digits
 @pytest.mark.parametrize(
     ("redirection", "arguments"),

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from alexnet.errors import UserError
 from alexnet.training.logging import translate_errors
-from tests.conftest import ROOT, SMOKE, quick, slow, train_py
+from tests.conftest import ROOT, SMOKE, first, quick, slow, train_py
 from tests.training.test_resume import checkpoint
 
 LINE = (*SMOKE, "trainer.limit_train_batches=2", "trainer.accelerator=cpu")
@@ -44,8 +44,10 @@ def refused(*arguments: str, entry_point: str = "train.py", **env: str) -> str:
     return lines[0]
 
 
+@first(1)
 @pytest.mark.parametrize(
-    ("size", "what"), [("8k", "git.diff|run.json|config.yaml|overrides.yaml"), ("600k", "checkpoints/best.ckpt")]
+    ("size", "what"),
+    [("8k", "git.diff|run.json|config.yaml|overrides.yaml"), ("600k", "checkpoints/best.ckpt")],
 )
 def test_a_run_on_a_full_disk(size: str, what: str, disk: Callable[..., Path]) -> None:
     run = disk(f"size={size}") / "run"
@@ -82,6 +84,7 @@ def test_a_cache_on_a_full_disk(image_folder: Path, disk: Callable[..., Path]) -
     quick("prepare.py", *line)
 
 
+@slow
 def test_what_may_only_be_read(image_folder: Path, disk: Callable[..., Path], tmp_path: Path) -> None:
     """Outputs, where nothing works without them; a cache that others have filled; a home."""
     data = ("data=folder", f"data.root={image_folder}", "data.size=80", "data.crop=67")
@@ -120,6 +123,7 @@ class Starved(Callback):
 """
 
 
+@slow
 @pytest.mark.parametrize(
     ("starve", "what", "then"),
     [("worker", r"a process that loads images has died \(.*\)\. It is what happens", ["data.num_workers=0"]),

@@ -11,6 +11,7 @@ from pytorch_lightning import Trainer
 from alexnet.cores import available_cores
 from alexnet.data import Augment, ImageDataModule
 from alexnet.errors import UserError
+from tests.conftest import slow
 
 
 def fake(**arguments: Any) -> ImageDataModule:
@@ -155,6 +156,7 @@ def test_unpacked_images_are_the_packed_ones(image_folder: Path, tmp_path: Path)
         assert re.fullmatch(said, str(caught.value))
 
 
+@slow
 def test_what_takes_more_than_a_quarter_of_a_gpu_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     data = fake()
     assert data.packed

@@ -15,6 +15,7 @@ from alexnet.data.packed import PackedSplit
 from alexnet.data.prefetch import PrefetchLoader, in_thread
 from alexnet.data.transforms import Augment
 from alexnet.errors import UserError
+from tests.conftest import slow
 
 
 def stored_split(n: int = 23, size: int = 12) -> PackedSplit:
@@ -84,6 +85,7 @@ def test_crops_are_windows_of_the_images() -> None:
     assert np.array_equal(whole[0], stored_image(stored, 1))
 
 
+@slow
 @pytest.mark.parametrize("packed", [True, False])
 def test_workers_that_are_not_forked(packed: bool, image_folder: Path, tmp_path: Path) -> None:
     """As on macOS: everything that a worker needs is pickled, and the packed array mapped anew, not copied."""

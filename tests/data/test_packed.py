@@ -145,6 +145,7 @@ def test_many_processes_at_once(image_folder: Path, tmp_path: Path) -> None:
     assert said == {pack_in_memory(open_folder(image_folder), 24, 3).info.fingerprint}
 
 
+@slow
 def test_killed_in_the_middle_it_starts_again(image_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from functools import partial\n"

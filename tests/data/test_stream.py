@@ -243,6 +243,7 @@ def test_written_by_prepare_and_read_by_a_run_of_two_ranks_that_is_killed(tmp_pa
     assert_same(tmp_path / "run", tmp_path / "whole")
 
 
+@slow
 def test_what_prepare_refuses(tmp_path: Path) -> None:
     def refused(*arguments: str) -> str:
         return quick("prepare.py", "data=fake", "data.size=24", "data.crop=20", *arguments, code=1).stderr

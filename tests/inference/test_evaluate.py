@@ -17,7 +17,7 @@ from torchvision.transforms import TenCrop
 
 from alexnet import load
 from alexnet.data import ImageDataModule
-from tests.conftest import ROOT, Once, digits, program, quick, slow, train_py
+from tests.conftest import ROOT, Once, digits, first, program, quick, slow, train_py
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,7 @@ def test_class_by_class_and_how_sure(run: Path, evaluation: dict[str, Any]) -> N
     assert evaluation["top1_interval"] == pytest.approx(expected, abs=1e-6)
 
 
+@slow
 def test_ten_crops(run: Path, tmp_path: Path) -> None:
     """Against torchvision's windows and the mean softmax; the centre's odd pixel apart."""
     said = quick("evaluate.py", str(run), "crops=10", f"--out={tmp_path}/ten").stdout
@@ -167,6 +168,7 @@ def image_tree(root: Path, counts: dict[str, int]) -> Path:
     return root
 
 
+@first(1)
 @pytest.mark.parametrize(("counts", "tested"), [({"": 4}, 40), ({"test": 2}, 20), ({"train": 3, "Testing": 1}, 10)])
 def test_all_new_images_are_tested(run: Path, counts: dict[str, int], tested: int, tmp_path: Path) -> None:
     root = image_tree(tmp_path / "new", counts)
@@ -187,6 +189,7 @@ def folder_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base / "run"
 
 
+@slow
 def test_a_run_is_evaluated_from_another_directory(folder_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "elsewhere"
     path.mkdir()

@@ -57,6 +57,7 @@ def test_onnx(run: Path, exported: Path) -> None:
     assert session.get_modelmeta().custom_metadata_map["network"].startswith("AlexNet: lrn on")
 
 
+@slow
 def test_torch_export(exported: Path, run: Path, tmp_path: Path) -> None:
     """In a process that has nothing of this project."""
     torch.save(IMAGES, tmp_path / "in.pt")

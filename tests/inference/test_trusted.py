@@ -16,7 +16,7 @@ from alexnet.inference.evaluate import evaluate
 from alexnet.inference.export import export
 from alexnet.inference.predict import predict
 from alexnet.training.run import train
-from tests.conftest import program
+from tests.conftest import program, slow
 from tests.training.test_run import TINY
 
 CODE = """
@@ -106,6 +106,7 @@ def test_a_metric_of_another_package_is_left_out_and_said(
     assert "f1" in json.loads((out / "evaluation.json").read_text())["test"]
 
 
+@slow
 def test_on_the_command_line(run: Path, mine: Path, tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(mine.parent)}
     for command in (["evaluate.py", str(run)], ["export.py", str(run), "--format", "safetensors"]):

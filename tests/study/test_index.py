@@ -13,7 +13,7 @@ import pytest
 from alexnet.errors import UserError
 from alexnet.study_adapter.index import PAGES, write_pages
 from alexnet.study_adapter.report import report
-from tests.conftest import ROOT, program
+from tests.conftest import ROOT, program, slow
 from tests.study.fakes import STUDY, fake_run, images
 
 
@@ -86,6 +86,7 @@ def test_the_index(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@slow
 def test_the_pages_of_the_repository_are_what_is_made_of_their_tables(tmp_path: Path) -> None:
     """Typed without folders. Every page, and every figure that it shows."""
     shutil.copytree(ROOT / PAGES, tmp_path / PAGES)

@@ -78,6 +78,7 @@ def test_an_arm_of_a_study_is_repeated_alone(once: Once, tmp_path: Path) -> None
     assert (config["seed"], config["model"]["lrn_window"], config["study"]) == (7, "tower", None)
 
 
+@slow
 def test_seeds_and_values_are_replaced_by_the_command_line(tmp_path: Path) -> None:
     train_py("study=dropout", "seed=4,5", "model.dropout=0.3,0.1", "model.width=0.125", *TINY, f"outputs={tmp_path}")
     found = [(config["seed"], config["model"]["dropout"]) for config in runs(tmp_path, "dropout")]
@@ -104,6 +105,7 @@ def test_mistakes(arguments: list[str], message: str, tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+@slow
 def test_any_metric_of_a_run_can_be_compared(tmp_path: Path) -> None:
     """Its intervals are for new seeds alone."""
     line = ("study=lrn", "study.metric=test/f1", "metrics=f1", "seed=1,2,3", "model.width=0.125", *TINY)

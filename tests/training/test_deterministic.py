@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import SMOKE, Once, train_py
+from tests.conftest import SMOKE, Once, first, train_py
 from tests.training.test_resume import same
 
 LINE = (*SMOKE, "trainer.max_epochs=1", "augment.rescale=0.5", "model.dropout=0.5", "logger=none", "after=none")
@@ -24,12 +24,14 @@ def alone(once: Once) -> dict[str, Any]:
     return result(once("alone", lambda path: train_py(*LINE, f"run_dir={path}/run")) / "run")
 
 
+@first(1)
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_twice_with_any_number_of_workers(workers: int, alone: dict[str, Any], tmp_path: Path) -> None:
     train_py(*LINE, f"data.num_workers={workers}", f"run_dir={tmp_path}/run")
     assert result(tmp_path / "run") == alone
 
 
+@first(1)
 @pytest.mark.parametrize(
     "how",
     [
@@ -54,6 +56,7 @@ def test_wherever_the_images_are_cut(how: tuple[str, ...], tmp_path: Path) -> No
     assert result(tmp_path / "0") == result(tmp_path / "1")
 
 
+@first(1)
 @pytest.mark.parametrize("seeds", [(1, 2), (2, 1, 3), (3, 2, 1)])
 def test_as_any_job_of_a_sweep(seeds: tuple[int, ...], alone: dict[str, Any], tmp_path: Path) -> None:
     train_py("-m", *LINE, f"seed={','.join(map(str, seeds))}", f"outputs={tmp_path}")

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from alexnet.data import ImageDataModule
-from tests.conftest import ROOT, SMOKE, digits, program, slow, train_py
+from tests.conftest import ROOT, SMOKE, digits, first, program, slow, train_py
 from tests.training.test_run import recomputed, scored
 
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
@@ -76,6 +76,7 @@ def test_two_ranks_learn_what_one_process_learns(one_and_two: list[Path]) -> Non
     assert two == pytest.approx(one, abs=2e-3), "what rounding makes of it in another 20 steps"
 
 
+@slow
 @digits
 def test_figures_of_two_ranks_are_those_of_the_checkpoint(one_and_two: list[Path]) -> None:
     data = ImageDataModule("digits", channels=1)
@@ -338,6 +339,7 @@ def test_two_slurm_tasks_give_one_folder(tmp_path: Path) -> None:
     assert not second
 
 
+@first(2)
 @pytest.mark.parametrize(
     ("started", "arguments", "message"),
     [
@@ -385,6 +387,7 @@ def test_launchers_run_jobs(launcher: str, tmp_path: Path) -> None:
     assert re.fullmatch(r"job 1 \(model.groups=5 .*\): model.groups=5: .* groups must divide both\n", reason)
 
 
+@first(1)
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm", "ray"])
 def test_presets_of_launchers(launcher: str) -> None:
     done = train_py(f"hydra/launcher={launcher}", "--cfg", "hydra")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.conftest import SMOKE, train_py
+from tests.conftest import SMOKE, slow, train_py
 
 
 def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
@@ -29,6 +29,7 @@ def test_a_run_is_repeated_from_its_record(smoke: Path, tmp_path: Path) -> None:
     assert config == before
 
 
+@slow
 def test_the_lines_that_are_proposed_after_it_can_be_typed(smoke: Path, tmp_path: Path) -> None:
     run = tmp_path / "my runs" / "model.lrn=true,seed=1"
     shutil.copytree(smoke, run)

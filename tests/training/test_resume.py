@@ -18,7 +18,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import ROOT, SMOKE, Once, slow, train_py
+from tests.conftest import ROOT, SMOKE, Once, first, slow, train_py
 
 RUN = (
     *("trainer=exact", *SMOKE, "trainer.max_epochs=3", "trainer.limit_train_batches=9", "data.batch_size=8"),
@@ -101,20 +101,21 @@ def assert_same(run: Path, whole: Path) -> None:
     assert json.loads((run / "run.json").read_text())["state"] == "done"
 
 
+@first(5)
 @pytest.mark.parametrize(
     ("whole", "kill", "reached", "more"),
     [
         ("plain", "on_before_optimizer_step:2", None, []),
         ("plain", "on_train_batch_end:7", "epoch 0 and 4 batches", ["data.num_workers=2"]),
-        ("plain", "on_validation_batch_end:2", "epoch 0 and 8 batches", []),
         ("plain", "on_train_epoch_end:2", "epoch 1 and 7 batches", []),
+        ("watched", "on_train_batch_end:8", "epoch 0 and 4 batches", []),
+        ("counted", "on_train_batch_end:7", "epoch 0 and 5 batches", []),
+        ("plain", "on_validation_batch_end:2", "epoch 0 and 8 batches", []),
         ("plain", "on_train_epoch_start:3", "epoch 2", ["data.num_workers=1", "logger=[csv,tensorboard]"]),
         ("plain", "on_train_end:1", "its training", []),
         ("plain", "on_test_batch_end:2", "its training", []),
-        ("watched", "on_train_batch_end:8", "epoch 0 and 4 batches", []),
         ("watched", "on_train_batch_start:13", "epoch 1 and 2 batches", []),
         ("watched", "on_test_start:1", "its training", []),
-        ("counted", "on_train_batch_end:7", "epoch 0 and 5 batches", []),
         ("counted", "on_train_batch_end:11", "epoch 1", []),
         ("averaged", "on_train_batch_end:15", "epoch 1 and 3 batches", []),
         pytest.param("two ranks", "on_train_batch_end:15", "epoch 1 and 3 batches", [], marks=slow),
@@ -137,6 +138,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert_same(moved, whole)
 
 
+@slow
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
 @pytest.mark.parametrize("seed", range(int(os.environ.get("KILLS", "3"))))
 def test_killed_at_any_time_and_more_than_once(whole: Path, seed: int, tmp_path: Path) -> None:
@@ -155,6 +157,7 @@ def test_killed_at_any_time_and_more_than_once(whole: Path, seed: int, tmp_path:
     assert_same(run, whole)
 
 
+@slow
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
 def test_a_job_of_a_sweep_goes_on(whole: Path, tmp_path: Path) -> None:
     """When the sweep is typed again with its folder."""
@@ -165,6 +168,7 @@ def test_a_job_of_a_sweep_goes_on(whole: Path, tmp_path: Path) -> None:
     assert_same(sweep / "job=0", whole)
 
 
+@slow
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
 def test_a_finished_run_is_left_alone(whole: Path) -> None:
     def states() -> dict[Path, int]:
@@ -194,6 +198,7 @@ def test_killed_at_the_very_end(whole: Path, figures: bool, tmp_path: Path) -> N
     assert_same(run, whole)
 
 
+@slow
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
 def test_what_cannot_go_on_is_one_line(whole: Path, tmp_path: Path) -> None:
     stopped = tmp_path / "stopped"
@@ -236,6 +241,7 @@ def test_how_it_went_on_is_recorded(whole: Path, tmp_path: Path) -> None:
     assert (stopped / "overrides.yaml").read_text() == (whole / "overrides.yaml").read_text()
 
 
+@first(2)
 @pytest.mark.parametrize(
     ("whole", "at", "number", "reached"),
     [
@@ -276,6 +282,7 @@ def test_killed_in_the_middle_of_writing_a_checkpoint(whole: Path, tmp_path: Pat
         assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
+@slow
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
 def test_a_full_disk_leaves_the_checkpoint_before(whole: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for it, from the second epoch on."""

@@ -23,7 +23,7 @@ from alexnet.models import AlexNet
 from alexnet.training.build import build_components
 from alexnet.training.module import ImageClassifier
 from alexnet.training.run import train
-from tests.conftest import digits, slow
+from tests.conftest import digits, first, slow
 
 Config = Callable[..., DictConfig]
 TINY = ("data=fake", "data.size=80", "data.crop=67", "model.width=0.0625", "trainer.max_epochs=1", "logger=none")
@@ -55,6 +55,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+@first(4)
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -90,6 +91,7 @@ def test_every_choice_ends_in_figures(run: Callable, overrides: tuple[str, ...])
     assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+@first(1)
 @digits
 @pytest.mark.parametrize("model", ["model=lenet model.activation=relu", "model=tutorial_net", "model=cifar"])
 def test_the_other_networks_learn_the_digits(model: str, config: Config, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, SMOKE, train_py
+from tests.conftest import ROOT, SMOKE, first, train_py
 from tests.training import test_resume
 from tests.training.test_resume import RUN, assert_same
 
@@ -17,6 +17,7 @@ SLURM = {"SLURM_JOB_NAME": "study", "SLURM_JOB_ID": "77", "SLURM_NTASKS": "1", "
 SLURM |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"}
 
 
+@first(1)
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_requeued_job_goes_on_with_its_run(whole: Path, code: int, tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ from alexnet.errors import UserError
 from alexnet.models import LeNet
 from alexnet.training import optim
 from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained
-from tests.conftest import SMOKE, digits, train_py
+from tests.conftest import SMOKE, digits, slow, train_py
 
 
 def network_of(path: Path) -> dict[str, torch.Tensor]:
     return {k: v for k, v in read(path)["state_dict"].items() if isinstance(v, torch.Tensor)}
 
 
+@slow
 @digits
 def test_on_a_small_folder(smoke: Path, image_folder: Path, tmp_path: Path) -> None:
     """Ten classes of digits become two of one's own: the head starts anew, what is frozen stays, the rest learns. The

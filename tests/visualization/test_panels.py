@@ -161,6 +161,7 @@ def test_as_a_browser_shows_it(run: Path) -> None:
             assert tab.upper() in page.upper()
 
 
+@slow
 def test_each_has_a_switch(tmp_path: Path) -> None:
     """And none costs a folder or a figure where there is no TensorBoard."""
     names = ("inputs", "filters", "confusion", "mistakes", "updates", "activations", "memory", "graph", "projector")

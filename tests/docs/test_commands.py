@@ -1,4 +1,4 @@
-"""Every command of the README runs, made small."""
+"""Every command of the README and of the pages for users runs, made small."""
 
 import json
 import re
@@ -13,45 +13,65 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import ROOT, digits, has, program, quick, slow, tensorboard, train_py
+from tests.conftest import ROOT, digits, has, options, program, quick, slow, tensorboard, train_py
 
+PAGES = ("README", *(f"docs/{name}" for name in ("training", "data", "study", "distributed", "runs", "inference")))
+BLOCKS = {page: re.findall(r"```bash\n(.*?)```", (ROOT / f"{page}.md").read_text(), re.S) for page in PAGES}
 README = (ROOT / "README.md").read_text()
-LINES = [
-    line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
-    for line in block.splitlines()
-    if not line.startswith("#") and (not line.startswith("python") or (ROOT / line.split()[1]).exists())
-    if "study=" not in line or has("study")
-]
 SMALL = ("model.width=0.125", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
 SMALL += ("trainer.limit_test_batches=1",)
+# `make test` runs these, and composes all others: test_pages.py.
+FAST = (
+    *("python train.py model.lrn=false", "python train.py experiment=smoke", "python train.py --help"),
+    *("python train.py data=folder data.root=monkeys", "python predict.py RUN photos --json"),
+)
+# Many processes cost seconds each: training/test_ranks.py has them, with torchrun and SLURM, training/test_resume.py
+# resume=, and study/ the studies.
+ELSEWHERE = r"devices=|launcher=|resume=|study=parts|seed=1,2,3,4,5,6"
+
+
+def lines_of(*pages: str) -> list[str]:
+    lines = [line.split("#")[0].strip() for page in pages for block in BLOCKS[page] for line in block.splitlines()]
+    known = [line for line in lines if line and (has("study") or "study=" not in line)]
+    return [line for line in known if not line.startswith("python") or (ROOT / line.split()[1]).exists()]
+
+
+LINES = list(dict.fromkeys(lines_of(*PAGES)))
+
+
+def cases(pattern: str) -> list[Any]:
+    """The lines that match, each a case, slow unless it is one of FAST."""
+    lines = [line for line in LINES if re.match(pattern, line) and not re.search(ELSEWHERE, line)]
+    return [pytest.param(line, marks=[] if line in FAST else [slow]) for line in lines]
 
 
 def test_the_commands_were_found() -> None:
-    assert len(LINES) > 12
+    assert len(LINES) > 30
     assert {shlex.split(line)[0] for line in LINES} == {"make", "python", "tensorboard", "torchrun", "srun"}
+    assert set(FAST) <= set(LINES)
 
 
-# Many processes cost seconds each: training/test_ranks.py has them, with torchrun and SLURM.
-ALONE = [line for line in LINES if line.startswith("python train.py") and not re.search("devices=|launcher=", line)]
-ELSEWHERE = ("study=parts", "seed=1,2,3,4,5,6")  # study/test_study.py and test_progress.py
-ALONE = [line for line in ALONE if not any(argument in line for argument in ELSEWHERE)]
-MARKS = {" -m ": slow, "init_from=outputs/digits": digits}
-ALONE = [pytest.param(line, marks=[mark for part, mark in MARKS.items() if part in line]) for line in ALONE]
+def test_the_readme_is_read_in_two_minutes() -> None:
+    assert len(README.splitlines()) <= 170
 
 
-@pytest.mark.parametrize("line", ALONE)
+@pytest.mark.parametrize("line", cases("python train.py"))
 def test_train_lines(line: str, smoke: Path, image_folder: Path, tmp_path: Path) -> None:
-    line = re.sub(r"init_from=\S+", f"init_from={smoke}", line)
+    if "init_from=RUN" in line and "digits" not in options("data"):
+        pytest.skip("the digits are gone")
     arguments = [
-        argument.replace("data.root=monkeys", f"data.root={image_folder}") for argument in shlex.split(line)[2:]
+        word.replace("data.root=monkeys", f"data.root={image_folder}").replace("=RUN", f"={smoke}")
+        for word in shlex.split(line)[2:]
     ]
     if "data=stream" in arguments:
         quick("prepare.py", "data=folder", f"data.root={image_folder}", f"stream={image_folder}-stream")
     study = next((argument for argument in arguments if argument.startswith("study=")), None)
     runs = 2 if study else 6 if "model.lrn=true,false" in arguments else 1
     runs = 3 if "hydra/sweeper=search" in arguments else runs
-    small = [*SMALL, "seed=7"] if study else SMALL
+    small = [] if "reproduce=" in line else [*SMALL, "seed=7"] if study else SMALL
+    small = [word for word in small if not ("lenet" in line and "width" in word)]
+    if "experiment=laptop" in arguments:
+        arguments += ["data=digits"]
     done = train_py(*arguments, *small, f"outputs={tmp_path / 'outputs'}")
     if not {"--help", "--cfg"} & set(arguments):
         assert len(list((tmp_path / "outputs").rglob("metrics.json"))) == runs
@@ -59,7 +79,7 @@ def test_train_lines(line: str, smoke: Path, image_folder: Path, tmp_path: Path)
         assert ("report.md" in done.stdout) == (runs > 1 and has("study"))
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python report.py")])
+@pytest.mark.parametrize("line", cases("python report.py"))
 def test_report_lines(line: str, tmp_path: Path) -> None:
     from tests.study.fakes import fake_run
 
@@ -70,7 +90,7 @@ def test_report_lines(line: str, tmp_path: Path) -> None:
     assert quick(*command, str(tmp_path)).stdout.splitlines()[-1] == f"report {tmp_path}/report.md"
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python prepare.py")])
+@pytest.mark.parametrize("line", cases("python prepare.py"))
 def test_prepare_lines(line: str, image_folder: Path, tmp_path: Path) -> None:
     if "show=true" in line and not has("visualization"):
         pytest.skip("visualization is gone")
@@ -79,13 +99,13 @@ def test_prepare_lines(line: str, image_folder: Path, tmp_path: Path) -> None:
     assert ("sheet " if "show=true" in arguments else "stream ") in said
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if re.match("python (evaluate|predict|export)", line)])
+@pytest.mark.parametrize("line", cases("python (evaluate|predict|export)"))
 def test_lines_that_use_a_run(line: str, smoke: Path, tmp_path: Path) -> None:
-    """With another image for those of the README; other images of its classes are in inference/test_evaluate.py."""
+    """With another image for those of the pages; other images of its classes are in inference/test_evaluate.py."""
     image = tmp_path / "cat.jpg"
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(image)
     _, entry_point, run, *rest = shlex.split(line.replace("predictions.png", f"{tmp_path}/predictions.png"))
-    assert run.startswith("outputs/digits-alexnet/")
+    assert run == "RUN"
     words = [word for word in rest if not word.startswith("data")]
     words = [str(image) if word in ("cat.jpg", "dogs/", "photos") else word for word in words]
     words += [] if entry_point == "predict.py" else [f"--out={tmp_path}/out"]
@@ -122,7 +142,7 @@ def test_python_block(smoke: Path) -> None:
 
 def test_yaml_block(image_folder: Path, tmp_path: Path) -> None:
     """As a file of a folder beside conf/, which it could as well lie in."""
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "data.md").read_text(), re.S)
     assert len(block.splitlines()) == 4
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "monkeys.yaml").write_text(block.replace("root: monkeys", f"root: {image_folder}"))

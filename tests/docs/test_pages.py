@@ -62,13 +62,16 @@ def test_links_lead_somewhere() -> None:
 
 def test_each_command_of_docs_is_one(config: Callable[..., DictConfig]) -> None:
     """train.py's is composed, with the first of the values that a sweep has; of pytest's there are such tests; of
-    benchmark.py such parts. The README's are run, in test_readme.py, and those of make-it-yours.md.
+    benchmark.py such parts. Those of make-it-yours.md are run.
     """
     seen = {"train.py": 0, "pytest": 0, "benchmark.py": 0}
-    for page in sorted({*(ROOT / "docs").rglob("*.md")} - {ROOT / "docs" / "make-it-yours.md"}):
+    for page in sorted({*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"} - {ROOT / "docs" / "make-it-yours.md"}):
         text = page.read_text().replace("\\\n", " ")
         text = re.sub(
-            r"```\w*\n(.*?)```", lambda block: re.sub(r"^ *(.+)$", r"`\1`\n", block[1], flags=re.M), text, flags=re.S
+            r"```\w*\n(.*?)```",
+            lambda block: re.sub(r"^ *(.+?)(?: +#.*)?$", r"`\1`\n", block[1], flags=re.M),
+            text,
+            flags=re.S,
         )
         text = re.sub(r"\n(?! *[|`\n])", " ", text)
         before: list[str] = []
@@ -78,6 +81,7 @@ def test_each_command_of_docs_is_one(config: Callable[..., DictConfig]) -> None:
             if words[0] == "...":
                 words = [*before[: 3 if words[1].endswith(".py") else 4], *words[1:]]
             before, entry_point = words, words[2] if words[1] == "-m" else words[1]
+            seen[entry_point] = seen.get(entry_point, 0) + 1
             if entry_point == "pytest" and words[3] == "-m":
                 assert f"\n    {words[4]}:" in (ROOT / "setup.cfg").read_text(), said
             elif entry_point == "pytest":
@@ -88,9 +92,10 @@ def test_each_command_of_docs_is_one(config: Callable[..., DictConfig]) -> None:
 
                 assert {word for word in words[2:] if word.isalpha() and word.islower()} <= {*PARTS, *NAMED}, said
             elif entry_point == "train.py" and (has("study") or "study=" not in command):
-                typed = [word for word in words[2:] if not re.search(r"^-m$|RUN|\$", word)]
+                if {"--help", "--cfg"} & set(words):
+                    continue
+                typed = [word for word in words[2:] if not re.search(r"^-m$|RUN|\$|^hydra[/.]|tag\(|=yours$", word)]
                 config(*(re.sub(r"^([\w.]+=[^\[,]+),.*", r"\1", word) for word in typed))
-            seen[entry_point] = seen.get(entry_point, 0) + 1
     assert all(seen.values()), seen
 
 
