@@ -41,8 +41,13 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
+def needs(group: str, option: str) -> pytest.MarkDecorator:
+    """Skips a test where an option of the template has been deleted, such as data/digits."""
+    return pytest.mark.skipif(option not in options(group), reason=f"{group}={option} is gone")
+
+
+digits = needs("data", "digits")
 slow = pytest.mark.slow  # `make test` leaves it out, and SLOW=1 does not
-digits = pytest.mark.skipif("digits" not in options("data"), reason="the digits are gone")
 first = pytest.mark.first  # first(2): `make test` runs two of a test's cases
 
 

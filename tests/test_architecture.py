@@ -26,7 +26,7 @@ OPTIONAL = (
 ATTACHED = {
     "data.datamodule": {"data.streaming"},
     "models.alexnet": {"models.two_gpu"},
-    "models.lrn": {"ops.lrn.kernel"},
+    "models.lrn_operation": {"ops.lrn.kernel"},
 }
 
 

@@ -14,8 +14,9 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet.config import GROUPS, PRESETS, build, check
-from alexnet.config import ROOT as ROOT_KEYS
+from alexnet.config import build, check
+from alexnet.config_keys import GROUPS, PRESETS
+from alexnet.config_keys import ROOT as ROOT_KEYS
 from alexnet.errors import UserError, suggest
 from alexnet.training.build import panels
 from alexnet.training.optim import make_optimizer, make_schedule
@@ -158,7 +159,7 @@ def test_a_preset_may_set_what_only_lightnings_class_knows(config: Config) -> No
 
 
 def test_a_name_may_be_of_digits_alone(config: Config) -> None:
-    cfg = config("model=cifar", "model.init=2012")
+    cfg = config("model.init=2012", "model.width=0.0625")
     check(cfg)
     assert build(cfg, "model").variant["lrn"] is True
     assert cfg.model.init == "2012"

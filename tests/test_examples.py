@@ -4,9 +4,11 @@ import re
 
 import pytest
 
-from tests.conftest import ROOT, quick
+from tests.conftest import ROOT, digits, needs, quick
 
 
+@needs("model", "lenet")
+@digits
 @pytest.mark.parametrize(
     ("name", "last", "least"), [("network", r"step 30: loss ([\d.]+)", 0), ("data", r"accuracy ([\d.]+)", 0.9)]
 )

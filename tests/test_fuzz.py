@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from alexnet.config import ROOT as ROOT_KEYS
-from tests.conftest import ROOT, has, slow
+from alexnet.config_keys import ROOT as ROOT_KEYS
+from tests.conftest import ROOT, has, options, slow
 
 ODD = ("text", "''", "-1", "0", "0.5", "1e308", "99999999999999999999", "nan", "true", "null", "[]", "[1,2]", "{a: 1}")
 FEW = len(ODD) if os.environ.get("FUZZ") == "all" else 1
@@ -40,6 +40,9 @@ LINES: dict[str, tuple[str, ...]] = {  # which keys, in which run
     **({"study": (*SMALL, "study=lrn", "seed=7")} if has("study") else {}),
     "prepare": ("data.size=24", "data.crop=20", "stream=there"),
 }
+NETWORKS = ("alexnet_torchvision", "cifar", "lenet", "tutorial_net")
+GONE = {f"model={name}" for name in NETWORKS} - {f"model={name}" for name in options("model")}
+LINES = {name: line for name, line in LINES.items() if not GONE & set(line)}
 
 
 def keys() -> list[Any]:

@@ -17,7 +17,7 @@ from PIL import Image
 from alexnet.data import ImageDataModule
 from alexnet.data.sources.torchvision import downloaded
 from alexnet.errors import UserError
-from tests.conftest import SMOKE, has, quick, slow, train_py
+from tests.conftest import SMOKE, has, needs, quick, slow, train_py
 
 TINY = (*SMOKE, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none")
 
@@ -125,6 +125,7 @@ def test_a_cache(name: str, image_folder: Path, mark: Path, tmp_path: Path) -> N
     assert np.array_equal(again.splits["train"].images, first.splits["train"].images)
 
 
+@needs("model", "alexnet_torchvision")
 def test_weights(mark: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     for content in (pickle.dumps(Bomb(mark)), saved({"features.0.weight": Bomb(mark)})):

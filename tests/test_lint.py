@@ -11,7 +11,7 @@ from tests.conftest import ROOT, program
 LISTED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["per-file-ignores"]
 FILES = {file: rules for file, rules in LISTED.items() if "*" not in file and (ROOT / file).exists()}
 # What pyproject.toml says, but the list.
-LIKE_HERE = ("--isolated", "--ignore", "D102,D105,D107", "--config", 'lint.pydocstyle.convention="google"')
+LIKE_HERE = ("--isolated", "--ignore", "D102,D105,D107,SIM108", "--config", 'lint.pydocstyle.convention="google"')
 
 pytest.importorskip("ruff")
 

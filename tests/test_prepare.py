@@ -47,7 +47,7 @@ def test_shows_a_contact_sheet(tmp_path: Path) -> None:
 
 
 def test_a_group_of_another_program(tmp_path: Path) -> None:
-    done = quick("prepare.py", "model=cifar", code=1)
+    done = quick("prepare.py", "model=alexnet", code=1)
     assert done.stderr == "error: model: prepare.py has no such key\n"
 
 

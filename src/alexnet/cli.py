@@ -16,7 +16,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from alexnet.config import GROUPS, PRESETS, ROOT, format_error
+from alexnet.config_errors import format_error
+from alexnet.config_keys import GROUPS, PRESETS, ROOT
 from alexnet.errors import Terminated, UserError, describe_write_error, escape_lines
 from alexnet.output import tolerant_output
 from alexnet.overrides import for_hydra, with_keys_of_today

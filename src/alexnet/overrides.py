@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from alexnet.compat import upgrade_override
-from alexnet.config import PRESETS
+from alexnet.config_keys import PRESETS
 from alexnet.run_identity import PATHS
 
 _PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, PATHS))})=)(.+)", re.DOTALL)

@@ -5,8 +5,9 @@ import torch
 import torchvision.transforms.functional as tv
 from torch import Tensor
 
+from alexnet.data.functional import adjust_hue, resized_crop
 from alexnet.data.loader import RANDOM_COLUMNS
-from alexnet.data.transforms import Augment, adjust_hue, resized_crop
+from alexnet.data.transforms import Augment
 from alexnet.rng import uniform
 
 EIGENVALUES, EIGENVECTORS = torch.tensor([0.01, 0.03, 0.2]), torch.linalg.qr(torch.eye(3) + 0.3)[0]

@@ -17,7 +17,7 @@ from torchvision.transforms import TenCrop
 
 from alexnet import load
 from alexnet.data import ImageDataModule
-from tests.conftest import ROOT, Once, digits, first, program, quick, slow, train_py
+from tests.conftest import ROOT, Once, digits, first, needs, program, quick, slow, train_py
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def test_it_is_the_runs_own_test(run: Path, evaluation: dict[str, Any]) -> None:
 
 
 @digits
+@needs("model", "lenet")
 @slow
 @pytest.mark.parametrize("crops", [1, 10])
 def test_in_lower_precision_too(crops: int, tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def folder_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("folder")
     image_tree(base / "images", {"train": 20})
     root = os.path.relpath(base / "images", ROOT)
-    line = ("experiment=smoke", "model=lenet", "data=folder", "panels=none", "data.size=32", "data.crop=32")
+    line = ("experiment=smoke", "model.width=0.0625", "data=folder", "panels=none", "data.size=80", "data.crop=67")
     train_py(*line, "data.channels=1", f"data.root={root}", f"run_dir={base}/run", "trainer.limit_test_batches=1.0")
     return base / "run"
 

@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import alexnet
+from alexnet import models
 from alexnet.checkpoint import read_safetensors, write_safetensors
 from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
 from alexnet.inference.export import WithInput, export
-from alexnet.models import AlexNet, CifarNet, LeNet, TorchvisionAlexNet, TutorialNet
+from alexnet.models import AlexNet
 from tests.conftest import Once, program, quick, slow
 
 
@@ -107,13 +108,11 @@ def test_the_card_and_what_programs_read(exported: Path, run: Path) -> None:
 
 
 NETWORKS = {
-    "map": CifarNet(10),
     "own": AlexNet(5, width=0.125, lrn_window="own", groups=1),
     "odd": AlexNet(3, width=0.125, lrn_size=4, lrn_divide_alpha=False, partial_windows=True),
-    "lenet": LeNet(10),
-    "tutorial": TutorialNet(10),
-    "torchvision": TorchvisionAlexNet(10),
 }
+OTHERS = ("CifarNet", "LeNet", "TutorialNet", "TorchvisionAlexNet")
+NETWORKS |= {name: getattr(models, name)(10) for name in OTHERS if hasattr(models, name)}
 
 
 @slow
@@ -133,9 +132,9 @@ def test_every_network_leaves_the_same(name: str, tmp_path: Path) -> None:
 
 def test_a_mean_image_goes_with_it(tmp_path: Path) -> None:
     """Into the graph, and into the safetensors file."""
-    data = ImageDataModule("fake", num_classes=3, size=40, crop=32, normalize="mean_image")
+    data = ImageDataModule("fake", num_classes=3, size=80, crop=67, normalize="mean_image")
     data.setup()
-    network, images = LeNet(3, 3), torch.randint(0, 256, (2, 3, 32, 32)).byte()
+    network, images = AlexNet(3, 3, 67, width=1 / 16), torch.randint(0, 256, (2, 3, 67, 67)).byte()
     expected = network.eval()(data.preprocess(images))
     assert torch.allclose(WithInput(network, data.describe())(images.float()), expected, atol=1e-5)
     state = {f"network.{key}": value for key, value in network.state_dict().items()}

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, library, nn
 
-from alexnet.models.lrn import LocalResponseNorm, lrn
+from alexnet.models.lrn import LocalResponseNorm
+from alexnet.models.lrn_operation import lrn
 from alexnet.ops.lrn import kernel
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")

@@ -10,13 +10,14 @@ from torch.nn.functional import cross_entropy
 from alexnet import load
 from alexnet.data import ImageDataModule
 from alexnet.training.averaging import EMA, SWA
-from tests.conftest import SMOKE, digits, first, train_py
+from tests.conftest import SMOKE, digits, first, needs, train_py
 
 LIGHTNINGS = "+callbacks.ema={_target_: pytorch_lightning.callbacks.EMAWeightAveraging, decay: 0.9}"
 
 
 @first(1)
 @digits
+@needs("model", "lenet")
 @pytest.mark.parametrize("callback", ["callbacks=ema", "callbacks=swa callbacks.swa.start=0", LIGHTNINGS])
 def test_one_set_of_weights_is_validated_kept_and_tested(callback: str, tmp_path: Path) -> None:
     line = ("experiment=smoke", "panels=none", "model=lenet", "trainer.precision=32-true", "trainer.max_epochs=2")

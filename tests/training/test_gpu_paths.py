@@ -11,9 +11,9 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from alexnet.data.transforms import adjust_hue, flipped, resized_crop
+from alexnet.data.functional import adjust_hue, flipped, resized_crop
 from alexnet.errors import UserError
-from alexnet.models import lrn
+from alexnet.models import lrn_operation as lrn
 from alexnet.training.callbacks import StopAtNaN, Throughput
 from alexnet.training.optim import adamw, sgd, unfused
 from alexnet.training.resume import LAST, put_beside_parameters

@@ -229,8 +229,8 @@ def test_signals_leave_no_rank_behind(
 def test_a_node_that_does_not_come_is_not_waited_for_without_end(tmp_path: Path) -> None:
     arguments = [*SMOKE, "trainer.num_nodes=2", "trainer.accelerator=cpu", f"outputs={tmp_path}/o"]
     code = (
-        "import datetime, runpy, sys, alexnet.training.build as build\n"
-        "build.WAIT = datetime.timedelta(seconds=2)\n"
+        "import datetime, runpy, sys, alexnet.training.trainer as trainer\n"
+        "trainer.WAIT = datetime.timedelta(seconds=2)\n"
         f"sys.argv = ['train.py', *{arguments}]\n"
         "runpy.run_path('train.py', run_name='__main__')"
     )

@@ -23,7 +23,7 @@ from alexnet.models import AlexNet
 from alexnet.training.build import build_components
 from alexnet.training.module import ImageClassifier
 from alexnet.training.run import train
-from tests.conftest import digits, first, slow
+from tests.conftest import digits, first, needs, slow
 
 Config = Callable[..., DictConfig]
 TINY = ("data=fake", "data.size=80", "data.crop=67", "model.width=0.0625", "trainer.max_epochs=1", "logger=none")
@@ -93,7 +93,14 @@ def test_every_choice_ends_in_figures(run: Callable, overrides: tuple[str, ...])
 
 @first(1)
 @digits
-@pytest.mark.parametrize("model", ["model=lenet model.activation=relu", "model=tutorial_net", "model=cifar"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param("model=lenet model.activation=relu", marks=needs("model", "lenet")),
+        pytest.param("model=tutorial_net", marks=needs("model", "tutorial_net")),
+        pytest.param("model=cifar", marks=needs("model", "cifar")),
+    ],
+)
 def test_the_other_networks_learn_the_digits(model: str, config: Config, tmp_path: Path) -> None:
     small = ("trainer.max_epochs=3", "logger=none", "trainer.precision=32-true")
     assert train(config(*model.split(), "data=digits", f"outputs={tmp_path}", *small)) > 0.7

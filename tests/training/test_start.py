@@ -14,10 +14,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from alexnet.checkpoint import read, write_safetensors
 from alexnet.errors import UserError
-from alexnet.models import LeNet
+from alexnet.models import AlexNet
 from alexnet.training import optim
 from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained
 from tests.conftest import SMOKE, digits, slow, train_py
+
+
+def small_network(**changes: Any) -> AlexNet:
+    return AlexNet(10, 1, 67, width=1 / 16, **changes)
 
 
 def network_of(path: Path) -> dict[str, torch.Tensor]:
@@ -64,7 +68,7 @@ def test_on_a_small_folder(smoke: Path, image_folder: Path, tmp_path: Path) -> N
 
 def test_the_same_number_of_classes_keeps_the_head(tmp_path: Path) -> None:
     """And an exported file is as good as the checkpoint."""
-    old = LeNet(10)
+    old = small_network()
     state = {f"network.{key}": value for key, value in old.state_dict().items()}
     info = {"classes": list("0123456789")}
     checkpoint: dict[str, Any] = {"state_dict": state, "data": info, "epoch": 4, "config": {"model": {}, "data": {}}}
@@ -72,20 +76,20 @@ def test_the_same_number_of_classes_keeps_the_head(tmp_path: Path) -> None:
     write_safetensors(checkpoint, tmp_path / "a.safetensors")
     told = []
     for name in ("a.ckpt", "a.safetensors"):
-        new = LeNet(10)
+        new = small_network()
         told.append(load_pretrained(new, f"{tmp_path}/{name}", 10))
         assert all(torch.equal(a, b) for a, b in zip(new.parameters(), old.parameters(), strict=True))
     assert told[0] == (f"weights of {tmp_path}/a.ckpt, epoch 5", told[1][1])
     with pytest.raises(
-        UserError, match=r"init_from=.*a.ckpt: these weights belong to another variant: activation is sig"
+        UserError, match=r"init_from=.*a.ckpt: these weights belong to another variant: activation is relu"
     ):
-        load_pretrained(LeNet(10, activation="relu"), f"{tmp_path}/a.ckpt", 10)
+        load_pretrained(small_network(activation="tanh"), f"{tmp_path}/a.ckpt", 10)
 
 
 @pytest.mark.parametrize("weights", [3, "", ["a"], "/none", True])
 def test_no_weights(weights: Any) -> None:
     with pytest.raises(UserError, match="init_from="):
-        load_pretrained(LeNet(10), weights, 10)
+        load_pretrained(small_network(), weights, 10)
 
 
 @pytest.mark.parametrize(
@@ -96,19 +100,19 @@ def test_no_weights(weights: Any) -> None:
 )  # fmt: skip
 def test_parts_that_are_none(parts: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        freeze(LeNet(10), parts)
+        freeze(small_network(), parts)
 
 
 @pytest.mark.parametrize("times", [3, "features", {"x": 1}, {"features": -1}, {"features": "fast"}, ["features"]])
 def test_rates_that_are_none(times: Any) -> None:
     with pytest.raises(ValueError, match="lr_multipliers"):
-        check_lr_multipliers(LeNet(10), times)
+        check_lr_multipliers(small_network(), times)
 
 
 @pytest.mark.parametrize("make", [optim.sgd, optim.adamw, partial(torch.optim.RMSprop, lr=0.01)])
 def test_rates_part_by_part(make: Any) -> None:
     """The longest name counts; a schedule multiplies them all."""
-    network = LeNet(10)
+    network = small_network()
     make = partial(make, lr=0.01)
     plain, scaled = (optim.make_optimizer(make, network, t) for t in (None, {"classifier": 0.5, "classifier.fc6": 3}))
 

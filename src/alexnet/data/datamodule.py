@@ -160,7 +160,9 @@ class ImageDataModule(LightningDataModule):
         elif not self.use_cache:
             self.packed = open_lazily(opened(), self.size, self.channels)
         else:
-            origin = str(self.root.resolve()) + ("" if self.test_classes is None else f"\0{self.test_classes}")
+            origin = str(self.root.resolve())
+            if self.test_classes is not None:
+                origin += f"\0{self.test_classes}"
             root = hashlib.sha256(origin.encode(errors="surrogateescape")).hexdigest()[:12]
             self.cache_path = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{root}"
             self.packed = pack_on_disk(opened, self.cache_path, self.size, self.channels, self.on_broken)
@@ -168,7 +170,8 @@ class ImageDataModule(LightningDataModule):
             found = f"{self.source} has {self.num_classes} classes, and here are {len(self.info.classes)}"
             raise UserError(f"data.root={self.root}: {found}")
         self.splits = dict(self.packed.splits)
-        if train := self.splits.get("train"):
+        if "train" in self.splits:
+            train = self.splits["train"]
             self.splits["train"] = train.take(subset(train.labels, self.fraction))
         covariance = torch.tensor(self.info.covariance)
         values, vectors = torch.linalg.eigh(covariance)
@@ -197,7 +200,7 @@ class ImageDataModule(LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint needs to use its network on other images, as plain values."""
-        return {
+        description = {
             "source": self.source,
             "classes": self.info.classes,
             "channels": self.channels,
@@ -208,13 +211,18 @@ class ImageDataModule(LightningDataModule):
             "fingerprint": self.info.fingerprint,
             "background": self.reading.background,
             "value_range": self.reading.value_range or self.info.value_range,
-        } | ({} if self.normalize.mean_image is None else {"mean_image": self.normalize.mean_image})
+        }
+        if self.normalize.mean_image is not None:
+            description["mean_image"] = self.normalize.mean_image
+        return description
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self.loader("train", training=True, cut=not self._maybe_move_to_device())
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        return self.loader("val", cut=not self._maybe_move_to_device()) if self.has("val") else []
+        if not self.has("val"):
+            return []
+        return self.loader("val", cut=not self._maybe_move_to_device())
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return self.loader("test", whole=self.crops > 1, cut=not self._maybe_move_to_device())
@@ -222,8 +230,10 @@ class ImageDataModule(LightningDataModule):
     def loader(self, split: str, training: bool = False, whole: bool = False, cut: bool = True) -> DataLoader[Batch]:
         """Batches of a split, as Crops gives them."""
         packed_split = self.splits[split]
-        world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        world_size, rank, overfit = 1, 0, False
+        if self.trainer:
+            world_size, rank = self.trainer.world_size, self.trainer.global_rank
+            overfit = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         sampler = EpochSampler(len(packed_split), self.seed, training, packed_split.chunks, same_order=overfit)
         start = self.resume_position if training else (0, 0)
         sampler.epoch = start[0]  # workers begin before Lightning sets it
@@ -264,14 +274,15 @@ class ImageDataModule(LightningDataModule):
         if isinstance(images, CropBoxes):
             assert self.device_images is not None
             images = images.crop(self.device_images)
-        stage = self.trainer.state.stage if self.trainer else None
-        training = stage == RunningStage.TRAINING
-        half = self.trainer is not None and self.trainer.precision == "bf16-mixed"
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        dtype = torch.bfloat16 if half else torch.float32
+        if self.trainer is None:
+            return self.preprocess(images), labels
+        dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32
+        stage = self.trainer.state.stage
+        if stage == RunningStage.TRAINING:
+            return self.preprocess(images, rand, dtype, self.trainer.current_epoch), labels
         if self.crops > 1 and stage == RunningStage.TESTING:
             return [self.preprocess(view, dtype=dtype) for view in multi_crop(images, self.crop, self.crops)], labels
-        return self.preprocess(images, rand if training else None, dtype, epoch), labels
+        return self.preprocess(images, dtype=dtype), labels
 
     def preprocess(
         self, images: Tensor, rand: Tensor | None = None, dtype: torch.dtype = torch.float32, epoch: int = 0

@@ -77,7 +77,9 @@ class RandomCropDataset(Dataset[Batch]):
         rand = uniform(self.seed, epoch, index, len(RANDOM_COLUMNS))
         stored, side = self.split.images, self.side
         spare = stored.shape[1] - side
-        corners = (rand[:, :2] * (spare + 1)).astype(np.int64) if self.random else np.full((len(index), 2), spare // 2)
+        corners = np.full((len(index), 2), spare // 2)
+        if self.random:
+            corners = (rand[:, :2] * (spare + 1)).astype(np.int64)
         places = np.column_stack([self.split.rows[index], corners])
         labels, numbers = torch.from_numpy(self.split.labels[index]), torch.from_numpy(rand)
         if not self.cut:

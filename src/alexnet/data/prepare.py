@@ -5,7 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 from PIL import Image
 
-from alexnet.config import build, prefix_errors
+from alexnet.config import build
+from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
 from alexnet.data.streaming import new_stream, write_stream
 from alexnet.errors import ArgumentError, UserError, escape_control_chars

@@ -5,14 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 from torchvision.transforms.functional import rgb_to_grayscale
 
+from alexnet.data.functional import adjust_hue, affine, flipped, resized_crop
 from alexnet.data.loader import RANDOM_COLUMNS
 from alexnet.errors import ArgumentError
 from alexnet.validation import check_bool, check_float, check_int
 
-CHUNK = 700_000  # numbers normalised at a time on the CPU, so that they stay in its cache
 CROPS = (1, 5, 10)
 
 
@@ -63,13 +62,9 @@ class Augment:
         self.vertical_flip = check_float("vertical_flip", vertical_flip, 0, 1, allow_false=True)
         self.rescale = check_float("rescale", rescale, 0, 1, allow_false=True)
         jitter = check_float("color_jitter", color_jitter, 0, 1, allow_false=True)
-        self.brightness = (
-            jitter if brightness is None else check_float("brightness", brightness, 0, 1, allow_false=True)
-        )
-        self.contrast = jitter if contrast is None else check_float("contrast", contrast, 0, 1, allow_false=True)
-        self.saturation = (
-            jitter if saturation is None else check_float("saturation", saturation, 0, 1, allow_false=True)
-        )
+        self.brightness = _strength("brightness", brightness, jitter)
+        self.contrast = _strength("contrast", contrast, jitter)
+        self.saturation = _strength("saturation", saturation, jitter)
         self.hue = check_float("hue", hue, 0, 0.5, allow_false=True)
         self.pca = check_float("pca", pca, 0, 100, allow_false=True)
         self.pca_sqrt = check_bool("pca_sqrt", pca_sqrt)
@@ -107,7 +102,9 @@ class Augment:
 
     def divisor(self, epoch: int) -> float:
         """What an image is divided by, less the mean and with its noise."""
-        return 1 + self.pca if self.pca_divide and self.color_noise_active(epoch) else 1
+        if self.pca_divide and self.color_noise_active(epoch):
+            return 1 + self.pca
+        return 1
 
     def noise(self, rand: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, epoch: int = 0) -> Tensor:
         """What the paper's colour noise adds to every pixel of each image, in [0, 1]: (N, C).
@@ -117,58 +114,29 @@ class Augment:
         if not self.color_noise_active(epoch):
             return eigenvalues.new_zeros(len(rand), len(eigenvalues))
         u = rand[:, RANDOM_COLUMNS.index("pca1") :][:, : len(eigenvalues)]
-        u = u.cpu() if u.device.type == "mps" else u  # which has no ndtri
+        if u.device.type == "mps":  # which has no ndtri
+            u = u.cpu()
         a = torch.special.ndtri(u).to(eigenvalues.device) * self.pca
-        return (a * (eigenvalues.sqrt() if self.pca_sqrt else eigenvalues)) @ eigenvectors.T
+        if self.pca_sqrt:
+            eigenvalues = eigenvalues.sqrt()
+        return (a * eigenvalues) @ eigenvectors.T
 
     def _windows(self, u: dict[str, Tensor], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """top, left, height and width of one window per sample in whole pixels, within size x size."""
         area = size * size * (self.rescale + (1 - self.rescale) * u["area"])
         ratio = (4 / 3) ** (2 * u["ratio"] - 1)
-        height, width = (side.round().clamp(1, size) for side in ((area / ratio).sqrt(), (area * ratio).sqrt()))
+        height = (area / ratio).sqrt().round().clamp(1, size)
+        width = (area * ratio).sqrt().round().clamp(1, size)
         if not self.crop:
             return ((size - height) / 2).floor(), ((size - width) / 2).floor(), height, width
         return (u["top"] * (size - height + 1)).floor(), (u["left"] * (size - width + 1)).floor(), height, width
 
 
-def flipped(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    """A copy of the images, in which the chosen ones are mirrored."""
-    if images.device.type != "cpu":  # indexing with a mask would make the host wait for the device
-        return torch.where(_each(chosen), images.flip(axis), images)
-    result = images.clone(memory_format=torch.preserve_format)
-    if images.shape[1:].numel() < 50_000:
-        result[chosen] = images[chosen].flip(axis)
-    else:  # one large image at a time stays in the cache: three times as fast
-        for i in chosen.nonzero().flatten().tolist():
-            result[i] = images[i].flip(axis)
-    return result
-
-
-def resized_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, side: int) -> Tensor:
-    """torchvision's resized_crop (bilinear, not antialiased), with another window for each sample."""
-    steps = (torch.arange(side, device=x.device) + 0.5) / side
-
-    def positions(start: Tensor, length: Tensor, size: int) -> Tensor:  # pixel centres, never outside the window
-        p = (steps * length[:, None] - 0.5).clamp(min=0).minimum(length[:, None] - 1) + start[:, None]
-        return (2 * p + 1) / size - 1  # to grid_sample's -1..1
-
-    rows, columns = positions(top, height, x.shape[-2]), positions(left, width, x.shape[-1])
-    grid = torch.stack((columns[:, None].expand(-1, side, -1), rows[:, :, None].expand(-1, -1, side)), -1)
-    return grid_sample(x, grid, padding_mode="border", align_corners=False)
-
-
-def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
-    """torchvision's adjust_hue for RGB in [0, 1]: (N, 3, H, W), each sample turned by its own part of the circle."""
-    value, minimum = x.amax(1), x.amin(1)
-    chroma = value - minimum
-    r, g, b = (value[:, None] - x).div(chroma.clamp(min=1e-12)[:, None]).unbind(1)  # 0 in the largest channel
-    largest = x.argmax(1)
-    sixths = torch.where(largest == 0, b - g, torch.where(largest == 1, 2 + r - b, 4 + g - r))
-    hue = (sixths / 6 + turn[:, None, None]) % 1
-    # Channel n of HSV to RGB is value - chroma * clamp(min(k, 4 - k), 0, 1) with k = (n + 6 hue) mod 6.
-    n = torch.arange(5.0, 0.0, -2.0, device=x.device)  # 5, 3 and 1, made there: copying them makes the host wait
-    k = (n[:, None, None] + 6 * hue[:, None]) % 6
-    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+def _strength(name: str, value: float | None, jitter: float) -> float:
+    """That of one kind of jitter; None: that of all."""
+    if value is None:
+        return jitter
+    return check_float(name, value, 0, 1, allow_false=True)
 
 
 def _each(x: Tensor) -> Tensor:
@@ -208,41 +176,26 @@ class Normalize:
         """
         if self.mean.device != images.device:
             self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
-            self.mean_image = None if self.mean_image is None else self.mean_image.to(images.device)
-        unit, shift, image = self.std, -self.mean, self.mean_image
-        if image is not None:
+            if self.mean_image is not None:
+                self.mean_image = self.mean_image.to(images.device)
+        unit, shift, image = self.std, -self.mean, None
+        if self.mean_image is not None:
             unit, shift = torch.full_like(self.std, 1 / 255), torch.zeros_like(self.mean)
+            image = self.mean_image / divisor
         shift = shift.expand(len(images), -1)
-        shift = shift if noise is None else shift + noise
-        if divisor != 1:
-            unit, image = unit * divisor, None if image is None else image / divisor
-        scale = 1 / (unit * 255) if images.dtype == torch.uint8 else 1 / unit
-        return _affine(images, scale, shift / unit, image, dtype)
+        if noise is not None:
+            shift = shift + noise
+        unit = unit * divisor
+        scale = 1 / unit
+        if images.dtype == torch.uint8:
+            scale = 1 / (unit * 255)
+        return affine(images, scale, shift / unit, image, dtype)
 
     def denormalize(self, x: Tensor) -> Tensor:
         """The image (N, C, H, W) in [0, 1] that a network's input was made of, with its noise."""
         if self.mean_image is not None:
             return (x + self.mean_image) / 255
         return x * self.std[:, None, None] + self.mean[:, None, None]
-
-
-def _affine(images: Tensor, scale: Tensor, shift: Tensor, subtract: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """images (N, C, H, W) times scale (C,) plus shift (N, C), less another image (C, H, W), computed in float32, given
-    in `dtype`, channels-last.
-
-    A row of pixels is one run of W x C numbers in memory, so scale and shift are laid out as such rows.
-    """
-    n, c, height, width = images.shape
-    pixels = images.permute(0, 2, 3, 1).reshape(n, height, width * c)
-    out = torch.empty(pixels.shape, dtype=dtype, device=images.device)
-    scale, shift = scale.repeat(width), shift.repeat(1, width)[:, None]
-    chunk = max(1, CHUNK // (height * width * c)) if images.device.type == "cpu" else n
-    subtract = None if subtract is None else subtract.permute(1, 2, 0).reshape(height, width * c)
-    work = torch.empty(chunk, height, width * c, device=images.device)
-    for x, s, y in zip(pixels.split(chunk), shift.split(chunk), out.split(chunk), strict=True):
-        done = torch.addcmul(s, work[: len(x)].copy_(x), scale, out=work[: len(x)])
-        y.copy_(done if subtract is None else done.sub_(subtract))
-    return out.view(n, height, width, c).permute(0, 3, 1, 2)
 
 
 def check_crops(name: str, value: object) -> int:
@@ -259,8 +212,12 @@ def multi_crop(images: Tensor, side: int, crops: int) -> list[Tensor]:
     where one crop has it, half a pixel up and left where it cannot be the middle.
     """
     spare = images.shape[-1] - side
-    places = [(0, 0), (0, spare), (spare, 0), (spare, spare), (spare // 2, spare // 2)][0 if crops > 1 else 4 :]
-    views = (images, images.flip(-1)) if crops == 10 else (images,)
+    corners = [(0, 0), (0, spare), (spare, 0), (spare, spare)]
+    centre = (spare // 2, spare // 2)
+    places = [centre] if crops == 1 else [*corners, centre]
+    views = [images]
+    if crops == 10:
+        views.append(images.flip(-1))
     return [x[..., top : top + side, left : left + side] for x in views for top, left in places]
 
 

@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from alexnet.checkpoint import rebuild_metrics
-from alexnet.config import prefix_errors
+from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
 from alexnet.data.transforms import check_crops, log_mean_softmax, multi_crop
 from alexnet.errors import UserError

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from alexnet.checkpoint import IMAGE, read, read_safetensors, rebuild, write_safetensors
-from alexnet.config import prefix_errors
+from alexnet.config_errors import prefix_errors
 from alexnet.errors import UserError
 from alexnet.inference import card
 from alexnet.inference.out import check_new

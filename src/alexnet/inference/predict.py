@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alexnet.config import prefix_errors
+from alexnet.config_errors import prefix_errors
 from alexnet.data.decode import check_background, check_value_range
 from alexnet.data.sources.folder import Reading
 from alexnet.data.transforms import multi_crop

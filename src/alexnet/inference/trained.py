@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet.checkpoint import check_trusted, read, rebuild
-from alexnet.config import prefix_errors
+from alexnet.config_errors import prefix_errors
 from alexnet.cores import limit_threads
 from alexnet.data import ImageDataModule
 from alexnet.data.transforms import Normalize

@@ -141,8 +141,10 @@ class AlexNet(Network):
         check_int("groups", groups, 1)
         check_choice("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
         constants = (lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha)
-        window_and_groups = ("channels", groups) if lrn_window == "tower" else (lrn_window, 1)
-        norm = make_norm(*constants, *window_and_groups)
+        if lrn_window == "tower":
+            norm = make_norm(*constants, "channels", groups)
+        else:
+            norm = make_norm(*constants, lrn_window)
         check_choice("order", order, FOLLOWING)
         check_bool("lrn", lrn)
         check_bool("map_norm", map_norm)
@@ -193,7 +195,10 @@ class AlexNet(Network):
         return super().forward(x).to(x.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AlexNet":
-        return super()._apply((lambda t: fn(t).to(t.device)) if self.divided else fn, recurse)
+        def in_place(tensor: Tensor) -> Tensor:
+            return fn(tensor).to(tensor.device)
+
+        return super()._apply(in_place if self.divided else fn, recurse)
 
 
 def _make_features(

@@ -66,12 +66,12 @@ def check_input(x: Tensor, shape: tuple[int, int, int]) -> None:
 
 
 def variant_differences(network: Network, state: dict[str, Any]) -> list[str]:
-    keys = network.variant | state
-    return [
-        f"{key} is {state.get(key)} there and {network.variant.get(key)} here"
-        for key in keys
-        if network.variant.get(key) != state.get(key)
-    ]
+    found = []
+    for key in network.variant | state:
+        here, there = network.variant.get(key), state.get(key)
+        if here != there:
+            found.append(f"{key} is {there} there and {here} here")
+    return found
 
 
 def shape_differences(network: nn.Module, state: Mapping[str, Any]) -> list[str]:
@@ -88,17 +88,19 @@ def shape_differences(network: nn.Module, state: Mapping[str, Any]) -> list[str]
 def check_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
     """Raises ArgumentError naming the first settings and layers in which these weights are of another network."""
     theirs = state.get(EXTRA)
-    known = isinstance(network, Network) and isinstance(theirs, dict)
-    raise_mismatch(variant_differences(network, theirs) if known else [], shape_differences(network, state))  # type: ignore[arg-type]
+    settings = []
+    if isinstance(network, Network) and isinstance(theirs, dict):
+        settings = variant_differences(network, theirs)
+    raise_mismatch(settings, shape_differences(network, state))
 
 
 def raise_mismatch(*found: list[str]) -> None:
     if any(found):
         shown = [difference for kind in found for difference in kind[:SHOWN]]
         more = sum(map(len, found)) - len(shown)
-        raise ArgumentError(
-            f"these weights belong to another variant: {', '.join(shown)}{f', and {more} more' if more else ''}"
-        )
+        if more:
+            shown[-1] += f", and {more} more"
+        raise ArgumentError(f"these weights belong to another variant: {', '.join(shown)}")
 
 
 def last_layer(network: nn.Module) -> str:

@@ -21,7 +21,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.cli import at_end
-from alexnet.config import PRESETS, check_paths, format_error, processes_started
+from alexnet.config import check_paths, processes_started
+from alexnet.config_errors import format_error
+from alexnet.config_keys import PRESETS
 from alexnet.cores import available_cores
 from alexnet.errors import UserError, escape_control_chars, escape_lines
 from alexnet.overrides import quoted

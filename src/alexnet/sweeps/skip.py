@@ -14,11 +14,11 @@ from alexnet.errors import UserError
 from alexnet.run_dir import free_job_dir, read_metrics, read_run_json, run_status, runs_with_digest
 from alexnet.run_identity import digest
 from alexnet.sweeps.gpus import take_gpus
-from alexnet.training.build import resolve_trainer
 from alexnet.training.logging import silence_lightning
 from alexnet.training.metadata import current_code, recorded_code
 from alexnet.training.resume import read_resume_state
 from alexnet.training.run import monitored_value
+from alexnet.training.trainer import resolve_trainer
 
 
 def run_job(cfg: DictConfig, train: Callable[[DictConfig], float]) -> float:

@@ -1,10 +1,8 @@
 """What the config describes, built and tried before an image is read or a folder made."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -13,15 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from alexnet.checkpoint import check_trusted, network_class
-from alexnet.config import build, prefix_errors, processes_started
-from alexnet.cores import has_bfloat16
+from alexnet.config import build
+from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
 from alexnet.data.transforms import check_crops
 from alexnet.errors import ArgumentError, UserError
@@ -31,20 +27,8 @@ from alexnet.models.summary import Summary, summarize
 from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained
 from alexnet.training.metrics import accuracies
 from alexnet.training.optim import make_optimizer, make_schedule
-from alexnet.validation import check_bool, check_choice, check_float, check_int
-
-# Arguments of Lightning's Trainer that the run gives itself, or that would change which samples it sees.
-OWN = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "plugins")
-LEAST = {
-    "max_epochs": -1,
-    "accumulate_grad_batches": 1,
-    "num_nodes": 1,
-    "check_val_every_n_epoch": 1,
-    "log_every_n_steps": 0,
-    "num_sanity_val_steps": -1,  # all of them
-}
-WAIT = timedelta(minutes=10)  # of processes for each other, before the run and at every exchange
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+from alexnet.training.trainer import resolve_trainer
+from alexnet.validation import check_bool, check_choice, check_int
 
 
 @dataclass
@@ -222,89 +206,3 @@ def _check_root(cfg: DictConfig, metric_names: list[str]) -> None:
             check_int("early_stopping", cfg.early_stopping, 0)
         check_bool("compile", cfg.compile)
         check_bool("channels_last", cfg.channels_last)
-
-
-def resolve_trainer(cfg: DictConfig) -> Trainer:
-    """Tries the trainer's values, and puts a precision in the place of `auto`."""
-    with prefix_errors("trainer"):
-        for name in OWN:
-            if name in cfg.trainer:
-                raise ArgumentError(f"{name}={cfg.trainer[name]}: the run sets this itself; leave it out")
-        for name, least in LEAST.items():
-            if name in cfg.trainer:
-                check_int(name, cfg.trainer[name], least)
-        if isinstance(cfg.trainer.devices, int):
-            check_int("devices", cfg.trainer.devices, -1)
-        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
-            _share_or_count(name, cfg.trainer[name], none=name != "limit_train_batches")
-        if cfg.trainer.get("deterministic", False) not in (True, False, "warn"):
-            raise ArgumentError(f"deterministic={cfg.trainer.deterministic}: must be true, false or warn")
-        if cfg.trainer.gradient_clip_val is not None:
-            check_float("gradient_clip_val", cfg.trainer.gradient_clip_val, 0)
-        auto = check_choice("precision", cfg.trainer.precision, PRECISIONS) == "auto"
-    cfg.trainer.precision = "32-true" if auto else cfg.trainer.precision
-    # An allocation of one SLURM task, a submitit job among them, holds one process: its ranks are the run's to start.
-    alone = not TorchElasticEnvironment.detect() and SLURMEnvironment.detect() and os.environ["SLURM_NTASKS"] == "1"
-    plugins = [LightningEnvironment()] if alone else []
-    with prefix_errors("trainer"):
-        if re.search("spawn|fork|notebook", str(cfg.trainer.strategy)):
-            raise ArgumentError(f"strategy={cfg.trainer.strategy}: the run starts its ranks itself, so ddp is enough")
-    trainer: Trainer = build(
-        cfg, "trainer", logger=False, enable_checkpointing=False, plugins=plugins, **strategy_arguments(cfg)
-    )
-    with prefix_errors("trainer"):
-        _check_ranks(trainer)
-    device = trainer.strategy.root_device
-    if cfg.trainer.precision == "16-mixed" and device.type == "cpu":  # what Lightning does there is recorded
-        cfg.trainer.precision = "bf16-mixed"
-    if auto and _has_bfloat16(device):
-        cfg.trainer.precision = "bf16-mixed"
-    return trainer
-
-
-def strategy_arguments(cfg: DictConfig) -> dict[str, DDPStrategy]:
-    """Returns what the trainer gets of processes that torchrun or SLURM has started: a limit to how long they wait for
-    each other.
-    """
-    if processes_started() > 1 and cfg.trainer.strategy in ("auto", "ddp"):
-        return {"strategy": DDPStrategy(timeout=WAIT)}
-    return {}
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and has_bfloat16()
-
-
-def _check_ranks(trainer: Trainer) -> None:
-    """More than one node needs somebody who starts the ranks on each; and there must be as many as are asked for."""
-    nodes, devices = trainer.num_nodes, trainer.num_devices
-    if starts_ranks(trainer):
-        if nodes > 1:
-            raise ArgumentError(
-                f"num_nodes={nodes}: start the run on every node, with torchrun --nnodes={nodes} or srun"
-            )
-        return
-    if (started := processes_started()) not in (1, nodes * devices):
-        raise ArgumentError(
-            f"devices={devices}: {started} processes were started for {nodes * devices}; pass "
-            f"trainer.devices={started // nodes}"
-        )
-
-
-def starts_ranks(trainer: Trainer) -> bool:
-    """Whether the run has ranks that are its own to start: neither torchrun nor SLURM has."""
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    return environment is not None and not environment.creates_processes_externally
-
-
-def _share_or_count(name: str, value: Any, none: bool) -> None:
-    """Lightning takes a float as a share of an epoch's batches, and a whole number as so many of them."""
-    try:
-        check_float(name, value, 0, 1, exclusive_min=not none) if isinstance(value, float) else check_int(
-            name, value, 1 - none
-        )
-    except ValueError:
-        least = "0, a share" if none else "a share above 0"
-        raise ArgumentError(f"{name}={value}: must be {least} up to 1.0, or a whole number of batches") from None

@@ -18,7 +18,7 @@ from alexnet.checkpoint import read
 from alexnet.config import build
 from alexnet.data import ImageDataModule
 from alexnet.errors import ArgumentError, ConfigError
-from alexnet.training.build import Components, build_each, panels, strategy_arguments
+from alexnet.training.build import Components, build_each, panels
 from alexnet.training.callbacks import ProgressBar, RestoreSigtermHandler, StopAtNaN, TestCorrectnessWriter, Throughput
 from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.hyperparameters import log_hyperparameters
@@ -26,6 +26,7 @@ from alexnet.training.metadata import write_json
 from alexnet.training.metrics import top_k
 from alexnet.training.module import ImageClassifier
 from alexnet.training.resume import LAST, ResumeCheckpoint, purge
+from alexnet.training.trainer import strategy_arguments
 
 log = logging.getLogger("alexnet")
 
@@ -207,8 +208,9 @@ def _can_compile(device: torch.device) -> bool:
 
 def _by_split(metrics: dict[str, Any], names: list[str]) -> dict[str, dict[str, float]]:
     """{"val/loss": 1.0, ...} as {"val": {"loss": 1.0}, ...}, for the metrics that a result is made of."""
-    return {
-        split: {name: float(metrics[f"{split}/{name}"]) for name in names if f"{split}/{name}" in metrics}
-        for split in ("train", "val", "test")
-        if f"{split}/loss" in metrics
-    }
+    found: dict[str, dict[str, float]] = {}
+    for split in ("train", "val", "test"):
+        for name in names:
+            if f"{split}/loss" in metrics and f"{split}/{name}" in metrics:
+                found.setdefault(split, {})[name] = float(metrics[f"{split}/{name}"])
+    return found

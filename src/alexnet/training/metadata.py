@@ -17,7 +17,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet.config import format_error
+from alexnet.config_errors import format_error
 from alexnet.cores import available_cores
 from alexnet.errors import UserError
 from alexnet.io import write, write_json

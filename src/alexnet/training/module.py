@@ -63,10 +63,10 @@ class ImageClassifier(LightningModule):
         # Groups would make one metric of those whose counts are the same after a batch, as top1's and top5's may be.
         every: Any = accuracies(num_classes) | (metrics or {})
         collection = MetricCollection(every, compute_groups=False)
-        self.train_metrics, self.val_metrics, self.test_metrics = (
-            collection.clone(prefix=f"{split}/") for split in ("train", "val", "test")
-        )
-        self.train_loss, self.val_loss, self.test_loss = (MeanLoss() for _ in range(3))
+        self.train_metrics = collection.clone(prefix="train/")
+        self.val_metrics = collection.clone(prefix="val/")
+        self.test_metrics = collection.clone(prefix="test/")
+        self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images.contiguous(memory_format=self.memory_format))
@@ -113,7 +113,9 @@ class ImageClassifier(LightningModule):
         images, labels = batch
         n = len(labels)  # a rank may have none of a batch's samples, and still takes part in the step
         views = images if isinstance(images, list) else [images]
-        logits = log_mean_softmax([self(x if n else x.new_zeros(2, *x.shape[1:]))[:n].float() for x in views])
+        if n == 0:
+            views = [view.new_zeros(2, *view.shape[1:]) for view in views]
+        logits = log_mean_softmax([self(view)[:n].float() for view in views])
         total = cross_entropy(logits, labels, reduction="sum")
         if not mean.update_called:  # once an epoch: Lightning asks them at its end, and telling it takes 1 ms each
             self.log(f"{stage}/loss", mean, on_step=False, on_epoch=True)
@@ -149,9 +151,11 @@ class ImageClassifier(LightningModule):
             if self.trainer.world_size > 1:
                 torch.distributed.all_gather_object(ranks, mine)
             checkpoint["counted"] = ranks
-        logged = self.trainer.callback_metrics.items()
-        stale = self.validated != self.current_epoch  # Lightning keeps the figures of the last validation
-        checkpoint["metrics"] = {k: v.item() for k, v in logged if not (stale and k.startswith("val/"))}
+        is_stale = self.validated != self.current_epoch  # Lightning keeps the metrics of the last validation
+        checkpoint["metrics"] = {}
+        for name, value in self.trainer.callback_metrics.items():
+            if not (is_stale and name.startswith("val/")):
+                checkpoint["metrics"][name] = value.item()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What each rank has counted of the epoch so far."""
@@ -187,4 +191,6 @@ class ImageClassifier(LightningModule):
         schedule = make_schedule(self.scheduler, optimizer, steps_per_epoch, total_steps, self.monitor, self.mode)
         if schedule and schedule.get("monitor", "").startswith("val"):  # it has a value only after a validation
             schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
-        return {"optimizer": optimizer} | ({"lr_scheduler": schedule} if schedule else {})
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

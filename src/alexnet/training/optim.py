@@ -148,10 +148,11 @@ def make_schedule(
     cls, given = partial.func, partial.keywords  # type: ignore[attr-defined]
     if issubclass(cls, ReduceLROnPlateau):
         return {"scheduler": partial(optimizer, **{"mode": mode} | given), "interval": "epoch", "monitor": monitor}
-    takes_total = "total_steps" in inspect.signature(cls).parameters
-    total = {"total_steps": total_steps} if takes_total and not given.keys() & {"total_steps", "epochs"} else {}
+    arguments = {}
+    if "total_steps" in inspect.signature(cls).parameters and not given.keys() & {"total_steps", "epochs"}:
+        arguments["total_steps"] = total_steps
     interval = "step" if issubclass(cls, OneCycleLR | CyclicLR) else "epoch"
-    return {"scheduler": partial(optimizer, **total), "interval": interval}
+    return {"scheduler": partial(optimizer, **arguments), "interval": interval}
 
 
 def _is_class(partial: Callable[..., Any], kind: type) -> bool:

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.compat import upgrade, upgrade_override
-from alexnet.config import format_error, replace_config
+from alexnet.config import replace_config
+from alexnet.config_errors import format_error
 from alexnet.errors import UserError
 from alexnet.io import read_yaml
 from alexnet.run_dir import in_sweep, read_metrics, read_run_json

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning import Trainer
 
-from alexnet.config import prefix_errors
+from alexnet.config_errors import prefix_errors
 from alexnet.cores import limit_threads
 from alexnet.errors import ConfigError, UserError
 from alexnet.malloc import keep_freed_memory
@@ -18,8 +18,8 @@ from alexnet.models.summary import table
 from alexnet.output import tolerant_output
 from alexnet.run_dir import create_run_dir, read_metrics, remove_run_dir, run_status
 from alexnet.run_identity import digest
-from alexnet.training import build
-from alexnet.training.build import Components, build_components, starts_ranks
+from alexnet.training import trainer as trainers
+from alexnet.training.build import Components, build_components
 from alexnet.training.fit import fit, validates
 from alexnet.training.launch import launch_ddp
 from alexnet.training.logging import print_summary, run_logging, silence_lightning, translate_errors
@@ -27,6 +27,7 @@ from alexnet.training.metadata import mark_done, track_status, write_run_metadat
 from alexnet.training.reproduce import check_reproduced, check_same_inputs
 from alexnet.training.resume import log_resume, read_resume_state
 from alexnet.training.slurm import requeued
+from alexnet.training.trainer import starts_ranks
 from alexnet.validation import check_bool, check_int
 
 log = logging.getLogger("alexnet")
@@ -102,7 +103,7 @@ def _meet_other_ranks(trainer: Trainer) -> bool:
         return True
     if trainer.num_nodes > 1:
         node = f"node {trainer.node_rank} of {trainer.num_nodes}"
-        print(f"{node}: waiting for the others, up to {build.WAIT}", flush=True)
+        print(f"{node}: waiting for the others, up to {trainers.WAIT}", flush=True)
     try:
         trainer.strategy.setup_environment()
     except torch.distributed.DistError as error:

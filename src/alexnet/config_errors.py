@@ -1,0 +1,94 @@
+"""Errors that the config has caused, in a line with the key. Nothing here imports torch."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from hydra.errors import InstantiationException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from alexnet.compat import RENAMED_KEYS
+from alexnet.config_keys import GROUPS, PRESETS
+from alexnet.errors import ArgumentError, UserError, suggest
+
+LIBRARIES = ("torch", "torchvision", "torchmetrics", "pytorch_lightning")
+
+
+def format_error(error: Exception) -> str:
+    """What to say of an error: of Hydra or OmegaConf in one or two lines, with the nearest known name."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group}={option}: must be one of {', '.join(error.options)}.{suggest(option, error.options)}"
+    if found := re.search(r"Could not override '([^']+)'", text):
+        key = found[1]
+        known = {*GROUPS, *PRESETS}
+        parent = getattr(error.__cause__, "parent_node", None)
+        if isinstance(parent, DictConfig):
+            prefix = str(getattr(error.__cause__, "full_key", "")).rpartition(".")[0]
+            known = {f"{prefix}.{name!s}" if prefix else str(name) for name in parent}
+        if key in RENAMED_KEYS:
+            return f"{key}: is {RENAMED_KEYS[key]} now"
+        if key in known:
+            return f"{key}: {os.path.basename(sys.argv[0])} has no such key"
+        name = key if "." in next(iter(known), "") else key.partition(".")[0]
+        return f"{key}: no such key.{suggest(name, known) or ' Known are ' + ', '.join(sorted(known))}"
+    if "mismatched input" in text or "LexerNoViableAlt" in text or "missing EQUAL" in text:
+        return f"{text.split(' See https')[0]}. Write KEY=VALUE, and quote what has commas, brackets or spaces"
+    return text
+
+
+@contextmanager
+def prefix_errors(key: str, node: DictConfig | None = None) -> Iterator[None]:
+    """Turns what is wrong with an argument into a UserError that says its full key, `model.dropout=2: ...`.
+
+    Arguments are wrong where an ArgumentError says so, and where a class of a library (LIBRARIES) refuses them. Any
+    other error may be a bug in the user's own class: it keeps its trace, and gets the key as a note.
+
+    An argument that `node` takes from another key, as image_size from data.crop, is called by that key.
+    """
+    try:
+        yield
+        return
+    except UserError:
+        raise
+    except Exception as error:
+        found = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if text := _mistake(found, key, node):
+            raise UserError(text) from error
+    if key:
+        found.add_note(f"while {key} was built from the config")
+    raise found
+
+
+def _mistake(error: BaseException, key: str, node: DictConfig | None) -> str | None:
+    """What to say of an error that an argument in the config has caused; None of any other."""
+    text = " ".join(str(error).split())
+    library = node is not None and str(node.get("_target_")).partition(".")[0] in LIBRARIES
+    if isinstance(error, ModuleNotFoundError) and (package := _not_installed(error)):
+        return f"{key} needs a package that is not installed: pip install {package}"
+    if not isinstance(error, ArgumentError | InstantiationException | OmegaConfBaseException) and not library:
+        return None
+    if isinstance(error, RuntimeError):
+        text += " (HYDRA_FULL_ERROR=1 shows where)"
+    names_argument = re.match(r"(\w+)(=| is missing)", text)
+    if names_argument and node is not None and OmegaConf.is_interpolation(node, names_argument[1]):
+        written = str(OmegaConf.to_container(node, resolve=False)[names_argument[1]])  # type: ignore[call-overload,index]
+        if taken_from := re.fullmatch(r"\$\{([\w.]+)\}", written):
+            return taken_from[1] + text.removeprefix(names_argument[1])
+    return f"{key}{'.' if names_argument else ': '}{text}" if key else text
+
+
+def _not_installed(error: ModuleNotFoundError) -> str | None:
+    """The package that an import did not find; None where it is a module of an installed one, which is a bug."""
+    if error.name is None:  # Lightning's: Requirement 'x>=1.0' not met
+        quoted = re.search(r"'([\w-]+)", str(error))
+        return quoted[1] if quoted else str(error)
+    package = error.name.partition(".")[0]
+    return None if find_spec(package) else package

@@ -1,0 +1,14 @@
+"""Which keys and groups the programs know."""
+
+PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
+GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer", "logger")
+ROOT = {  # what the programs read of their own file, beside the groups
+    "train": (
+        *("seed", "init_from", "freeze", "lr_multipliers", "study", "monitor", "mode", "test_crops", "early_stopping"),
+        *("compile", "channels_last", "keep_memory", "trusted"),
+        *("outputs", "run_dir", "reproduce", "resume", "checkpoint_every"),
+    ),
+    "prepare": ("seed", "show", "stream", "jpeg", "outputs", "run_dir"),
+}
+FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto; true, false or warn
+NAMED = ("metrics.", "callbacks.", "logger.")  # groups of objects under names that the user chooses

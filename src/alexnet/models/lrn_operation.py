@@ -1,0 +1,176 @@
+"""Local response normalisation over channels as one operation of torch: the formula, its gradient, and the fast ways.
+
+Only models/lrn.py uses it. The compiled kernel (ops/lrn) is optional.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from itertools import count
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, library
+from torch.nn.functional import pad
+
+from alexnet.ops.lrn import kernel
+
+log = logging.getLogger("alexnet")
+
+NUMBERS = count()
+# Positions (pixels of all images together) worked on at a time, so that the intermediates stay in the cache.
+CHUNK = 2048
+
+# With d = k + alpha * (window sum of x^2):  y = x d^-beta,  and for the gradient g of y
+#
+#     dx_i = g_i d_i^-beta - 2 alpha beta x_i * sum over windows j that hold i of g_j x_j d_j^(-beta - 1).
+#
+# Only x is saved; d is computed again in the backward pass, which is cheaper than keeping it.
+
+
+@library.custom_op("alexnet::lrn", mutates_args=())
+def lrn(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, own: bool) -> Tensor:
+    """Returns y of x (N, C, ...). alpha multiplies the sum. torch.compile and autocast see one operation."""
+    rows = _rows(x, groups)
+    if not own and kernel.is_supported(rows, size):
+        return _unrows(kernel.run(rows, None, size, alpha, beta, k), x)
+    return _unrows(_formula(_forward, (rows,), size, alpha, beta, k, own), x)
+
+
+@library.custom_op("alexnet::lrn_backward", mutates_args=())
+def lrn_backward(
+    grad: Tensor, x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, own: bool
+) -> Tensor:
+    """Returns the gradient of x, (N, C, ...), of that of y."""
+    rows, grads = _rows(x, groups), _rows(grad, groups)
+    if not own and kernel.is_supported(rows, size):
+        return _unrows(kernel.run(rows, grads, size, alpha, beta, k), x)
+    return _unrows(_formula(_backward, (rows, grads), size, alpha, beta, k, own), x)
+
+
+@lrn.register_fake
+def _(x: Tensor, *_: Any) -> Tensor:
+    return _unrows(x.new_empty(x.numel() // x.shape[1], x.shape[1]), x)
+
+
+@lrn_backward.register_fake
+def _(grad: Tensor, x: Tensor, *_: Any) -> Tensor:
+    return _unrows(x.new_empty(x.numel() // x.shape[1], x.shape[1]), x)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, *ctx.constants = inputs
+    ctx.save_for_backward(x)
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (x,) = ctx.saved_tensors
+    return lrn_backward(grad, x, *ctx.constants), *(None for _ in ctx.constants)
+
+
+lrn.register_autograd(_gradient, setup_context=_keep)
+
+
+def formula(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, *, own: bool) -> Tensor:
+    """Returns y of x (N, C, ...) by operations that other programs know, for torch.export."""
+    return _unrows(_forward(_rows(x, groups), size, alpha, beta, k, own), x)
+
+
+def _formula(
+    of: Callable[..., Tensor], rows: tuple[Tensor, ...], size: int, alpha: float, beta: float, k: float, own: bool
+) -> Tensor:
+    """The formula in PyTorch: any type, any device.
+
+    On a GPU compiled into one kernel; on the CPU by pieces, so that what lies between stays in the cache.
+    """
+    with torch.autocast(rows[0].device.type, enabled=False):
+        if rows[0].device.type == "cuda":
+            return _fused(of, size, alpha, beta, k, own)(*rows)
+        out = torch.empty_like(rows[0])
+        for *pieces, to in zip(*(r.split(CHUNK) for r in (*rows, out)), strict=True):
+            to.copy_(of(*pieces, size, alpha, beta, k, own))
+        return out
+
+
+class Fused:
+    """The formula with its constants as one kernel, of torch.compile.
+
+    Where torch cannot compile, for want of Triton or of a C compiler, a line says so once, and the formula is computed
+    operation by operation.
+    """
+
+    cannot = False  # in this process
+
+    def __init__(self, of: Callable[..., Tensor], constants: tuple[Any, ...]) -> None:
+        def plain(*rows: Tensor) -> Tensor:
+            return of(*rows, *constants)
+
+        # torch.compile keeps 8 variants of a code object, and computes any further one operation by operation, without
+        # a word. A study of lrn_size or lrn_alpha has as many, so each has a code object of its own.
+        code = plain.__code__.replace(co_name=f"lrn_{next(NUMBERS)}")
+        own = FunctionType(code, plain.__globals__, code.co_name, None, plain.__closure__)
+        self.plain, self.compiled, self.worked = plain, torch.compile(own, dynamic=True), False
+
+    def __call__(self, *rows: Tensor) -> Tensor:
+        if not Fused.cannot:
+            try:
+                out: Tensor = self.compiled(*rows)
+                self.worked = True
+                return out
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # of each part of the compiler a kind of its own
+                if self.worked:
+                    raise
+                Fused.cannot = True
+                why = " ".join(str(error).split())[:200]
+                log.warning("LRN is not compiled on this GPU (%s), and takes several times as long", why)
+        return self.plain(*rows)
+
+
+@cache
+def _fused(of: Callable[..., Tensor], *constants: Any) -> Fused:
+    return Fused(of, constants)
+
+
+def _forward(x: Tensor, size: int, alpha: float, beta: float, k: float, own: bool) -> Tensor:
+    a = x.to(torch.promote_types(x.dtype, torch.float32))
+    d = k + alpha * _sum(a.square(), size, own, size // 2)
+    return (a * d.pow(-beta)).to(x.dtype)
+
+
+def _backward(x: Tensor, grad: Tensor, size: int, alpha: float, beta: float, k: float, own: bool) -> Tensor:
+    a, g = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (x, grad))
+    d = k + alpha * _sum(a.square(), size, own, size // 2)
+    scaled = g * d.pow(-beta)
+    others = _sum(scaled * a / d, size, own, size - 1 - size // 2)
+    return (scaled - 2 * alpha * beta * a * others).to(x.dtype)
+
+
+def _sum(values: Tensor, size: int, own: bool, before: int) -> Tensor:
+    """Sums every window of each row, which begins `before` its channel and is cut off at the ends.
+
+    With `own`, the channel's own value as many times as its window, as torch places an even one, has values.
+    """
+    c = values.shape[1]
+    if own:
+        first = torch.arange(c, device=values.device) - size // 2
+        return values * ((first + size).clamp(max=c) - first.clamp(min=0))
+    wide = pad(values, (before, size - 1 - before))
+    if size > 16:
+        return wide.unfold(1, size, 1).sum(2)
+    total = wide[:, :c]
+    for j in range(1, size):
+        total = total + wide[:, j : j + c]
+    return total
+
+
+def _rows(x: Tensor, groups: int) -> Tensor:
+    """(N, C, ...) as contiguous rows of the channels of a group: a view where x is channels-last."""
+    return x.movedim(1, -1).reshape(-1, x.shape[1] // groups).contiguous()
+
+
+def _unrows(rows: Tensor, like: Tensor) -> Tensor:
+    n, c, *space = like.shape
+    return rows.view(n, *space, c).movedim(-1, 1)
