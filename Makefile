@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test coverage report lint format bench tensorboard clean rename
+.PHONY: help install train smoke test coverage report lint format bench tensorboard screenshots clean rename
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench: $(DONE) ## measure LRN, the step and the loader against the usual way, on
 
 tensorboard: $(DONE) ## look at every run, in the browser
 	$(BIN)/tensorboard --logdir $(OUTPUTS)
+
+screenshots: $(DONE) ## make the images of docs/ anew, with Chromium
+	$(BIN)/python docs/screenshots.py
 
 clean: ## remove the environment and caches; outputs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

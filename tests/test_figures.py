@@ -13,17 +13,19 @@ from tests.conftest import first
 
 @first(2)
 @pytest.mark.parametrize("n", [2, 10, 31, 1000])
-def test_any_number_of_classes(n: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("small", [False, True])
+def test_any_number_of_classes(n: int, small: bool, tmp_path: Path) -> None:
     """Named as long as there is room; the darkest cells are the largest shares of a row; names may hold anything."""
     draw = np.random.default_rng(n)
     counts = draw.integers(0, 3, (n, n)) + 50 * np.eye(n, dtype=int)
     names = [f"class ${i}$ {'x' * 40}" for i in range(n)]
-    figure = plotting.confusion("title", names, counts)
+    figure = plotting.confusion("title", names, counts, small=small)
     axes = figure.axes[0]
     shown = np.asarray(axes.images[0].get_array())
     assert shown == pytest.approx(counts / counts.sum(1, keepdims=True))
-    assert len(axes.texts) == (np.count_nonzero(counts) if n <= plotting.NAMED else 0)
-    bars = plotting.bars("title", names, shown.diagonal(), "share")
+    named = n <= (plotting.NAMED_SMALL if small else plotting.NAMED)
+    assert len(axes.texts) == (np.count_nonzero(counts) if named else 0)
+    bars = plotting.bars("title", names, shown.diagonal(), "share", small=small)
     widths = [bar.get_width() for bar in bars.axes[0].patches]
     assert widths == sorted(shown.diagonal().tolist())[: plotting.NAMED]
     for name, one in (("confusion", figure), ("bars", bars)):

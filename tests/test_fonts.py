@@ -31,7 +31,7 @@ def test_a_character_is_taken_from_a_font_that_has_it(tmp_path: Path) -> None:
     assert chosen
     assert ord(character) in get_font(chosen[0].fname).get_charmap()
     rendered([character, "b"], tmp_path)  # without matplotlib's warning of a missing glyph
-    assert fonts.image_font([character]).getmask(character).getbbox()
+    assert fonts.image_font([character], 10).getmask(character).getbbox()
 
 
 def test_a_character_of_no_font_is_said_once(

@@ -43,7 +43,7 @@ def test_shows_a_contact_sheet(tmp_path: Path) -> None:
     said = prepare("augment=light", "data.size=32", "data.crop=28", "show=true", f"outputs={tmp_path}")
     path = Path(said.split("\nsheet")[1].strip())
     assert path.parent.parent == tmp_path / "digits-prepare"
-    assert Image.open(path).size[1] == 20 + 10 * 100
+    assert Image.open(path).size == (708, 28 + 10 * 128)
 
 
 def test_a_group_of_another_program(tmp_path: Path) -> None:

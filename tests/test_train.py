@@ -141,6 +141,7 @@ MISTAKES = {
     "trainer.log_every_n_steps=-1": "trainer.log_every_n_steps=-1: must be a whole number of at least 0",
     "trainer.num_sanity_val_steps=inf": "trainer.num_sanity_val_steps=inf: must be a whole number of at least -1",
     "trainer.devices=99999999999999999999": "trainer.devices=99999999999999999999: must be a whole number",
+    "trainer.accelerator=cpu trainer.devices=2 data.batch_size=7": "data.batch_size=7: 2 devices share every batch",
 }  # fmt: skip
 if "digits" not in options("data"):
     del MISTAKES["model.in_channels=3"]  # which other images have

@@ -52,7 +52,8 @@ def handle_errors() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         _end(interrupted=True)
         print(escape_lines(str(interrupt)) or "interrupted", file=sys.stderr)
-        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+        code = 143 if isinstance(interrupt, Terminated) else 130
+        sys.exit(code)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         _end()
         # ValueErrors of Hydra's: model=null, and -m with --cfg
@@ -64,7 +65,8 @@ def handle_errors() -> Iterator[None]:
         sys.exit(f"error: {escape_lines(format_error(error))}")
     except Exception as error:
         _end()
-        if full or not (text := describe_write_error(error)):
+        text = describe_write_error(error)
+        if full or text is None:
             raise
         sys.exit(f"error: {escape_lines(text)}")
     finally:

@@ -84,9 +84,8 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
             continue
         value, default = node[key], defaults[key]
         if isinstance(default, dict) != isinstance(value, DictConfig) and default is not None:
-            raise UserError(
-                f"{full}={value}: must be {'a group of keys' if isinstance(default, dict) else 'one value'}"
-            )
+            expected = "a group of keys" if isinstance(default, dict) else "one value"
+            raise UserError(f"{full}={value}: must be {expected}")
         if full in FREE:
             continue
         if isinstance(value, DictConfig) and isinstance(declared[key], DictConfig):
@@ -174,4 +173,6 @@ def _of_the_name(error: BaseException, name: str) -> bool:
 
 def processes_started() -> int:
     """How many processes torchrun or SLURM has started for this run, this one among them."""
-    return int(os.environ.get("WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_NTASKS", 1))
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    variable = "WORLD_SIZE" if by_torchrun else "SLURM_NTASKS"
+    return int(os.environ.get(variable, 1))

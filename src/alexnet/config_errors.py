@@ -71,8 +71,10 @@ def _mistake(error: BaseException, key: str, node: DictConfig | None) -> str | N
     """What to say of an error that an argument in the config has caused; None of any other."""
     text = " ".join(str(error).split())
     library = node is not None and str(node.get("_target_")).partition(".")[0] in LIBRARIES
-    if isinstance(error, ModuleNotFoundError) and (package := _not_installed(error)):
-        return f"{key} needs a package that is not installed: pip install {package}"
+    if isinstance(error, ModuleNotFoundError):
+        package = _not_installed(error)
+        if package:
+            return f"{key} needs a package that is not installed: pip install {package}"
     if not isinstance(error, ArgumentError | InstantiationException | OmegaConfBaseException) and not library:
         return None
     if isinstance(error, RuntimeError):

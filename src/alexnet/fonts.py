@@ -27,13 +27,15 @@ def choose_fonts(figure: Figure) -> None:
             text.set_fontfamily([DEFAULT, *(font.name for font in _fonts_with(missing))])
 
 
-def image_font(texts: Iterable[str], size: int = 10) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+def image_font(texts: Iterable[str], size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     """A font for PIL that has the characters of `texts`, or as many of them as one font has."""
     characters = frozenset("".join(texts))
     if all(ord(c) < 128 for c in characters):
-        return ImageFont.load_default()
-    fonts = _fonts_with(frozenset(missing)) if (missing := _not_in_default("".join(characters))) else ()
-    return ImageFont.truetype(fonts[0].fname if fonts else findfont(DEFAULT), size)
+        return ImageFont.load_default(size)
+    missing = _not_in_default("".join(characters))
+    fonts = _fonts_with(missing) if missing else ()
+    file = fonts[0].fname if fonts else findfont(DEFAULT)
+    return ImageFont.truetype(file, size)
 
 
 def _not_in_default(text: str) -> frozenset[str]:

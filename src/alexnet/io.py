@@ -66,7 +66,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             beside.unlink()
-        if isinstance(error, Exception) and (found := find_cause(error, OSError)):
+        found = find_cause(error, OSError) if isinstance(error, Exception) else None
+        if found is not None:
             raise OSError(found.errno, found.strerror, str(path)) from error
         raise
 

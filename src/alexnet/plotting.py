@@ -1,10 +1,12 @@
 """How every figure is written, and names in it."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -12,7 +14,9 @@ from alexnet.errors import escape_control_chars, truncate
 from alexnet.fonts import choose_fonts
 from alexnet.io import atomic_write
 
-NAMED = 30  # classes; more have no room for their names
+NAMED, NAMED_SMALL = 30, 12  # classes; more have no room for their names
+# TensorBoard shows an image 350 pixels wide. A small figure has twice as many, and letters of 8 points 11 pixels there.
+WIDTH, DPI = 3.5, 200  # inches; pixels of one
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -35,35 +39,51 @@ def plain(name: str, length: int = 20) -> str:
     return escape_control_chars(truncate(name, length)).replace("$", r"\$")
 
 
-def confusion(title: str, classes: Sequence[str], counts: NDArray[np.int64]) -> Figure:
-    """Rows are the true classes, columns the predicted ones, as shares of a row."""
+def confusion(title: str, classes: Sequence[str], counts: NDArray[np.int64], *, small: bool = False) -> Figure:
+    """Rows are the true classes, columns the predicted ones, as shares of a row. small: for TensorBoard."""
     n = len(classes)
     side = 3 + 0.25 * min(n, NAMED)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(image, ax=axes, label="share of the class's images", shrink=0.8)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(title, fontsize="x-small", wrap=True)
-    if n <= NAMED:
-        names = [plain(name) for name in classes]
-        axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 2 else 0)
-        axes.set_yticks(range(n), names)
-        for i, j in zip(*np.nonzero(counts), strict=True):
-            colour = "w" if shares[i, j] > 0.5 else "k"
-            axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize="x-small", color=colour)
+    with _size_of_text(small=small):
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        if small:
+            figure = Figure(dpi=DPI, figsize=(WIDTH, WIDTH), layout="constrained")
+        axes = figure.subplots()
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+        if not small:
+            figure.colorbar(image, ax=axes, label="share of the class's images", shrink=0.8)
+        axes.set(xlabel="predicted class", ylabel="true class")
+        axes.set_title(title, fontsize="small", wrap=True)
+        if n <= (NAMED_SMALL if small else NAMED):
+            _name_classes(axes, classes, counts, shares)
     return figure
 
 
-def bars(title: str, classes: Sequence[str], shares: NDArray[np.float64], label: str) -> Figure:
-    """A share of each class, the smallest first; of many classes the NAMED smallest."""
+def _name_classes(axes: Axes, classes: Sequence[str], counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+    names = [plain(name, 12) for name in classes]
+    rotation = 90 if max(map(len, names)) > 2 else 0
+    axes.set_xticks(range(len(names)), names, rotation=rotation)
+    axes.set_yticks(range(len(names)), names)
+    for i, j in zip(*np.nonzero(counts), strict=True):
+        colour = "w" if shares[i, j] > 0.5 else "k"
+        axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize="small", color=colour)
+
+
+def bars(title: str, classes: Sequence[str], shares: NDArray[np.float64], label: str, *, small: bool = False) -> Figure:
+    """A share of each class, the smallest first; of many classes the NAMED smallest. small: for TensorBoard."""
     order = shares.argsort()[:NAMED]
-    figure = Figure(figsize=(5, 1 + 0.22 * len(order)), layout="constrained")
-    axes = figure.subplots()
-    axes.barh(range(len(order)), shares[order], color="0.6")
-    axes.set_yticks(range(len(order)), [plain(classes[i]) for i in order])
-    axes.set(xlim=(0, 1), ylim=(len(order) - 0.5, -0.5), xlabel=label)
-    more = f"; the {NAMED} least of {len(shares)}" if len(shares) > NAMED else ""
-    axes.set_title(f"{title}{more}", fontsize="x-small", wrap=True)
+    with _size_of_text(small=small):
+        figure = Figure(figsize=(5, 1 + 0.22 * len(order)), layout="constrained")
+        if small:
+            figure = Figure(dpi=DPI, figsize=(WIDTH, 0.8 + 0.15 * len(order)), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(range(len(order)), shares[order], color="0.6")
+        axes.set_yticks(range(len(order)), [plain(classes[i]) for i in order])
+        axes.set(xlim=(0, 1), ylim=(len(order) - 0.5, -0.5), xlabel=label)
+        more = f"; the {NAMED} least of {len(shares)}" if len(shares) > NAMED else ""
+        axes.set_title(f"{title}{more}", fontsize="small", wrap=True)
     return figure
+
+
+def _size_of_text(*, small: bool) -> AbstractContextManager[None]:
+    return matplotlib.rc_context({"font.size": 8}) if small else nullcontext()

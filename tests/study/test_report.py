@@ -328,10 +328,10 @@ def test_what_cannot_be_reported(tmp_path: Path) -> None:
             {"folders": [tmp_path / "mixed"]},
             "these runs are of different data, and cannot be compared: digits with",
         ),
-        ({"folders": [tmp_path / "none"]}, "test/top1: none of the 1 finished runs has such a figure"),
+        ({"folders": [tmp_path / "none"]}, "test/top1: none of the 1 finished runs has such a metric"),
         (
             {"folders": [tmp_path / "none"], "metric": "test/top2"},
-            "test/top2: none of the 1 finished runs has such a figure",
+            "test/top2: none of the 1 finished runs has such a metric",
         ),
         ({"folders": [tmp_path / "none"], "metric": "top1"}, "metric=top1: must be a metric"),
         ({"folders": [tmp_path / "none"], "margin": -1.0}, "margin=-1.0: must be a number above 0"),

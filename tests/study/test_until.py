@@ -91,5 +91,5 @@ def test_mistakes(tmp_path: Path) -> None:
         report([tmp_path], metric="train/top1>0.75")
     with pytest.raises(UserError, match=r"margin=0.5: must be .* 1"):
         report([tmp_path], metric="train/top1>=0.75", margin=0.5)
-    with pytest.raises(UserError, match="none of the 1 finished runs has such a figure"):
+    with pytest.raises(UserError, match="none of the 1 finished runs has such a metric"):
         report([tmp_path], metric="train/top1>=0.75")

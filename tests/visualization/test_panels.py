@@ -19,7 +19,9 @@ from alexnet import load
 from alexnet.data import ImageDataModule
 from alexnet.visualization.filters import grid
 from alexnet.visualization.panels import panels
-from alexnet.visualization.top_losses import sheet
+from alexnet.visualization.sheet import GAP
+from alexnet.visualization.sheet import LINE as LETTERS
+from alexnet.visualization.top_losses import SIDE, sheet
 from tests.conftest import SMOKE, Once, digits, slow, tensorboard, train_py
 
 DRAWN = {"train/augmented", "conv1_filters", "val/confusion_matrix", "val/per_class_accuracy", "val/top_losses"}
@@ -56,8 +58,8 @@ def test_the_filters_at_the_start_and_of_the_best_epoch(board: Any, run: Path) -
     assert [steps[0], steps[-1]] == [0, 4 * best]
     weights: Any = load(run).get_submodule("features.conv1").weight.detach()
     shown = image(board, "conv1_filters")
-    side, times = weights.shape[-1], 3
-    for i, filter in enumerate(weights[:16]):
+    side, times = weights.shape[-1], 7
+    for i, filter in enumerate(weights[:8]):
         left = 3 + i * (side * times + 3)
         found = shown[3 : 3 + side * times : times, left : left + side * times : times].transpose(2, 0, 1)
         expected = 127.5 + 127.5 * filter / filter.abs().max()
@@ -68,8 +70,8 @@ def test_the_filters_at_the_start_and_of_the_best_epoch(board: Any, run: Path) -
 def test_filters_of_any_depth(channels: int) -> None:
     shown = grid(torch.randn(7, channels, 5, 5))
     assert shown.dtype == torch.uint8
-    assert shown.shape == (3, 3 + 35 + 3, 3 + 7 * (35 + 3))
-    assert grid(torch.zeros(2, 1, 40, 40)).shape == (3, 46, 89)
+    assert shown.shape == (3, 3 + 80 + 3, 3 + 7 * (80 + 3))
+    assert grid(torch.zeros(2, 1, 40, 40)).shape == (3, 86, 169)
 
 
 def test_updates_and_dead_units(board: Any) -> None:
@@ -106,17 +108,27 @@ def test_the_confusion_and_the_worst(run: Path, board: Any) -> None:
     """What is drawn is of the right size; its counts are checked through the module below."""
     assert image(board, "val/confusion_matrix").shape[2] in (3, 4)
     shown = image(board, "val/top_losses")
-    assert shown.shape[1] == 8 * 100 + 4
     assert np.ptp(shown) > 100
 
 
+@pytest.mark.parametrize("tag", sorted(DRAWN))
+def test_a_panel_can_be_read_where_tensorboard_shows_it(board: Any, tag: str) -> None:
+    """350 pixels wide: of twice as many, letters of 22 pixels are 11 pixels high."""
+    assert image(board, tag).shape[1] == pytest.approx(700, abs=60)
+
+
 def test_a_sheet_of_mistakes() -> None:
+    """Each image in its place, and no text over another's."""
     colours = torch.rand(9, 3, 1, 1)
-    drawn = sheet([c.expand(3, 20, 20) for c in colours], [("a" * 40, "b 99%")] * 9)
-    assert drawn.shape == (2 * (96 + 28 + 4) + 4, 8 * 100 + 4, 3)
+    drawn = sheet([c.expand(3, 20, 20) for c in colours], [("a" * 40, "b" * 40, " 99%")] * 9)
+    height = 2 * LETTERS + SIDE + GAP
+    assert drawn.shape == (LETTERS + 3 * height, 4 * (SIDE + GAP) - GAP, 3)
     for i, colour in enumerate(colours):
-        left, top = 4 + i % 8 * 100, 4 + i // 8 * 128
-        assert np.abs(drawn[top + 5 : top + 90, left + 5 : left + 90] - 255 * colour[:, 0, 0].numpy()).max() <= 1
+        left, top = i % 4 * (SIDE + GAP), LETTERS + i // 4 * height
+        shown = drawn[top + 2 * LETTERS : top + height - GAP, left : left + SIDE]
+        assert np.abs(shown - 255 * colour[:, 0, 0].numpy()).max() <= 1
+        assert (drawn[top : top + 2 * LETTERS, left + SIDE : left + SIDE + GAP] == 255).all()
+        assert drawn[top : top + 2 * LETTERS, left : left + SIDE].min() < 128
 
 
 @digits

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alexnet.data import Augment, ImageDataModule
-from alexnet.visualization.sheet import CELL, GAP, NAME, contact_sheet
+from alexnet.visualization.sheet import CELL, GAP, LINE, contact_sheet
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -20,11 +20,11 @@ def test_one_row_per_class_stored_and_augmented(image_folder: Path, tmp_path: Pa
     )
     data.setup()
     sheet = contact_sheet(data, variants=3)
-    assert sheet.shape == (20 + 2 * (CELL + GAP), NAME + 4 * (CELL + GAP) + 2 * GAP, 3)
+    assert sheet.shape == (LINE + 2 * (LINE + CELL + GAP), 4 * (CELL + GAP) + 2 * GAP, 3)
     for row, blue in enumerate((True, False)):  # n0 is blue, n1 is red
-        top = 20 + row * (CELL + GAP)
+        top = LINE + row * (LINE + CELL + GAP) + LINE
         for column in range(4):
-            left = NAME + column * (CELL + GAP) + (2 * GAP if column else 0)
+            left = column * (CELL + GAP) + (2 * GAP if column else 0)
             cell = sheet[top : top + CELL, left : left + CELL].astype(float).mean((0, 1))
             assert (cell[2] > cell[0] + 60) == blue
             assert (cell[0] > cell[2] + 60) != blue
@@ -34,4 +34,4 @@ def test_grey_images() -> None:
     data = ImageDataModule("digits", channels=1, size=16, crop=16)
     data.setup()
     sheet = contact_sheet(data)
-    assert (np.ptp(sheet[20:, NAME:].astype(int), axis=2) == 0).all()
+    assert (np.ptp(sheet.astype(int), axis=2) == 0).all()

@@ -46,7 +46,9 @@ def compare(
             begin = time.perf_counter()
             done = work()
             if turn or not warm:
-                rates[side].append(done if timed else done / (time.perf_counter() - begin))
+                if not timed:
+                    done /= time.perf_counter() - begin
+                rates[side].append(done)
     a, b = statistics.median(rates["ours"]), statistics.median(rates["baseline"])
     ranges = {side: (min(values), max(values)) for side, values in rates.items()}
     return Row(name, a, b, unit, a / b, limit and a / limit, ranges["ours"], ranges["baseline"])

@@ -36,15 +36,14 @@ def main(folder: str, width: float) -> None:
     normal = Compose([ToTensor(), Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
     augmented = Compose([Resize(256), RandomCrop(227), RandomHorizontalFlip(), normal])
     plain = Compose([Resize(256), CenterCrop(227), normal])
-    splits = {
-        split: ImageFolder(f"{folder}/{split}", augmented if split == "train" else plain)
-        for split in ("train", "val", "test")
-    }
+    transforms = {"train": augmented, "val": plain, "test": plain}
+    splits = {split: ImageFolder(f"{folder}/{split}", transform) for split, transform in transforms.items()}
     loaders = {
         split: DataLoader(images, BATCH, shuffle=split == "train", num_workers=os.cpu_count() or 1)
         for split, images in splits.items()
     }
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(kind)
     network = transcription(width, len(splits["train"].classes)).to(device)
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
 

@@ -29,7 +29,8 @@ def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.
     bfloat16 with fused SGD; the others as they are usually written.
     """
     mine = ours(batch, width, device=device)
-    rate = matmul_rate(torch.bfloat16 if _has_bf16(device) else torch.float32, device=device)
+    dtype = torch.bfloat16 if _has_bf16(device) else torch.float32
+    rate = matmul_rate(dtype, device=device)
     limit = rate / flops(AlexNet(width=width))
     against = partial(compare, unit="images/s", ours=mine, limit=limit, rounds=rounds)
     yield against("step_vs_transcription", baseline=transcribed(batch, width, device))

@@ -54,7 +54,8 @@ def measure(jobs: int = 200) -> str:
         seconds = statistics.median(row[1] for row in rows[i - AT : i])
         lines.append(f"{i:5}{seconds:10.2f}{rows[i - 1][2]:10,.0f}{rows[i - 1][3]:12}")
     first, last = rows[AT - 1], rows[-1]
-    early, late = (statistics.median(row[1] for row in part) for part in (rows[1:AT], rows[-AT:]))
+    early = statistics.median(row[1] for row in rows[1:AT])
+    late = statistics.median(row[1] for row in rows[-AT:])
     lines.append(
         f"after job {jobs}, times what it was after job {AT}: memory {last[2] / first[2]:.2f}, "
         f"open files {last[3] / first[3]:.2f}, seconds a job {late / early:.2f}"

@@ -239,11 +239,12 @@ class ImageDataModule(LightningDataModule):
         sampler.epoch = start[0]  # workers begin before Lightning sets it
         random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)
         device = self._device()
+        copied_to = device if self.prefetch and device.type == "cuda" else None
         return PrefetchLoader(
             RandomCropDataset(
                 packed_split, self.crop, self.seed, random, whole, cut, device.type == "cuda" and not self.num_workers
             ),
-            device=device if self.prefetch and device.type == "cuda" else None,
+            device=copied_to,
             batch_sampler=ShardedBatchSampler(sampler, self.batch_size, rank, world_size, start),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -124,7 +124,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = torch.arange(self.size)
         if self.shuffle:
-            draw = generator(self.seed, f"order/{0 if self.same_order else self.epoch}")
+            epoch = 0 if self.same_order else self.epoch
+            draw = generator(self.seed, f"order/{epoch}")
             order = torch.randperm(self.size, generator=draw)
             if self.chunks is not None:
                 place = torch.randperm(int(self.chunks.max(initial=0)) + 1, generator=draw)
@@ -155,7 +156,9 @@ class ShardedBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, done = self.start
-        samples = islice(self.sampler, done * self.batch_size if self.sampler.epoch == epoch else 0, None)
+        if self.sampler.epoch != epoch:
+            done = 0
+        samples = islice(self.sampler, done * self.batch_size, None)
         while batch := list(islice(samples, self.batch_size)):
             yield batch[self.rank :: self.world_size]
 

@@ -59,7 +59,9 @@ class PackedSplit:
 
 
 def _images(images: Any, rows: Any, labels: Any, file: Path | None) -> PackedSplit:
-    return PackedSplit(_map(file) if file else images, rows, labels, file)
+    if file is not None:
+        images = _map(file)
+    return PackedSplit(images, rows, labels, file)
 
 
 def _map(file: Path) -> NDArray[np.uint8]:
@@ -348,8 +350,10 @@ class _Packer:
         except (OSError, RuntimeError) as error:
             self.broken[row] = escape_control_chars(f"{split.names[i]}: {error}")
             return
-        if self.source.files and (levels := few_levels(image)) is not None:
-            self.few[row] = levels
+        if self.source.files:
+            levels = few_levels(image)
+            if levels is not None:
+                self.few[row] = levels
         self._measure(row, split)
 
     def _measure(self, row: int, split: Split) -> None:

@@ -32,7 +32,9 @@ def prepare(cfg: DictConfig) -> None:
     for name, split in data.splits.items():
         print(f"{name:6} {len(split):9,} images")
     some = escape_control_chars(", ".join(info.classes[:10]))
-    print(f"{len(info.classes)} classes: {some}{', ...' if len(info.classes) > 10 else ''}")
+    if len(info.classes) > 10:
+        some += ", ..."
+    print(f"{len(info.classes)} classes: {some}")
     print(f"stored  {data.size}x{data.size}x{data.channels}, {data.cache_path or 'in memory'}")
     print(f"mean    {', '.join(f'{m:.4f}' for m in data.normalize.mean.tolist())} of 1")
     print(f"std     {', '.join(f'{s:.4f}' for s in data.normalize.std.tolist())}")

@@ -27,7 +27,9 @@ class Updates(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        for i, (name, weights) in enumerate(_some(pl_module) if self.before else (), 1):
+        if not self.before:
+            return
+        for i, (name, weights) in enumerate(_some(pl_module), 1):
             ratio = vector_norm(weights - self.before[name]) / vector_norm(self.before[name])
             pl_module.log(f"update_to_weight/{i:02}_{name}", ratio)
         self.before = {}

@@ -187,7 +187,8 @@ def _text(
     error = found["calibration"]["error"]
     lines.append(f"calibration     {error:.4f} expected calibration error, {BINS} bins")
     if before is not None:
-        lines.append(f"                {'the same figures as' if before else 'not the figures of'} the run's own test")
+        same = "the same figures as" if before else "not the figures of"
+        lines.append(f"                {same} the run's own test")
     shown = sorted(found["classes"], key=lambda row: (row["accuracy"] is None, row["accuracy"]))[:10]
     lines += ["", f"{'class':24}{'images':>10}{'accuracy':>10}{'precision':>11}"]
     lines += [

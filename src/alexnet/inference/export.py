@@ -41,8 +41,11 @@ class WithInput(nn.Module):
         self.network = network
         mean, std = (torch.tensor(info[key]).view(-1, 1, 1) for key in ("mean", "std"))
         image = info.get(IMAGE)
-        self.register_buffer("scale", 1 / (255 * std) if image is None else torch.ones_like(std))
-        self.register_buffer("shift", -mean / std if image is None else -image)
+        scale, shift = 1 / (255 * std), -mean / std
+        if image is not None:
+            scale, shift = torch.ones_like(std), -image
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(images * self.scale + self.shift)

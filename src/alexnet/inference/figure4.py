@@ -49,7 +49,9 @@ def draw(path: Path, title: str, predictions: Sequence[Prediction], data: ImageD
 
 def _image(axes: Axes, image: Any, name: str) -> None:
     shown = np.asarray(image)
-    axes.imshow(shown[..., 0] if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=255)
+    if shown.shape[2] == 1:
+        shown = shown[..., 0]
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=255)
     axes.set_title(plain(name), fontsize="small")
     axes.set_axis_off()
 

@@ -24,7 +24,9 @@ def _calibration(title: str, calibration: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
     bins = calibration["bins"]
-    confidence, accuracy, n = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "pictures"))
+    confidence = np.array([row["confidence"] for row in bins])
+    accuracy = np.array([row["accuracy"] for row in bins])
+    n = np.array([row["pictures"] for row in bins])
     axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect calibration")
     axes.plot(confidence, accuracy, color="k", linewidth=1)
     axes.scatter(

@@ -28,7 +28,8 @@ def named_files(asked: Sequence[str]) -> tuple[list[Path], list[str]]:
     """
     files, problems = [], []
     for name in asked:
-        for path in map(Path, sys.stdin.read().splitlines() if name == "-" else [name]):
+        names = sys.stdin.read().splitlines() if name == "-" else [name]
+        for path in map(Path, names):
             if not path.is_dir():
                 files.append(path)
                 continue
@@ -76,14 +77,16 @@ def batches(
     """Of each batch: the numbers of the images that can be read, these as uint8 (N, channels, size, size), and what
     is wrong with the others.
     """
+    are_few = len(files) <= FEW
+    num_workers = 0 if are_few else available_cores()
     loader = DataLoader(
         Files(files, size, channels, reading),
         BATCH,
         collate_fn=_collated,
-        num_workers=available_cores() if len(files) > FEW else 0,
+        num_workers=num_workers,
         worker_init_fn=ignore_signals_in_worker,
     )
-    return track(loader, "predicting", console=Console(stderr=True), disable=len(files) <= FEW, transient=True)
+    return track(loader, "predicting", console=Console(stderr=True), disable=are_few, transient=True)
 
 
 def _collated(batch: list[Decoded]) -> tuple[list[int], Tensor, list[str]]:

@@ -51,15 +51,11 @@ def nearest(
             best = best[:, :count]
     assert data.packed
     names = data.packed.names_of("train", train.rows)
+
+    def described(i: int, distance: float) -> dict[str, Any]:
+        label = data.info.classes[train.labels[i]]
+        return {"row": int(train.rows[i]), "name": names[i], "class": label, "distance": distance}
+
     return [
-        [
-            {
-                "row": int(train.rows[i]),
-                "name": names[i],
-                "class": data.info.classes[train.labels[i]],
-                "distance": distance,
-            }
-            for i, distance in zip(ours, distances, strict=True)
-        ]
-        for ours, distances in zip(places.tolist(), best.tolist(), strict=True)
+        list(map(described, ours, distances)) for ours, distances in zip(places.tolist(), best.tolist(), strict=True)
     ]

@@ -106,21 +106,22 @@ def _predictions(
         for i, p, labels, image in zip(numbers, shares.tolist(), best.tolist(), images, strict=True):
             folder = files[i].absolute().parent.name
             likeliest = [(classes[label], share) for label, share in zip(labels, p, strict=True)]
+            true = folder if folder in classes else None
             shown = image.permute(1, 2, 0).numpy() if len(found) < SHOWN else None
-            found.append(Prediction(files[i], folder if folder in classes else None, likeliest, shown))
+            found.append(Prediction(files[i], true, likeliest, shown))
     return found
 
 
 def _table(predictions: Sequence[Prediction]) -> str:
     """A row for each image, one for its neighbours, and how many are right of those whose class is known."""
     known = [one for one in predictions if one.true is not None]
-    rows = [["image", *(["is"] if known else []), *map(str, range(1, 1 + len(predictions[0].top)))]]
+    rows = [["image", "is", *map(str, range(1, 1 + len(predictions[0].top)))]]
     for one in predictions:
         best = [f"{share:6.1%} {truncate(name)}" for name, share in one.top]
-        rows.append([str(one.file), *([truncate(one.true or "")] if known else []), *best])
-    rows = [[escape_control_chars(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        rows.append([str(one.file), truncate(one.true or ""), *best])
+    if not known:
+        rows = [[row[0], *row[2:]] for row in rows]
+    lines = _padded(rows)
     if predictions[0].nearest:
         lines += ["", "the training images most alike, by the distance of the last hidden layer's activations"]
         for one in predictions:
@@ -132,10 +133,17 @@ def _table(predictions: Sequence[Prediction]) -> str:
     return "\n".join(lines)
 
 
+def _padded(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines, their columns below each other."""
+    texts = [list(map(escape_control_chars, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in texts]
+
+
 def _plain(one: Prediction) -> dict[str, Any]:
     """For JSON."""
     top = [{"class": name, "probability": share} for name, share in one.top]
     row: dict[str, Any] = {"picture": str(one.file), "class": one.true, "top": top}
     if one.nearest:
-        row["nearest"] = [{key: n[key] for key in ("name", "class", "distance")} for n in one.nearest]
+        row["nearest"] = [{"name": n["name"], "class": n["class"], "distance": n["distance"]} for n in one.nearest]
     return row

@@ -59,13 +59,14 @@ class TrainedModel:
     def variant(self) -> str:
         """The network's class and toggles: AlexNet: lrn off, dropout 0.5, ..."""
         model = self.config["model"]
-        heads = [key for key, value in model.items() if isinstance(value, bool)]
+        switches = tuple(f"{key}_" for key, value in model.items() if isinstance(value, bool))
         given = ("_target_", "num_classes", "in_channels", "image_size", "weights", "devices", "new_head")
-        parts = [
-            f"{key.replace('_', ' ')} {'on' if v is True else 'off' if v is False else format_value(v)}"
-            for key, v in model.items()
-            if key not in given and v is not None and not any(key.startswith(f"{head}_") for head in heads)
-        ]
+        parts = []
+        for key, value in model.items():
+            if key in given or value is None or key.startswith(switches):  # lrn_size belongs to lrn
+                continue
+            text = {True: "on", False: "off"}[value] if isinstance(value, bool) else format_value(value)
+            parts.append(f"{key.replace('_', ' ')} {text}")
         return f"{model['_target_'].rpartition('.')[2]}: {', '.join(parts)}".removesuffix(": ")
 
     def images(self, asked: Mapping[str, Any], crops: int = 1) -> ImageDataModule:
@@ -109,7 +110,8 @@ class TrainedModel:
     def _opened(self, values: dict[str, Any], asked: Mapping[str, Any], crops: int) -> ImageDataModule:
         """The images that `values` describe. A folder that is not the run's own, perhaps moved, is all for testing."""
         if values["source"] == "folder" and asked.keys() & {"data", "data.root"}:
-            if "data" not in asked and (own := self._own_images(values, crops)):
+            own = None if "data" in asked else self._own_images(values, crops)
+            if own is not None:
                 return own
             values = values | {"num_classes": None, "test_classes": list(self.info["classes"])}
             if values.get("value_range") is None:
@@ -132,7 +134,8 @@ class TrainedModel:
         """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test."""
         device = next(self.network.parameters()).device
         dtype = PRECISIONS.get(self.config["trainer"]["precision"])
-        ready = self.normalize(images.to(device), dtype if dtype is torch.bfloat16 else torch.float32)
+        input_dtype = dtype if dtype is torch.bfloat16 else torch.float32
+        ready = self.normalize(images.to(device), input_dtype)
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             return self.network(ready.contiguous(memory_format=_layout(self.config))).float()
 
@@ -154,7 +157,8 @@ def load_run(path: Path, trusted: Any = ()) -> TrainedModel:
     network, config = rebuild(checkpoint, path, trusted), checkpoint["config"]
     try:
         on_cpu = config["trainer"]["accelerator"] == "cpu" or not torch.cuda.is_available()
-        network.to("cpu" if on_cpu else "cuda", memory_format=_layout(config))  # type: ignore[call-overload]
+        device = "cpu" if on_cpu else "cuda"
+        network.to(device, memory_format=_layout(config))  # type: ignore[call-overload]
         deterministic = config["trainer"].get("deterministic", False)
         torch.backends.cudnn.allow_tf32 = not deterministic
         if deterministic:

@@ -141,10 +141,7 @@ class AlexNet(Network):
         check_int("groups", groups, 1)
         check_choice("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
         constants = (lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha)
-        if lrn_window == "tower":
-            norm = make_norm(*constants, "channels", groups)
-        else:
-            norm = make_norm(*constants, lrn_window)
+        norm = _make_norm(constants, lrn_window, groups)
         check_choice("order", order, FOLLOWING)
         check_bool("lrn", lrn)
         check_bool("map_norm", map_norm)
@@ -153,9 +150,9 @@ class AlexNet(Network):
         if check_bool("half", half) and groups != 1:
             raise ArgumentError(f"half=true: is the network of one GPU, so groups={groups} must be 1")
         if devices is not None:
-            _check_two_devices(devices, groups, lrn_window if lrn else None)
+            _check_two_devices(devices, groups, lrn=lrn, lrn_window=lrn_window)
 
-        channels = _scale_channels(ONE_GPU if half else TWO_GPUS, width)
+        channels = _scale_channels(width, half=half)
         check_int("image_size", image_size, 1)
         over = -(image_size - 11) % 4 if check_bool("partial_windows", partial_windows) else 0
         side = _side_of_pool5(image_size, over, window)
@@ -165,16 +162,19 @@ class AlexNet(Network):
         if lrn and map_norm:
             layers["map"] = MAP_NORM
         with torch.device("meta"):  # shapes only: the weights are drawn once, below
-            features, last = _make_features(in_channels, channels, groups, layers, order=order, remove=remove)
-            self.features = sequential(edge=nn.ZeroPad2d((0, over, 0, over)) if over else None, **features)
+            features, last = _make_features(
+                in_channels, channels, groups, layers, over=over, order=order, remove=remove
+            )
+            drop6, drop7 = (nn.Dropout(p), nn.Dropout(p)) if p else (None, None)
+            self.features = sequential(**features)
             self.classifier = sequential(
                 flatten=nn.Flatten(),
                 fc6=nn.Linear(last * side * side, channels["fc6"]),
                 act6=act(),
-                drop6=nn.Dropout(p) if p else None,
+                drop6=drop6,
                 fc7=nn.Linear(channels["fc6"], channels["fc7"]),
                 act7=act(),
-                drop7=nn.Dropout(p) if p else None,
+                drop7=drop7,
                 fc8=nn.Linear(channels["fc7"], num_classes),
             )
         init_weights(self, INITIAL_WEIGHTS[init])
@@ -195,10 +195,9 @@ class AlexNet(Network):
         return super().forward(x).to(x.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AlexNet":
-        def in_place(tensor: Tensor) -> Tensor:
-            return fn(tensor).to(tensor.device)
-
-        return super()._apply(in_place if self.divided else fn, recurse)
+        if not self.divided:
+            return super()._apply(fn, recurse)
+        return super()._apply(lambda tensor: fn(tensor).to(tensor.device), recurse)
 
 
 def _make_features(
@@ -207,6 +206,7 @@ def _make_features(
     groups: int,
     layers: Mapping[str, Callable[[], nn.Module]],
     *,
+    over: int,
     order: str,
     remove: str | None,
 ) -> tuple[dict[str, nn.Module], int]:
@@ -214,8 +214,11 @@ def _make_features(
 
     Args:
         layers: what makes a layer of each kind in FOLLOWING; a kind that is not there is left out.
+        over: by how many pixels windows of conv1 hang over the right and the lower edge.
     """
     features: dict[str, nn.Module] = {}
+    if over:
+        features["edge"] = nn.ZeroPad2d((0, over, 0, over))
     before = in_channels
     for number, (name, (kernel, stride, padding, sees_both)) in enumerate(CONVOLUTIONS.items(), 1):
         if name != remove:
@@ -233,7 +236,14 @@ def _make_features(
     return features, before
 
 
-def _scale_channels(channels: Mapping[str, int], width: float) -> dict[str, int]:
+def _make_norm(constants: Sequence[float | bool], window: str, groups: int) -> Callable[[], nn.Module]:
+    if window == "tower":
+        return make_norm(*constants, "channels", groups)
+    return make_norm(*constants, window)
+
+
+def _scale_channels(width: float, *, half: bool) -> dict[str, int]:
+    channels = ONE_GPU if half else TWO_GPUS
     scaled = {name: round(width * count) for name, count in channels.items()}
     if min(scaled.values()) < 1:
         least = f"at least {0.5 / min(channels.values()):.2g} is needed"
@@ -242,11 +252,11 @@ def _scale_channels(channels: Mapping[str, int], width: float) -> dict[str, int]
     return scaled
 
 
-def _check_two_devices(devices: Sequence[str], groups: int, lrn_window: str | None) -> None:
+def _check_two_devices(devices: Sequence[str], groups: int, *, lrn: bool, lrn_window: str) -> None:
     check_devices(devices)
     if groups != 2:
         raise ArgumentError(f"groups={groups}: must be 2 with devices, one for each tower")
-    if lrn_window in ("channels", "own"):
+    if lrn and lrn_window in ("channels", "own"):
         raise ArgumentError(f"lrn_window={lrn_window}: looks into the other tower; with devices, choose tower")
 
 

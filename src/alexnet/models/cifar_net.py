@@ -72,16 +72,17 @@ class CifarNet(Network):
         }  # fmt: skip
         norm = make_norm(*constants.values())
         has_norm = check_bool("lrn", lrn)
+        norm1, norm2 = (norm(), norm()) if has_norm else (None, None)
         rule = {"kaiming": kaiming, "2012": _file}[check_choice("init", init, ("kaiming", "2012"))]
         self.features = sequential(  #                        in_channels x 24 x 24
             conv1=nn.Conv2d(in_channels, 32, 5, padding=2),  #         32 x 24 x 24
             pool1=max_pool(),  #                                       32 x 12 x 12
             act1=act(),
-            norm1=norm() if has_norm else None,
+            norm1=norm1,
             conv2=nn.Conv2d(32, 32, 5, padding=2),  #                  32 x 12 x 12
             act2=act(),
             pool2=mean_pool(),  #                                      32 x  6 x  6
-            norm2=norm() if has_norm else None,
+            norm2=norm2,
             conv3=nn.Conv2d(32, 64, 5, padding=2),  #                  64 x  6 x  6
             act3=act(),
             pool3=mean_pool(),  #                                      64 x  3 x  3

@@ -93,7 +93,8 @@ class _Draws(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if getattr(function, "__name__", "") in DRAWS_IN_PLACE and kwargs.get("generator") is None:
-            self.filled.append(args[0] if args else kwargs["tensor"])
+            filled = args[0] if args else kwargs["tensor"]
+            self.filled.append(filled)
             name = next(self.next_names, None)
             if name is not None:
                 kwargs["generator"] = generator(self.seed, f"{name}/{self.drawn[name]}")

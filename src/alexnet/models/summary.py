@@ -62,7 +62,7 @@ def summarize(network: nn.Module, example: Tensor) -> Summary:
         raise ArgumentError(f"gives a {type(output).__name__}; a tensor is needed, one row of logits for each image")
     counts = {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}
     root = type(network).__name__
-    flops = {name: counts.get(f"{root}.{name}" if name else root, 0) for name in names.values()}
+    flops = {name: counts.get(f"{root}.{name}".rstrip("."), 0) for name in names.values()}
     normalisation = {name for layer, name in names.items() if isinstance(layer, LocalResponseNorm)}
     rows, shown = [], set()
     for name, layer, shape in seen:

@@ -7,7 +7,7 @@ import numpy as np
 
 from alexnet.study.formatting import seeds_of
 from alexnet.study.metrics import EpochsToTarget, Metric
-from alexnet.study.table import Arm, Result
+from alexnet.study.table import Arm, Result, finished
 
 UNEVEN = 1.5  # times as many images seen
 # Columns in which runs that are compared should not differ, and what each is of.
@@ -18,8 +18,9 @@ ALIKE = {
     "devices": "devices",
     "threads": "numbers of threads, which sum in another order",
     "torch": "versions of torch",
-    "monitor": "figures that chose the best epoch",
+    "monitor": "metrics that chose the best epoch",
 }
+HASHES = ("git_commit", "fingerprint")  # shown by their first seven digits
 
 
 def unfinished(arms: Sequence[Arm]) -> list[str]:
@@ -28,21 +29,22 @@ def unfinished(arms: Sequence[Arm]) -> list[str]:
     for arm in arms:
         for run in arm.unfinished:
             state = "still running" if run.state == "running" else run.state
-            why = f" ({run['reason']})" if run.state == "failed" and run["reason"] else ""
-            notes.append(f"{arm.name}, seed {run['seed']}: {state}{why}")
+            if run.state == "failed" and run["reason"]:
+                state += f" ({run['reason']})"
+            notes.append(f"{arm.name}, seed {run['seed']}: {state}")
     return notes
 
 
 def caveats(arms: Sequence[Arm], metric: Metric) -> list[str]:
     """Returns what speaks against the values of finished runs."""
-    runs = [run for arm in arms for run in arm.runs.values()]
+    runs = finished(arms)
     notes = [note for arm in arms for note in _of_values(arm, metric)]
     return [*notes, *_unlike(runs), *_uneven(arms, metric), *_of_choice(arms, runs, metric)]
 
 
 def _of_values(arm: Arm, metric: Metric) -> list[str]:
     """Runs without a value, and runs that have learnt nothing."""
-    values = {seed: run.value(metric.name) for seed, run in arm.runs.items()}
+    values = arm.values(metric.name)
     missing = [seed for seed, value in values.items() if not math.isfinite(value)]
     notes = []
     if missing and isinstance(metric, EpochsToTarget):
@@ -69,28 +71,30 @@ def _unlike(runs: Sequence[Result]) -> list[str]:
     """In which columns the runs differ. A table without a column does not say that they do."""
     notes = []
     for column, what in ALIKE.items():
-        values = {run[column] for run in runs}
-        if column == "git_commit":
-            values = {commit[:7] or "none" for commit in values}
-        if column == "fingerprint":
-            values = {fingerprint[:7] for fingerprint in values}
-        if len(values) > 1:
-            notes.append(f"The runs are of different {what}: {', '.join(sorted(values))}")
+        values = {run[column] or "none" for run in runs}
+        if len(values) < 2:
+            continue
+        if column in HASHES:
+            values = {value[:7] for value in values}
+        notes.append(f"The runs are of different {what}: {', '.join(sorted(values))}")
     return notes
 
 
 def _uneven(arms: Sequence[Arm], metric: Metric) -> list[str]:
     if isinstance(metric, EpochsToTarget):
         return []
-    finished = [arm for arm in arms if arm.runs]
-    seen = [np.mean([r.value("seconds") * r.value("images_per_second") for r in a.runs.values()]) for a in finished]
-    low, high = float(min(seen)), float(max(seen))
+    seen = [_images_seen(arm) for arm in arms if arm.runs]
+    low, high = min(seen), max(seen)
     if not high > UNEVEN * low:
         return []
     return [
         f"Some arms were trained for longer than others: on {_about(low)} to {_about(high)} images, each counted as "
         "often as it was seen. With less data the same epochs are fewer steps"
     ]
+
+
+def _images_seen(arm: Arm) -> float:
+    return float(np.mean([run.value("seconds") * run.value("images_per_second") for run in arm.runs.values()]))
 
 
 def _of_choice(arms: Sequence[Arm], runs: Sequence[Result], metric: Metric) -> list[str]:

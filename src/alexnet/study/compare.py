@@ -1,6 +1,6 @@
 """From arms to verdicts: which interval applies, what it says, and what stands against believing it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from alexnet.study.formatting import seeds_of
 from alexnet.study.intervals import LEVEL, Difference, heterogeneous_arms, paired_t, pooled, two_way, welch
 from alexnet.study.metrics import Metric
-from alexnet.study.table import Arm, Result, both_right
+from alexnet.study.table import Arm, Result, both_right, finished
 
 PAIRS = 3  # fewer say nothing of their spread
 
@@ -121,7 +121,7 @@ def compare(arms: Sequence[Arm], metric: Metric, margin: float | None = None) ->
     """
     plan = _plan(arms, metric)
     _share_spread(plan)
-    results = [run for arm in plan.paired for run in arm.runs.values()]
+    results = finished(plan.paired)
     right = both_right(results, metric)
     if plan.in_pairs and right is None and metric.by_image:
         plan.notes.append(f"Not every run knows which test images it had right: intervals are for these "
@@ -143,9 +143,14 @@ def _plan(arms: Sequence[Arm], metric: Metric) -> _Plan:
     baseline, *others = arms
     base = values[baseline.name]
     common = {arm.name: sorted(values[arm.name].keys() & base.keys()) for arm in others}
-    in_pairs = [arm for arm in others if len(common[arm.name]) >= PAIRS]
-    apart = [arm for arm in others if arm not in in_pairs and min(len(values[arm.name]), len(base)) >= PAIRS]
-    seeds = sorted(set(base).intersection(*(common[arm.name] for arm in in_pairs)))
+    in_pairs, apart, shared = [], [], set(base)
+    for arm in others:
+        if len(common[arm.name]) >= PAIRS:
+            in_pairs.append(arm)
+            shared &= set(common[arm.name])
+        elif min(len(values[arm.name]), len(base)) >= PAIRS:
+            apart.append(arm)
+    seeds = sorted(shared)
     share = len(seeds) >= PAIRS
     plan = _Plan(baseline, others, values, common, in_pairs, apart, seeds, share)
     for arm in plan.paired if in_pairs and share else []:
@@ -161,8 +166,12 @@ def _plan(arms: Sequence[Arm], metric: Metric) -> _Plan:
 
 
 def _values(arm: Arm, metric: Metric) -> dict[int, float]:
-    found = {seed: metric.transform(run.value(metric.name)) for seed, run in sorted(arm.runs.items())}
-    return {seed: value for seed, value in found.items() if np.isfinite(value)}
+    values = {}
+    for seed, value in arm.values(metric.name).items():
+        transformed = metric.transform(value)
+        if np.isfinite(transformed):
+            values[seed] = transformed
+    return values
 
 
 def _share_spread(plan: _Plan) -> None:
@@ -172,7 +181,7 @@ def _share_spread(plan: _Plan) -> None:
         return
     if len(plan.in_pairs) < 2:
         return
-    table = np.array([[plan.values[arm.name][seed] for seed in plan.seeds] for arm in plan.paired])
+    table = np.array([_in_order(plan.values[arm.name], plan.seeds) for arm in plan.paired])
     far = heterogeneous_arms(table)
     if 0 in far:  # the baseline: every difference has its spread
         plan.own = list(plan.in_pairs)
@@ -186,6 +195,10 @@ def _share_spread(plan: _Plan) -> None:
     rest = [i for i in range(len(plan.paired)) if i not in far]
     if len(rest) > 2:
         plan.spread = pooled(table[rest])
+
+
+def _in_order(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
+    return [values[seed] for seed in seeds]
 
 
 def _measured(arm: Arm, plan: _Plan, results: Sequence[Result], right: NDArray[np.int64] | None) -> Row:
@@ -232,7 +245,9 @@ def _with_interval(row: Row, arm: Arm, plan: _Plan) -> Row:
     count = 1 if alone else plan.together
     level = 1 - (1 - LEVEL) * count / plan.judged
     half = row.difference.half(count, level)
-    return row if np.isnan(half) else replace(row, half=half, arms=count, level=level)
+    if np.isnan(half):
+        return row
+    return replace(row, half=half, arms=count, level=level)
 
 
 def _verdict(row: Row, metric: Metric, margin: float | None) -> str:
@@ -254,12 +269,18 @@ def _method(plan: _Plan, metric: Metric, *, new_images: bool) -> str:
     new = "new seeds and new test images" if new_images else "new seeds on these test images"
     if not metric.name.startswith("test/"):
         new = "new seeds"
-    several = f"; the {plan.judged} hold together" if plan.judged > 1 else ""
-    paired = ", paired by seed" if plan.in_pairs else ""
-    spread = ", from the spread of all arms" if plan.together > 1 else ""
-    return f"95% intervals for {new}{paired}{spread}{several}."
+    method = f"95% intervals for {new}"
+    if plan.in_pairs:
+        method += ", paired by seed"
+    if plan.together > 1:
+        method += ", from the spread of all arms"
+    if plan.judged > 1:
+        method += f"; the {plan.judged} hold together"
+    return f"{method}."
 
 
 def _images(arms: Sequence[Arm]) -> str:
-    counts = {run["test_pictures"] for arm in arms for run in arm.runs.values()}
-    return f"{int(counts.pop()):,} images alone" if len(counts) == 1 and "" not in counts else "images alone"
+    counts = {run["test_pictures"] for run in finished(arms)}
+    if len(counts) != 1 or "" in counts:
+        return "images alone"
+    return f"{int(counts.pop()):,} images alone"

@@ -106,9 +106,12 @@ def _draw_difference(axes: Axes, place: int, row: Row, scale: float) -> None:
     """A row of points, of equal seeds above each other, and the interval below them."""
     seeds = [scale * difference for difference in row.differences.values()]
     # equal as far as can be seen: tables hold float32
-    near = max(1e-3 * float(np.ptp(seeds)) if seeds else 0.0, 1e-7 * scale)
-    equal = [sum(abs(d - other) <= near for other in seeds[:i]) for i, d in enumerate(seeds)]
-    axes.plot(seeds, [place - 0.12 - 0.07 * above for above in equal], "o", color="0.6", markersize=5, zorder=2)
+    heights = []
+    for number, difference in enumerate(seeds):
+        near = max(1e-3 * float(np.ptp(seeds)), 1e-7 * scale)
+        equal = np.isclose(seeds[:number], difference, rtol=0, atol=near).sum()
+        heights.append(place - 0.12 - 0.07 * equal)
+    axes.plot(seeds, heights, "o", color="0.6", markersize=5, zorder=2)
     half = None if math.isnan(row.half) else scale * row.half
     axes.errorbar(scale * row.change, place + 0.12, xerr=half, fmt="s", color="black", capsize=3, zorder=3)
 
@@ -124,7 +127,8 @@ def _pairs(found: Comparison) -> Figure | None:
         axes.plot(*zip(*points, strict=True), "o-", color="0.6", markersize=4, linewidth=1, zorder=2)
     for place, row in enumerate(rows):
         axes.hlines(scale * row.mean, place - 0.2, place + 0.2, color="black", linewidth=3, zorder=3)
-    axes.set_xticks(range(len(rows)), [_label(row.arm) for row in rows], rotation=20 if len(rows) > 3 else 0)
+    rotation = 20 if len(rows) > 3 else 0
+    axes.set_xticks(range(len(rows)), [_label(row.arm) for row in rows], rotation=rotation)
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set_ylabel(found.metric.unit)
     if isinstance(found.metric, EpochsToTarget):
@@ -155,8 +159,8 @@ def _curves(arms: Sequence[Arm], metric: Metric) -> Figure | None:
 
 
 def _curves_of(arm: Arm, metric: str) -> list[NDArray[np.float64]]:
-    curves = [np.array(run.curve(metric)) for run in arm.runs.values()]
-    return [curve for curve in curves if len(curve)]
+    curves = [run.curve(metric) for run in arm.runs.values()]
+    return [np.array(curve) for curve in curves if curve]
 
 
 def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
@@ -164,7 +168,7 @@ def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
     cost = {}
     for arm in arms:
         if arm.runs:
-            cost[arm.name] = np.mean([run.value("flops_per_image") for run in arm.runs.values()]) / 1e9
+            cost[arm.name] = arm.mean("flops_per_image") / 1e9
     rows = [row for row in (found.baseline, *found.rows) if not math.isnan(row.mean)]
     if len(rows) < 2 or not max(cost.values()) >= 1.1 * min(cost.values()):
         return None

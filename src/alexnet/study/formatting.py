@@ -17,16 +17,19 @@ def duration(seconds: float) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns the lines of a Markdown table, which reads well on a terminal too: numbers are aligned to the right."""
-    header, rows = _cells(header), [_cells(row) for row in rows]
-    widths = [max(3, *(len(row[i]) for row in (header, *rows))) for i in range(len(header))]
-    right = [i > 0 and all(not row[i] or row[i][0] in "+-0123456789" for row in rows) for i in range(len(header))]
+    columns = []
+    for number, cells in enumerate(zip(*map(_cells, (header, *rows)), strict=True)):
+        width = max(3, *map(len, cells))
+        if number > 0 and all(map(_is_number, cells[1:])):
+            columns.append([cells[0].rjust(width), "-" * (width - 1) + ":", *(cell.rjust(width) for cell in cells[1:])])
+        else:
+            columns.append([cells[0].ljust(width), "-" * width, *(cell.ljust(width) for cell in cells[1:])])
+    return [f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True)]
 
-    def line(cells: Sequence[str]) -> str:
-        padded = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True))
-        return f"| {' | '.join(padded)} |"
 
-    rule = [f"{'-' * (w - 1)}{':' if r else '-'}" for w, r in zip(widths, right, strict=True)]
-    return [line(header), line(rule), *map(line, rows)]
+def _is_number(cell: str) -> bool:
+    """Whether a cell is empty or begins as numbers do."""
+    return not cell or cell[0] in "+-0123456789"
 
 
 def _cells(texts: Sequence[str]) -> list[str]:

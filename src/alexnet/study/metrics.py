@@ -172,7 +172,8 @@ def metric_of(name: str, mode: str | None = None) -> Metric:
     else:
         metric = value_metric(name, less_is_better=mode == "min")
     if mode is not None and metric.less_is_better != (mode == "min"):
-        raise StudyError(f"mode={mode}: the best {name} is the {'minimum' if metric.less_is_better else 'maximum'}")
+        best = "minimum" if metric.less_is_better else "maximum"
+        raise StudyError(f"mode={mode}: the best {name} is the {best}")
     return metric
 
 

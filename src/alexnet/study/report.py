@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from alexnet.study.caveats import caveats, unfinished
@@ -18,7 +19,7 @@ from alexnet.study.figures import Drawing, draw, save
 from alexnet.study.files import write_text
 from alexnet.study.metrics import Metric
 from alexnet.study.summary import answer, costs, differences, power
-from alexnet.study.table import Arm, Result, arms_of_rows
+from alexnet.study.table import Arm, Result, arms_of_rows, finished
 
 PAGE = "report.md"
 ABOUT = "report.json"  # beside the page: what was asked, what was left out, and of how many seeds a report was made
@@ -45,7 +46,9 @@ class StudyReport:
     @property
     def paper(self) -> dict[str, float]:
         """The paper's differences by arm, where it has some for this metric: of these images, or else of others."""
-        paper = self._of_data("paper") if self.found.metric.name == self.study.get("metric") else {}
+        if self.found.metric.name != self.study.get("metric"):
+            return {}
+        paper = self._of_data("paper")
         if not isinstance(paper, dict):  # of a run whose study did not say yet of which data set
             return {}
         return {arm: self.found.metric.transform(x) for arm, x in paper.items()}
@@ -59,12 +62,15 @@ class StudyReport:
     def _of_data(self, key: str) -> Any:
         """What the study has for these images, or else for the first that it names."""
         value = self.study.get(key) or {}
-        return value.get(self.done[0]["source"], next(iter(value.values()), {})) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        any_data: Any = next(iter(value.values()), {})
+        return value.get(self.done[0]["source"], any_data)
 
     @property
     def done(self) -> list[Result]:
         """The finished runs."""
-        return [run for arm in self.arms for run in arm.runs.values()]
+        return finished(self.arms)
 
 
 @dataclass(frozen=True)
@@ -110,13 +116,15 @@ def compare_rows(
     names = [arm.name for arm in arms]
     if baseline is not None and baseline not in names:
         raise StudyError(f"baseline={baseline}: must be one of {'; '.join(names)}")
-    done = [run for arm in arms for run in arm.runs.values()]
+    done = finished(arms)
     if not done:
         raise StudyError(f"none of the {len(rows)} runs is finished")
-    if not any(math.isfinite(run.value(metric.name)) for run in done):
-        raise StudyError(f"{metric}: none of the {len(done)} finished runs has such a figure")
-    if type(metric) is Metric and (most := max(run.value(metric.name) for run in done)) > 1:
-        raise StudyError(f"{metric}: {most:g} is above 1; an accuracy is a share, or its column has another name")
+    values = [run.value(metric.name) for run in done]
+    if not any(map(math.isfinite, values)):
+        raise StudyError(f"{metric}: none of the {len(done)} finished runs has such a metric")
+    largest = np.nanmax(values)
+    if type(metric) is Metric and largest > 1:
+        raise StudyError(f"{metric}: {largest:g} is above 1; an accuracy is a share, or its column has another name")
     arms.sort(key=lambda arm: baseline not in (None, arm.name))
     asked = arms[0].name
     arms.sort(key=lambda arm: not arm.runs)

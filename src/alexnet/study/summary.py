@@ -9,7 +9,7 @@ import numpy as np
 from alexnet.study.compare import Comparison, Row
 from alexnet.study.formatting import duration, table
 from alexnet.study.metrics import EpochsToTarget, Metric
-from alexnet.study.table import Arm
+from alexnet.study.table import Arm, finished
 
 
 class Cost(NamedTuple):
@@ -78,12 +78,14 @@ def differences(found: Comparison, paper: dict[str, float]) -> list[str]:
         each += f" ... {len(row.differences)}" if len(row.differences) > 10 else ""
         reached = [row.arm, str(len(row.values)), shown(row.mean, metric.level), shown(row.sd, metric.spread)]
         rows.append([*reached, shown(row.change, metric.signed), interval(row, metric), each])
-        rows[-1].append(row.verdict.split(":")[0] if row.difference else row.verdict)
+        verdict = row.verdict.split(":")[0] if row.difference else row.verdict
+        rows[-1].append(verdict)
     header = ["arm", "n", metric.unit, "sd", metric.change, "95% interval", "each seed's", "verdict"]
     if paper:
         header.insert(7, "paper")
         for cells in rows:
-            cells.insert(7, metric.signed(paper[cells[0]]) if cells[0] in paper else "")
+            theirs = metric.signed(paper[cells[0]]) if cells[0] in paper else ""
+            cells.insert(7, theirs)
     return table(header, rows)
 
 
@@ -97,7 +99,8 @@ def power(found: Comparison, margin: float | None) -> list[str]:
     seen = [(row, row.difference) for row in found.rows if row.difference and not math.isnan(row.half)]
     if not seen:
         return []
-    low, high = (end(d.minimum_detectable_effect(row.arms, row.level) for row, d in seen) for end in (min, max))
+    effects = [difference.minimum_detectable_effect(row.arms, row.level) for row, difference in seen]
+    low, high = min(effects), max(effects)
     effect = found.metric.amount(high)
     if high > 1.5 * low:  # an arm has a spread of its own
         effect = f"{found.metric.amount(low)}, for some arms {effect}"
@@ -117,11 +120,14 @@ def power(found: Comparison, margin: float | None) -> list[str]:
 
 def costs(arms: Sequence[Arm]) -> list[str]:
     """Returns a table of every arm's size, and of how long it trained; nothing where no column of COSTS is there."""
-    runs = [run for arm in arms for run in arm.runs.values()]
-    known = [cost for cost in COSTS if all(any(run[column] for run in runs) for column in cost.columns)]
+    runs = finished(arms)
+    columns = {column for run in runs for column, text in run.row.items() if text}
+    known = [cost for cost in COSTS if columns.issuperset(cost.columns)]
     if not known:
         return []
-    rows = [[arm.name, str(len(arm.runs)), *(_cost(arm, cost) for cost in known)] for arm in arms]
+    rows = []
+    for arm in arms:
+        rows.append([arm.name, str(len(arm.runs)), *(_cost(arm, cost) for cost in known)])
     return ["", *table(["arm", "runs", *(cost.title for cost in known)], rows)]
 
 
@@ -137,12 +143,13 @@ def _cost(arm: Arm, cost: Cost) -> str:
 
 def _chosen(arms: Sequence[Arm]) -> str:
     """Which arm the validation images chose, as a search does; nothing where the table does not say by which metric."""
-    runs = [(arm.name, run) for arm in arms for run in arm.runs.values()]
-    monitor, mode = runs[0][1]["monitor"], runs[0][1]["mode"]
-    if not monitor or {run["monitor"] for _, run in runs} != {monitor}:
+    runs = finished(arms)
+    monitor = runs[0]["monitor"]
+    if not monitor or {run["monitor"] for run in runs} != {monitor}:
         return ""
-    name, run = (min if mode == "min" else max)(runs, key=lambda pair: pair[1].value(monitor))
-    return f" {monitor} chose {name} ({run.value(monitor):.4f})."
+    choose = min if runs[0]["mode"] == "min" else max
+    best = choose(runs, key=lambda run: run.value(monitor))
+    return f" {monitor} chose {best['arm']} ({best.value(monitor):.4f})."
 
 
 def _weight(item: tuple[str, list[str]]) -> int:

@@ -7,7 +7,7 @@ and both_right).
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +67,20 @@ class Arm:
     name: str
     runs: dict[int, Result] = field(default_factory=dict)
     unfinished: list[Result] = field(default_factory=list)
+
+    def values(self, column: str) -> dict[int, float]:
+        """Returns a column by seed, of the finished runs; nan where a cell is empty."""
+        return {seed: run.value(column) for seed, run in sorted(self.runs.items())}
+
+    def mean(self, column: str) -> float:
+        """Returns the mean of a column over the finished runs; nan without any, or where a cell is empty."""
+        values = self.values(column)
+        return float(np.mean(list(values.values()))) if values else math.nan
+
+
+def finished(arms: Iterable[Arm]) -> list[Result]:
+    """Returns the finished runs of all arms."""
+    return [run for arm in arms for run in arm.runs.values()]
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

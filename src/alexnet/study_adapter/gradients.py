@@ -1,6 +1,6 @@
 """How much of the error arrives at each layer, by the gradient norms that callbacks=gradients logs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,9 +23,14 @@ def gradient_norms(arms: Sequence[Arm]) -> Norms:
     for arm in arms:
         runs = [norms for norms in map(_norms_of, arm.runs.values()) if norms]
         if runs:
-            found[arm.name] = {layer: float(np.mean([norms.get(layer, np.nan) for norms in runs])) for layer in runs[0]}
+            found[arm.name] = {layer: _mean(layer, runs) for layer in runs[0]}
     shares = [share(norms) for norms in found.values()]
-    return found if len(shares) > 1 and max(shares) > WORTH * min(shares) else {}
+    differ = len(shares) > 1 and max(shares) > WORTH * min(shares)
+    return found if differ else {}
+
+
+def _mean(layer: str, runs: Sequence[Mapping[str, float]]) -> float:
+    return float(np.mean([norms.get(layer, np.nan) for norms in runs]))
 
 
 def _norms_of(result: Result) -> dict[str, float]:
@@ -45,10 +50,10 @@ def lines(found: Norms) -> list[str]:
     if not found:
         return []
     layers = list(dict.fromkeys(layer for norms in found.values() for layer in norms))
-    rows = [
-        [arm, *(f"{norms[layer]:.2g}" if layer in norms else "" for layer in layers), f"{share(norms):.2g}"]
-        for arm, norms in found.items()
-    ]
+    rows = []
+    for arm, norms in found.items():
+        cells = [f"{norms[layer]:.2g}" if layer in norms else "" for layer in layers]
+        rows.append([arm, *cells, f"{share(norms):.2g}"])
     said = "Norm of each layer's gradient in the first epoch; the last column is the first layer's over the last's."
     return ["", said, "", *table(["arm", *layers, "first / last"], rows)]
 
@@ -70,8 +75,13 @@ def drawings(found: Norms) -> list[Drawing]:
 
 def first_epoch(logged: Sequence[dict[str, str]]) -> dict[str, float]:
     """The mean norm of each layer's gradient over the first epoch's rows of metrics.csv; nothing without two layers."""
-    rows = [row for row in logged if row.get("epoch") == "0"]
-    keys = sorted(key for key in (rows[0] if rows else ()) if key.startswith(PREFIX))
-    values = {key: [float(row[key]) for row in rows if row[key]] for key in keys}
-    norms = {key.partition("_")[2]: float(np.mean(seen)) for key, seen in values.items() if seen}
-    return norms if len(norms) > 1 else {}
+    values: dict[str, list[float]] = {}
+    for row in logged:
+        if row.get("epoch") != "0":
+            continue
+        for key, text in row.items():
+            if key.startswith(PREFIX) and text:
+                values.setdefault(key, []).append(float(text))
+    if len(values) < 2:
+        return {}
+    return {key.partition("_")[2]: float(np.mean(values[key])) for key in sorted(values)}

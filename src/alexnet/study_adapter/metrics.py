@@ -29,7 +29,9 @@ def run_metric(name: object, mode: object = None) -> Metric:
             f"metric={name}: must be a metric of metrics.json, such as {DEFAULT} or val/loss, or the epochs until one "
             "reaches a value, such as train/top1>=0.75"
         )
-    return metric_of(name, None if mode is None else str(mode))
+    if mode is None:
+        return metric_of(name)
+    return metric_of(name, str(mode))
 
 
 def check_known(name: str, metrics: Iterable[str]) -> None:

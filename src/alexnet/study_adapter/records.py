@@ -150,7 +150,8 @@ def _name(arms: Sequence[RunArm]) -> None:
     for arm in arms:
         called = {run.record.get("arm", "") for run in arm.all_runs}
         arm.name = next(iter(called)) if len(called) == 1 else ""
-    if "" not in (names := {arm.name for arm in arms}) and len(names) == len(arms):
+    names = {arm.name for arm in arms}
+    if "" not in names and len(names) == len(arms):
         return
     first, *others = arms
     keys = list(dict.fromkeys(key for arm in others for key in differing(first.settings, arm.settings)))

@@ -50,7 +50,8 @@ def report(
     if out is None:
         out = folders[0] if len(folders) == 1 else _new_folder(folders)
     out.mkdir(parents=True, exist_ok=True)
-    count_looks(made, read_json(out / ABOUT) if len(folders) == 1 else {})
+    before = read_json(out / ABOUT) if len(folders) == 1 else {}
+    count_looks(made, before)
     write_rows(out / TABLE, rows)
     write_json(out / ABOUT, made.about)
     return out, write_run_page(out, made)
@@ -91,7 +92,9 @@ def _new_folder(folders: Sequence[Path]) -> Path:
     """Of a report on several folders: OUTPUTS/report/DATE_TIME, of the outputs that a run of the first was told."""
     config = read_yaml(next(folders[0].rglob("config.yaml")), dict)
     outputs = Path(config.get("outputs", "outputs"))
-    return make_dir(dated_dir(outputs if outputs.is_dir() else "outputs", {"experiment": "report"}))[0]
+    if not outputs.is_dir():
+        outputs = Path("outputs")
+    return make_dir(dated_dir(outputs, {"experiment": "report"}))[0]
 
 
 def make_report(

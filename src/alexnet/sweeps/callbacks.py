@@ -204,8 +204,9 @@ def _check_launcher(config: DictConfig) -> None:
             raise UserError(
                 f"hydra/{part}={name} needs a package that is not installed: pip install {package.replace('_', '-')}"
             )
-    direction = str(getattr(found := config.hydra.sweeper.get("direction"), "name", found))
-    if found is not None and direction != (better := f"{config.mode}imize"):
+    found = config.hydra.sweeper.get("direction")
+    direction, better = str(getattr(found, "name", found)), f"{config.mode}imize"
+    if found is not None and direction != better:
         raise UserError(f"hydra.sweeper.direction={direction}: mode={config.mode}, so hydra.sweeper.direction={better}")
 
 

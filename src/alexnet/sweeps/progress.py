@@ -42,15 +42,17 @@ class Progress(Callback):
         before = plan_of(folder)
         varied = {str(key) for key in config.hydra.sweeper.get("params") or ()}
         varied |= {key for job in jobs for key in differing(jobs[0]["settings"], job["settings"])}
-        plan = {
+        plan: dict[str, Any] = {
             "study": config.hydra.runtime.choices["study"],
             "typed": list(config.hydra.overrides.task),
             "began": time.time(),
             # a line that asks for some arms alone resumes the study that has them all
             "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
             "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
-            "jobs": [{key: job[key] for key in ("arm", "seed", "config_digest", "state", "began")} for job in jobs],
+            "jobs": [],
         }
+        for job in jobs:
+            plan["jobs"].append({key: value for key, value in job.items() if key != "settings"})
         write_json(folder / PLAN, plan)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:

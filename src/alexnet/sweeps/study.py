@@ -39,7 +39,7 @@ def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()
         raise UserError(f"study.margin={study.margin}: must be a number above 0, in the metric's unit")
     paper = study.get("paper") or {}
     by_data = list(paper.values()) if isinstance(paper, DictConfig | dict) else [paper]
-    if not all(isinstance(d, DictConfig) and all(isinstance(x, int | float) for x in d.values()) for d in by_data):
+    if not all(map(_has_numbers, by_data)):
         raise UserError(
             f"study.paper={paper}: must be the paper's differences from the baseline by data set and arm, "
             "such as imagenet: {no_lrn: -0.014}"
@@ -50,13 +50,20 @@ def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()
             raise UserError(f"{override}: the study's arm {arm} sets this; leave it out, or ask another study")
 
 
+def _has_numbers(node: object) -> bool:
+    return isinstance(node, DictConfig) and all(isinstance(value, int | float) for value in node.values())
+
+
 def arms_of(study: DictConfig) -> dict[str, list[str]]:
     """The overrides of every arm by its name, the baseline first; none where the study varies keys instead."""
     if study.arms is None:
         return {}
     if not isinstance(study.arms, DictConfig) or not all(isinstance(arm, ListConfig) for arm in study.arms.values()):
         raise UserError("study.arms: must be names with a list of overrides each, such as no_lrn: [model.lrn=false]")
-    return {str(name): [upgrade_override(str(override)) for override in arm] for name, arm in study.arms.items()}
+    arms: dict[str, list[str]] = {}
+    for name, overrides in study.arms.items():
+        arms[str(name)] = [upgrade_override(str(override)) for override in overrides]
+    return arms
 
 
 def take_arm(cfg: DictConfig) -> None:

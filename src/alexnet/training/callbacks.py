@@ -214,8 +214,10 @@ class StopAtNaN(Callback):
     def _stop(self, trainer: Trainer, which: str, step: int, loss: float) -> None:
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         kept = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        log_alone = f"No checkpoint was written before: {trainer.default_root_dir} holds only the log."
+        left = f"No checkpoint was written before: {trainer.default_root_dir} holds only the log."
+        if kept:
+            left = f"Last good checkpoint: {kept}"
         raise UserError(
             f"the {which} loss is {loss} at step {step} (epoch {trainer.current_epoch + 1}), learning rate {rate:g}: "
-            f"lower optimizer.lr.\n{f'Last good checkpoint: {kept}' if kept else log_alone}"
+            f"lower optimizer.lr.\n{left}"
         )

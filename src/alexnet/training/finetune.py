@@ -56,15 +56,16 @@ def freeze(network: nn.Module, parts: Any) -> str:
         raise ArgumentError(f"freeze={parts}: must be the name of a part, or a list of such names")
     for part in names:
         network.get_submodule(check_part(network, "freeze", part)).eval().requires_grad_(False)
-    counts = [sum(p.numel() for p in network.parameters() if p.requires_grad == trained) for trained in (True, False)]
-    if not counts[0]:
+    count = sum(p.numel() for p in network.parameters())
+    frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
+    if frozen == count:
         raise ArgumentError(f"freeze={parts}: nothing is left to train")
-    return f"frozen: {counts[1]:,} parameters of {sum(counts):,} are not trained"
+    return f"frozen: {frozen:,} parameters of {count:,} are not trained"
 
 
 def check_part(network: nn.Module, key: str, part: Any) -> str:
     """Raises ArgumentError unless `part` is the name of a layer or of a group of them."""
-    known = [name for name, layer in network.named_modules() if name and any(True for _ in layer.parameters())]
+    known = [name for name, layer in network.named_modules() if name and next(layer.parameters(), None) is not None]
     if part not in known:
         near = suggest(str(part), known) or f" Parts are {', '.join(known)}"
         raise ArgumentError(f"{key}={part}: no part of the network that has weights.{near}")

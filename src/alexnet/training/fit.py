@@ -51,12 +51,15 @@ def fit(cfg: DictConfig, components: Components, before: dict[str, Any] | None =
     best = _best_checkpoint(cfg)
     trainer = _make_trainer(cfg, components, [best, throughput, *_callbacks(cfg, throughput)])
 
-    _train(trainer, module, data, run_dir / LAST if before else None)
+    checkpoint = run_dir / LAST if before else None
+    _train(trainer, module, data, checkpoint)
     was_trained = before is not None and before["trained"]
     measured = before["metrics"] if before and was_trained else trainer.callback_metrics
     result: dict[str, Any] = _by_split(measured, names)
     best_epoch, measured = _choose_best(trainer, module, best, cfg, components)
-    result |= {split: values for split, values in _by_split(measured, names).items() if split == "val"}
+    of_best = _by_split(measured, names)
+    if "val" in of_best:
+        result["val"] = of_best["val"]
     if data.has("test") and cfg.trainer.limit_test_batches != 0:
         trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)
         result |= _by_split(trainer.callback_metrics, names)

@@ -60,7 +60,8 @@ def launch_ddp(cfg: DictConfig, world_size: int) -> None:
         except (ProcessExitedException, ProcessRaisedException) as error:
             _raise_error_of_rank(error, Path(errors), finished=Path(cfg.run_dir, "metrics.json").exists())
         except KeyboardInterrupt as interrupt:
-            _stop(context, signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+            number = signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT
+            _stop(context, number)
             raise
 
 

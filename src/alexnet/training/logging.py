@@ -59,10 +59,12 @@ def run_logging(folder: Path, shown: bool = True, brief: bool = False) -> Iterat
     """
     show, keep = logging.Handler(), logging.FileHandler(folder / "train.log", encoding="utf-8")
     show.emit = lambda record: print(record.getMessage(), flush=True)  # type: ignore[method-assign]  # above a live bar
-    show.setLevel(logging.WARNING if brief else logging.NOTSET)
+    if brief:
+        show.setLevel(logging.WARNING)
     keep.handleError = lambda record: None  # type: ignore[method-assign]  # where the disk is full, more than this fails
     keep.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.setLevel(logging.INFO if shown else logging.ERROR)
+    level = logging.INFO if shown else logging.ERROR
+    log.setLevel(level)
     propagated, log.propagate = log.propagate, False
     log.handlers = [show, keep] if shown else [keep]
     profilers = logging.getLogger(PROFILERS)
@@ -108,7 +110,9 @@ def translate_errors(folder: Path) -> Iterator[None]:
             raise type(began)(f"interrupted; {go_on}") from error
         if full := describe_write_error(error):
             make_room = f"make room, and {go_on}" if read_run_json(folder) else "make room"
-            raise UserError(f"{full}; {f'{LAST} is whole; ' if (folder / LAST).exists() else ''}{make_room}") from error
+            if (folder / LAST).exists():
+                make_room = f"{LAST} is whole; {make_room}"
+            raise UserError(f"{full}; {make_room}") from error
         text = " ".join(str(error).split())[:200]
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or re.search(NO_MEMORY, str(error)):
             raise UserError(

@@ -4,7 +4,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -175,9 +175,10 @@ def plateau(
     check_float("factor", factor, 0, 0.99, exclusive_min=True)
     check_int("patience", patience, 0)
     least = factor ** check_int("reductions", reductions, 1)
+    direction: Literal["max", "min"] = "max" if mode == "max" else "min"
     scheduler = ReduceLROnPlateau(
         optimizer,
-        "max" if mode == "max" else "min",
+        direction,
         factor,
         patience,
         min_lr=[group["lr"] * least for group in optimizer.param_groups],

@@ -143,9 +143,8 @@ def compare_metrics(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str],
         for figure, then in before.get(split, {}).items():
             now = result.get(split, {}).get(figure, float("nan"))
             same &= now == then
-            lines.append(
-                f"{split}/{figure:8} {then:.6f}  {now:.6f}  {'the same' if now == then else f'{now - then:+.2g}'}"
-            )
+            change = "the same" if now == then else f"{now - then:+.2g}"
+            lines.append(f"{split}/{figure:8} {then:.6f}  {now:.6f}  {change}")
     if not same:
         old, new = read_run_json(folder), read_run_json(Path(cfg.run_dir))
         for what, a, b in (

@@ -93,8 +93,12 @@ def log_resume(folder: Path, state: dict[str, Any], keeps_memory: bool) -> None:
         log.info("a later state was only half written when it was stopped; the one before is taken")
     for half in folder.rglob(TEMP_GLOB):
         half.unlink()
-    reached = f"epoch {state['epoch']}" + (f" and {state['batches']} batches" if state["batches"] else "")
-    log.info("%s: resumes after %s", folder, "its training" if state["trained"] else reached)
+    reached = f"epoch {state['epoch']}"
+    if state["batches"]:
+        reached += f" and {state['batches']} batches"
+    if state["trained"]:
+        reached = "its training"
+    log.info("%s: resumes after %s", folder, reached)
 
 
 class ResumeCheckpoint(Callback):

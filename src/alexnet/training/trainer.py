@@ -120,7 +120,7 @@ def _check_share_or_count(name: str, value: Any, *, or_none: bool) -> None:
         if isinstance(value, float):
             check_float(name, value, 0, 1, exclusive_min=not or_none)
         else:
-            check_int(name, value, 0 if or_none else 1)
+            check_int(name, value, int(not or_none))
     except ValueError:
         least = "0, a share" if or_none else "a share above 0"
         raise ArgumentError(f"{name}={value}: must be {least} up to 1.0, or a whole number of batches") from None

@@ -33,7 +33,8 @@ class Confusion(PlotOnImprovement):
     def draw(self, board: Any, data: Any, kept: tuple[NDArray[np.int64], int], step: int) -> None:
         (counts, epoch), classes = kept, data.info.classes
         title, shares = f"validation images, epoch {epoch}", counts.diagonal() / np.maximum(counts.sum(1), 1)
-        matrix, by_class = confusion(title, classes, counts), bars(title, classes, shares, "accuracy")
+        matrix = confusion(title, classes, counts, small=True)
+        by_class = bars(title, classes, shares, "accuracy", small=True)
         for name, figure in (("confusion_matrix", matrix), ("per_class_accuracy", by_class)):
             choose_fonts(figure)
             board.add_figure(f"val/{name}", figure, step)

@@ -9,10 +9,10 @@ from torchvision.utils import make_grid
 from alexnet.training.loggers import tensorboard_writer
 from alexnet.visualization.board import PlotOnImprovement
 
-SIDE = 33  # pixels of a filter at least
+SIDE = 77  # pixels of a filter at least; TensorBoard shows half of them
 
 
-def grid(weight: Tensor, columns: int = 16) -> Tensor:
+def grid(weight: Tensor, columns: int = 8) -> Tensor:
     """Of filters (N, C, height, width): uint8 (3, H, W) in rows, zero being grey and each filter's largest weight black
     or white. Where they see neither grey nor colour images it is the mean over C.
     """

@@ -23,7 +23,8 @@ class Projector(Callback):
         self.now: list[Tensor] = []
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # activations, thumbnails, labels
         self.hook = None
-        if (last := last_linear(pl_module)) and tensorboard_writer(trainer):
+        last = last_linear(pl_module)
+        if last is not None and tensorboard_writer(trainer):
             self.hook = last.register_forward_pre_hook(lambda _, given: self.now.append(given[0].detach()))
 
     def on_test_batch_end(

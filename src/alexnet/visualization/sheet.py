@@ -1,4 +1,9 @@
-"""A contact sheet: images as they are stored and as training sees them."""
+"""A contact sheet: images as they are stored and as training sees them.
+
+TensorBoard shows an image 350 pixels wide. Those here are about 700, so that their text is half as high there as here.
+"""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,35 +16,48 @@ from alexnet.errors import escape_control_chars
 from alexnet.fonts import image_font
 from alexnet.training.loggers import tensorboard_writer
 
-CELL, GAP, NAME = 96, 4, 110  # pixels
+CELL, GAP = 96, 4  # pixels
+TEXT, LINE = 22, 28  # pixels: height of letters, and of a line of text
 
 
 def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -> NDArray[np.uint8]:
-    """One row per class, its name before it: a training image as stored, then as augmented in `variants` epochs.
+    """One row per class under its name: a training image as stored, then as augmented in `variants` epochs.
 
     Returns uint8 (height, width, 3). `data` must have been set up.
     """
     train = data.splits["train"]
     first = [int(np.flatnonzero(train.labels == label)[0]) for label in np.unique(train.labels)[:classes]]
-    width, height = NAME + (1 + variants) * (CELL + GAP) + 2 * GAP, 20 + len(first) * (CELL + GAP)
-    sheet = Image.new("RGB", (width, height), "white")
+    names = [escape_control_chars(data.info.classes[train.labels[index]]) for index in first]
+    height = LINE + CELL + GAP
+    sheet = Image.new("RGB", ((1 + variants) * (CELL + GAP) + 2 * GAP, LINE + len(first) * height), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((NAME, 4), "stored", "black")
-    draw.text((NAME + CELL + 3 * GAP, 4), "augmented, each in another epoch", "black")
-    names = [escape_control_chars(data.info.classes[train.labels[index]])[:17] for index in first]
-    font = image_font(names)
+    font = image_font(names, TEXT)
+    draw.text((0, 0), "stored", "gray", image_font("", TEXT))
+    draw.text((_left(1), 0), fit("augmented, each in another epoch", font, sheet.width - _left(1)), "gray", font)
     cutter = data.loader("train", training=True).dataset
     for row, index in enumerate(first):
-        top = 20 + row * (CELL + GAP)
-        draw.text((GAP, top + CELL // 2 - 6), names[row], "black", font)
-        shown = [cell(torch.from_numpy(train.images[train.rows[index]] / 255.0))]
+        top = LINE + row * height
+        draw.text((0, top), fit(names[row], font, sheet.width), "black", font)
+        shown = [cell(torch.from_numpy(train.images[train.rows[index]] / 255.0), CELL)]
         for epoch in range(variants):
             images, _, rand = cutter.__getitems__([(epoch, index)])  # type: ignore[attr-defined]
             x = data.normalize.denormalize(data.preprocess(images, rand, epoch=epoch))[0]
-            shown.append(cell(x.permute(1, 2, 0).cpu()))
+            shown.append(cell(x.permute(1, 2, 0).cpu(), CELL))
         for column, one in enumerate(shown):
-            sheet.paste(one, (NAME + column * (CELL + GAP) + (2 * GAP if column else 0), top))
+            sheet.paste(one, (_left(column), top + LINE))
     return np.asarray(sheet)
+
+
+def _left(column: int) -> int:
+    """Where a column begins: the stored images are a little apart."""
+    return column * (CELL + GAP) + (2 * GAP if column else 0)
+
+
+def fit(text: str, font: Any, width: float) -> str:
+    """Returns as much of the text as `width` pixels hold."""
+    while text and font.getlength(text) > width:
+        text = text[:-1]
+    return text
 
 
 class Inputs(Callback):
@@ -51,7 +69,7 @@ class Inputs(Callback):
             board.add_image("train/augmented", contact_sheet(trainer.datamodule), dataformats="HWC")  # type: ignore[attr-defined]
 
 
-def cell(x: torch.Tensor) -> Image.Image:
-    """(H, W, C) in [0, 1] as an image of CELL x CELL."""
+def cell(x: torch.Tensor, side: int) -> Image.Image:
+    """Returns (H, W, C) in [0, 1] as an image of side x side."""
     array = (x.clamp(0, 1) * 255).round().byte().expand(-1, -1, 3).numpy()
-    return Image.fromarray(array).resize((CELL, CELL), Image.Resampling.BILINEAR)
+    return Image.fromarray(array).resize((side, side), Image.Resampling.BILINEAR)

@@ -12,9 +12,10 @@ from torch.nn.functional import cross_entropy
 from alexnet.errors import escape_control_chars
 from alexnet.fonts import image_font
 from alexnet.visualization.board import PlotOnImprovement
-from alexnet.visualization.sheet import CELL, GAP, cell
+from alexnet.visualization.sheet import GAP, LINE, TEXT, cell, fit
 
-COUNT, COLUMNS, TEXT = 24, 8, 28  # images, in a row, pixels below one
+COUNT, COLUMNS, SIDE = 16, 4, 172  # images; in a row; pixels of one
+TITLE = "true class; below it, what was predicted"
 
 Wrong = tuple[float, Tensor, int, int, float]  # loss, image, class, what was said, certainty
 
@@ -53,19 +54,25 @@ class TopLosses(PlotOnImprovement):
             data.normalize.denormalize(image.to(data.normalize.mean.device)[None])[0].cpu() for _, image, *_ in kept
         ]
         classes = [escape_control_chars(name) for name in data.info.classes]
-        names = [(classes[a], f"{classes[b]} {sure:.0%}") for _, _, a, b, sure in kept]
+        names = [(classes[a], classes[b], f" {sure:.0%}") for _, _, a, b, sure in kept]
         board.add_image("val/top_losses", sheet(images, names), step, dataformats="HWC")
 
 
-def sheet(images: list[Tensor], names: list[tuple[str, str]]) -> NDArray[np.uint8]:
-    """Images (C, H, W) in [0, 1] in rows, below each what it is and what was said: uint8 (height, width, 3)."""
+def sheet(images: list[Tensor], names: list[tuple[str, str, str]]) -> NDArray[np.uint8]:
+    """Returns images (C, H, W) in [0, 1] in rows, each under its texts: uint8 (height, width, 3).
+
+    names: of each the true class, the predicted one, and with which confidence.
+    """
     rows = -(-len(images) // COLUMNS)
-    size = (COLUMNS * (CELL + GAP) + GAP, rows * (CELL + TEXT + GAP) + GAP)
-    drawn = Image.new("RGB", size, "white")
+    height = 2 * LINE + SIDE + GAP
+    drawn = Image.new("RGB", (COLUMNS * (SIDE + GAP) - GAP, LINE + rows * height), "white")
     draw = ImageDraw.Draw(drawn)
-    font = image_font(text for pair in names for text in pair)
-    for i, (image, (true, said)) in enumerate(zip(images, names, strict=True)):
-        left, top = GAP + i % COLUMNS * (CELL + GAP), GAP + i // COLUMNS * (CELL + TEXT + GAP)
-        drawn.paste(cell(image.permute(1, 2, 0)), (left, top))
-        draw.text((left, top + CELL), f"{true[:16]}\nsaid {said[-16:]}", "black", font)
+    font = image_font([text for texts in names for text in texts], TEXT)
+    draw.text((0, 0), fit(TITLE, font, drawn.width), "gray", font)
+    for i, (image, (true, predicted, confidence)) in enumerate(zip(images, names, strict=True)):
+        left, top = i % COLUMNS * (SIDE + GAP), LINE + i // COLUMNS * height
+        draw.text((left, top), fit(true, font, SIDE), "black", font)
+        room = SIDE - font.getlength(confidence)
+        draw.text((left, top + LINE), fit(predicted, font, room) + confidence, "firebrick", font)
+        drawn.paste(cell(image.permute(1, 2, 0), SIDE), (left, top + 2 * LINE))
     return np.asarray(drawn)

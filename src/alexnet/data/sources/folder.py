@@ -74,7 +74,9 @@ def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading(
     """
     with _readable(root):
         layout = find_splits(root, classes)
-        place = layout.splits.get("test", root if not layout.named else None)
+        place = layout.splits.get("test")
+        if not layout.named:
+            place = root
         if place is None:
             names = ", ".join(layout.splits)
             raise UserError(f"data.root={root}: has {names}, but no test. Name the folder to test on, such as "
@@ -126,7 +128,8 @@ def _count_loose(folder: Path, left_out: LeftOut) -> None:
         for entry in entries:
             if is_ignored(entry.name) or entry.is_dir():
                 continue
-            left_out.add(entry, "images outside class folders" if is_image(entry.path) else None)
+            why = "images outside class folders" if is_image(entry.path) else None
+            left_out.add(entry, why)
 
 
 @contextmanager

@@ -38,9 +38,13 @@ def run(x: Tensor, grad: Tensor | None, size: int, alpha: float, beta: float, k:
     kernel, out = compiled(x.dtype), torch.empty_like(x)
     assert kernel is not None
     constants = Constants(x.shape[1], size // 2, size, alpha, beta, k)
-    pointers = [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in (x, grad, out)]
+    pointers = (_pointer(x), _pointer(grad), _pointer(out))
     kernel.lrn(*pointers, ctypes.c_long(len(x)), constants, torch.get_num_threads())
     return out
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p() if tensor is None else ctypes.c_void_p(tensor.data_ptr())
 
 
 @cache
