@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from hydra.errors import InstantiationException, MissingConfigException
+from hydra.errors import (
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,29 +23,40 @@ LIBRARIES = ("torch", "torchvision", "torchmetrics", "pytorch_lightning")
 
 
 def format_error(error: Exception) -> str:
-    """What to say of an error: of Hydra or OmegaConf in one or two lines, with the nearest known name."""
+    """Returns what to say of an error: of Hydra or OmegaConf in one or two lines, with the nearest known name."""
     if isinstance(error, UserError):
         return str(error)
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option}: must be one of {', '.join(error.options)}.{suggest(option, error.options)}"
-    if found := re.search(r"Could not override '([^']+)'", text):
-        key = found[1]
-        known = {*GROUPS, *PRESETS}
-        parent = getattr(error.__cause__, "parent_node", None)
-        if isinstance(parent, DictConfig):
-            prefix = str(getattr(error.__cause__, "full_key", "")).rpartition(".")[0]
-            known = {f"{prefix}.{name!s}" if prefix else str(name) for name in parent}
-        if key in RENAMED_KEYS:
-            return f"{key}: is {RENAMED_KEYS[key]} now"
-        if key in known:
-            return f"{key}: {os.path.basename(sys.argv[0])} has no such key"
-        name = key if "." in next(iter(known), "") else key.partition(".")[0]
-        return f"{key}: no such key.{suggest(name, known) or ' Known are ' + ', '.join(sorted(known))}"
-    if "mismatched input" in text or "LexerNoViableAlt" in text or "missing EQUAL" in text:
-        return f"{text.split(' See https')[0]}. Write KEY=VALUE, and quote what has commas, brackets or spaces"
+    unknown = re.search(r"Could not override '([^']+)'", text)  # Hydra's error has the key in its text alone
+    if unknown:
+        return _format_unknown_key(unknown[1], error.__cause__)
+    if isinstance(error, OverrideParseException):
+        reason = text.partition(" See https")[0].removeprefix(f"Error parsing override '{error.override}' ")
+        advice = "Write KEY=VALUE, and quote what has commas, brackets or spaces"
+        return f"Error parsing override '{error.override}': {reason}. {advice}"
     return text
+
+
+def _format_unknown_key(key: str, cause: BaseException | None) -> str:
+    """What to say of an override of a key that is not there."""
+    if key in RENAMED_KEYS:
+        return f"{key}: is {RENAMED_KEYS[key]} now"
+    name, known = key.partition(".")[0], {*GROUPS, *PRESETS}
+    group = getattr(cause, "parent_node", None)
+    prefix = str(getattr(cause, "full_key", "")).rpartition(".")[0]
+    if isinstance(group, DictConfig):
+        known = set(map(str, group))
+    if prefix:
+        name, known = key, {f"{prefix}.{other}" for other in known}
+    if key in known:
+        return f"{key}: {os.path.basename(sys.argv[0])} has no such key"
+    near = suggest(name, known)
+    if not near and known:
+        near = f" Known are {', '.join(sorted(known))}"
+    return f"{key}: no such key.{near}"
 
 
 @contextmanager
