@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torchvision.transforms.functional as tv
 from numpy.typing import NDArray
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_image
@@ -66,7 +66,7 @@ def decode(path: Path, *, background: str | None = "white", value_range: Range |
         OSError: if the file cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 data = torch.from_numpy(np.fromfile(path, np.uint8))
                 return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
@@ -81,6 +81,17 @@ def decode(path: Path, *, background: str | None = "white", value_range: Range |
             return torch.from_numpy(array).permute(2, 0, 1)
     except Exception as error:  # for damaged files PIL raises nearly every kind
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _open(path: Path) -> Image.Image:
+    """Image.open, with the format that the file's extension names tried first: PIL tries one after the other."""
+    likely = Image.registered_extensions().get(path.suffix.lower())
+    if likely is not None:
+        try:
+            return Image.open(path, formats=[likely])
+        except UnidentifiedImageError:  # a file under another format's name
+            pass
+    return Image.open(path)
 
 
 def to_uint8(values: Tensor, value_range: Range, background: str | None = "white") -> Tensor:
