@@ -84,7 +84,10 @@ class RandomCropDataset(Dataset[Batch]):
         labels, numbers = torch.from_numpy(self.split.labels[index]), torch.from_numpy(rand)
         if not self.cut:
             return CropBoxes(torch.from_numpy(places), side), labels, numbers
-        cut = torch.empty((len(index), side, side, stored.shape[3]), dtype=torch.uint8, pin_memory=self.pinned)
+        shape = (len(index), side, side, stored.shape[3])
+        cut = torch.from_numpy(np.empty(shape, np.uint8))  # numpy asks for huge pages, which torch does not
+        if self.pinned:
+            cut = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
         images = cut.numpy()
         for i, (row, top, left) in enumerate(places.tolist()):
             images[i] = stored[row, top : top + side, left : left + side]
