@@ -57,7 +57,7 @@ tensorboard: $(DONE) ## look at every run, in the browser
 	$(BIN)/tensorboard --logdir $(OUTPUTS)
 
 screenshots: $(DONE) ## make the images of docs/ anew, with Chromium
-	$(BIN)/python docs/screenshots.py
+	$(BIN)/python -m tests.screenshots
 
 clean: ## remove the environment and caches; outputs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

@@ -4,13 +4,10 @@ Needs Chromium. Trains the default run and model.lrn=false, some minutes each, w
 """
 
 import io
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet.data import ImageDataModule
+from tests.conftest import tensorboard
 
 DOCS = Path("docs")
 RUNS = Path("outputs/screenshots")
@@ -31,19 +29,6 @@ CURVES = "tagFilter=%5E(train%7Cval)%2F(loss%7Ctop1)%24&smoothing=0"
 def python(*arguments: str) -> None:
     """Runs a program of the repository."""
     subprocess.run([sys.executable, *arguments], check=True)
-
-
-@contextmanager
-def tensorboard(folder: Path) -> Iterator[str]:
-    """Yields the address of a server."""
-    command = [sys.executable, "-m", "tensorboard.main", f"--logdir={folder}", "--port=0", "--load_fast=false"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    try:
-        yield next(found[0] for text in server.stderr if (found := re.search(r"http://localhost:\d+/", text)))
-    finally:
-        server.kill()
-        server.wait()
 
 
 def screenshot(address: str, file: Path, width: int, height: int, *, webgl: bool = False) -> None:
@@ -105,9 +90,9 @@ def main() -> None:
         sys.exit("error: needs Chromium, such as Debian's package chromium")
     for lrn in ("true", "false"):
         python("train.py", f"model.lrn={lrn}", f"run_dir={RUNS}/model.lrn={lrn}", "resume=auto")
-    with tensorboard(RUNS) as address:
+    with tensorboard(f"--logdir={RUNS}", "--load_fast=false") as address:
         screenshot(f"{address}?{CURVES}#timeseries", DOCS / "tensorboard.png", 1400, 1050)
-    with tensorboard(DEFAULT) as address:
+    with tensorboard(f"--logdir={DEFAULT}", "--load_fast=false") as address:
         screenshot(f"{address}#projector", DOCS / "projector.png", 1200, 800, webgl=True)
     panels(DEFAULT, DOCS / "panels.png")
     predictions(DEFAULT, DOCS / "predictions.png")
