@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet.study.formatting import seeds_of
-from alexnet.study.intervals import LEVEL, Difference, heterogeneous_arms, paired_t, pooled, two_way, welch
+from alexnet.study.intervals import (
+    ONCE,
+    Confidence,
+    Difference,
+    heterogeneous_arms,
+    paired_t,
+    pooled,
+    two_way,
+    welch,
+)
 from alexnet.study.metrics import Metric
 from alexnet.study.table import Arm, Result, both_right, finished
 
@@ -22,7 +31,7 @@ class Row:
         values: the metric by seed, of the seeds that count.
         differences: of the pairs, arm - baseline, by seed.
         half: the interval is difference.mean +- half; nan where there is none.
-        arms: the interval holds at `level` together with those of so many arms.
+        arms: the interval holds with `confidence` together with those of so many arms.
     """
 
     arm: str
@@ -31,7 +40,7 @@ class Row:
     difference: Difference | None = None
     half: float = float("nan")
     arms: int = 1
-    level: float = LEVEL
+    confidence: Confidence = ONCE
     verdict: str = ""
 
     @property
@@ -76,6 +85,8 @@ class _Plan:
         share: there are enough of these, so all arms in pairs use them.
         own: arms in pairs whose interval is made of their own spread.
         spread: the variance and degrees of freedom that the rest share, where they are several.
+        confidence: that of all intervals together.
+        began: with how many arms beside the baseline the study was begun, where some have been answered before.
     """
 
     baseline: Arm
@@ -89,14 +100,18 @@ class _Plan:
     notes: list[str] = field(default_factory=list)
     own: list[Arm] = field(default_factory=list)
     spread: tuple[float, float] | None = None
+    confidence: Confidence = ONCE
+    began: int = 0
 
     @property
     def judged(self) -> int:
-        return len(self.in_pairs) + len(self.apart)
+        """How many intervals hold together: also of arms that were answered before."""
+        return max(self.began, len(self.in_pairs) + len(self.apart))
 
     @property
     def together(self) -> int:
-        return len(self.in_pairs) - len(self.own)
+        """How many of these share one spread."""
+        return self.judged - len(self.own) - len(self.apart)
 
     @property
     def paired(self) -> list[Arm]:
@@ -106,7 +121,9 @@ class _Plan:
         return self.seeds if self.share and arm in self.in_pairs else self.common[arm.name]
 
 
-def compare(arms: Sequence[Arm], metric: Metric, margin: float | None = None) -> Comparison:
+def compare(
+    arms: Sequence[Arm], metric: Metric, margin: float | None = None, *, confidence: Confidence = ONCE, began: int = 0
+) -> Comparison:
     """Compares every arm with the first.
 
     Arms with three pairs or more are paired by the seeds that all of them finished. Where every run's test images
@@ -118,8 +135,11 @@ def compare(arms: Sequence[Arm], metric: Metric, margin: float | None = None) ->
         arms: each with a finished run.
         metric: what is compared.
         margin: the smallest difference that would matter, as metric.transform returns it.
+        confidence: of the intervals, all together.
+        began: with how many arms beside the baseline the study was begun, where some have been answered before.
     """
     plan = _plan(arms, metric)
+    plan.confidence, plan.began = confidence, began
     _share_spread(plan)
     results = finished(plan.paired)
     right = both_right(results, metric)
@@ -237,17 +257,18 @@ def _of_images(
 def _with_interval(row: Row, arm: Arm, plan: _Plan) -> Row:
     """Returns the row with half its interval.
 
-    It holds at 95% together with all others. Those of each method have a share of the 5% by their number.
+    It holds with the plan's confidence together with all others. Those of each method have a share of what is left to 1
+    by their number.
     """
     if row.difference is None:
         return row
     alone = arm in plan.own or arm in plan.apart
     count = 1 if alone else plan.together
-    level = 1 - (1 - LEVEL) * count / plan.judged
-    half = row.difference.half(count, level)
+    confidence = plan.confidence.share(count / plan.judged)
+    half = row.difference.half(count, confidence)
     if np.isnan(half):
         return row
-    return replace(row, half=half, arms=count, level=level)
+    return replace(row, half=half, arms=count, confidence=confidence)
 
 
 def _verdict(row: Row, metric: Metric, margin: float | None) -> str:
@@ -269,7 +290,7 @@ def _method(plan: _Plan, metric: Metric, *, new_images: bool) -> str:
     new = "new seeds and new test images" if new_images else "new seeds on these test images"
     if not metric.name.startswith("test/"):
         new = "new seeds"
-    method = f"95% intervals for {new}"
+    method = f"{100 * plan.confidence.level:g}% intervals for {new}"
     if plan.in_pairs:
         method += ", paired by seed"
     if plan.together > 1:

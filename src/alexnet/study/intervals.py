@@ -10,16 +10,38 @@ freedom, is up to a quarter narrower with three seeds, but in some settings of t
 simulated studies only, where this held it in 94% or more but for chance (tests/study/test_intervals.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
-LEVEL = 0.95
 POWER = 0.8
 NONE = 1e-12  # less than this is no spread, but rounding
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How often an interval holds the truth.
+
+    Attributes:
+        level: of the part of the seeds.
+        images: of the part of the test images.
+    """
+
+    level: float = 0.95
+    images: float = 0.95
+
+    def share(self, part: float) -> "Confidence":
+        """Returns that of intervals that may together miss in this part of the cases (Bonferroni)."""
+        return Confidence(1 - (1 - self.level) * part, 1 - (1 - self.images) * part)
+
+
+ONCE = Confidence()  # of a study whose seeds were fixed beforehand
+# Of each look at a study that adds seeds until it has an answer (sequential.py). Together the intervals of all looks
+# from the third pair to the 50th hold in 95% of studies, whatever stops them. The test images are drawn only once.
+EVERY_LOOK = Confidence(0.995, 0.98)
 
 
 @dataclass(frozen=True)
@@ -36,20 +58,23 @@ class Difference:
     sd: float
     images: float = 0.0
 
-    def half(self, arms: int = 1, level: float = LEVEL) -> float:
+    def half(self, arms: int = 1, confidence: Confidence = ONCE) -> float:
         """Half the width of an interval that holds together with those of `arms` arms; nan without any spread."""
         if self.seeds < NONE:
             return float("nan")
-        of_seeds, of_images = (
-            dunnett_critical_value(arms, self.dof, level),
-            dunnett_critical_value(arms, float("inf"), level),
-        )
+        of_seeds = dunnett_critical_value(arms, self.dof, confidence.level)
+        of_images = dunnett_critical_value(arms, float("inf"), confidence.images)
         return float(np.hypot(of_seeds * self.seeds, of_images * self.images))
 
-    def minimum_detectable_effect(self, arms: int = 1, level: float = LEVEL) -> float:
+    def after(self, pairs: int, now: int) -> "Difference":
+        """Returns the same difference after `pairs` pairs, foretold from the spread of those until `now`."""
+        dof = self.dof * (pairs - 1) / (now - 1)
+        return replace(self, seeds=self.sd / pairs**0.5, dof=dof)
+
+    def minimum_detectable_effect(self, arms: int = 1, confidence: Confidence = ONCE) -> float:
         """Returns the smallest true difference that such runs would find in 80% of studies."""
-        of_seeds = dunnett_critical_value(arms, self.dof, level) * _scale(self.dof) * self.seeds
-        half = np.hypot(of_seeds, dunnett_critical_value(arms, float("inf"), level) * self.images)
+        of_seeds = dunnett_critical_value(arms, self.dof, confidence.level) * _scale(self.dof) * self.seeds
+        half = np.hypot(of_seeds, dunnett_critical_value(arms, float("inf"), confidence.images) * self.images)
         error = np.hypot(self.seeds, self.images)
 
         def missed(d: float) -> float:
@@ -57,18 +82,22 @@ class Difference:
 
         return float(optimize.brentq(missed, 0, 10 * half.max()))
 
-    def required_seeds(self, margin: float, arms: int = 1, level: float = LEVEL) -> tuple[float, float]:
+    def required_seeds(self, margin: float, arms: int = 1, confidence: Confidence = ONCE) -> tuple[float, float]:
         """Returns how many seeds find a difference of `margin` in 80% of studies, by this sd and its 80% upper limit.
 
         inf where the test images hide such a difference from any number of seeds.
         """
-        z = dunnett_critical_value(arms, float("inf"), level) + stats.norm.ppf(POWER)
+        z = dunnett_critical_value(arms, float("inf"), confidence.level) + stats.norm.ppf(POWER)
         left = margin**2 - (z * self.images) ** 2
         if left <= 0:
             return float("inf"), float("inf")
-        above = (self.dof / stats.chi2.ppf(1 - POWER, self.dof)) ** 0.5
-        low, high = (float(np.ceil((z * sd) ** 2 / left + 2)) for sd in (self.sd, above * self.sd))
+        low, high = (float(np.ceil((z * sd) ** 2 / left + 2)) for sd in (self.sd, self.largest_sd))
         return low, high
+
+    @property
+    def largest_sd(self) -> float:
+        """The 80% upper limit of sd."""
+        return float(self.sd * (self.dof / stats.chi2.ppf(1 - POWER, self.dof)) ** 0.5)
 
 
 def two_way(
@@ -82,11 +111,12 @@ def two_way(
         products: (seeds, seeds), of two seeds' differences, summed over the images.
         sums: (seeds,), of a seed's differences over the images.
         images: how many there are.
-        spread: variance of a seed's difference and its degrees of freedom, where arms are pooled; else this arm's own.
+        spread: variance of a seed's difference and its degrees of freedom, where arms are pooled; else this arm's own,
+            which counts as well where it is larger.
     """
     n, by_seed = len(sums), sums / images
     mean = by_seed.mean()
-    variance, dof = spread or (by_seed.var(ddof=1), n - 1)
+    variance, dof = _spread_of(by_seed, spread)
     among_images = products.sum() / n**2 - images * mean**2  # sum of squares
     rest = products.trace() - images * (by_seed**2).sum() - n * among_images
     chance = rest / ((n - 1) * (images - 1)) / (n * images)  # is in the spread of both
@@ -99,8 +129,21 @@ def two_way(
 def paired_t(differences: ArrayLike, spread: tuple[float, float] | None = None) -> Difference:
     """Returns the difference for new seeds on the same images: the paired t. differences: (seeds,), arm - baseline."""
     d = np.asarray(differences, float)
-    variance, dof = spread or (d.var(ddof=1), len(d) - 1)
+    variance, dof = _spread_of(d, spread)
     return Difference(float(d.mean()), float((variance / len(d)) ** 0.5), float(dof), float(variance**0.5))
+
+
+def _spread_of(differences: NDArray[np.float64], pooled: tuple[float, float] | None) -> tuple[float, float]:
+    """The variance of a seed's difference, and its degrees of freedom.
+
+    An arm whose own is larger than that of all arms has its own: it costs little where arms are alike, and keeps
+    unequal ones honest.
+    """
+    own = float(differences.var(ddof=1))
+    if pooled is None:
+        return own, len(differences) - 1
+    variance, dof = pooled
+    return max(variance, own), dof
 
 
 def welch(arm: ArrayLike, baseline: ArrayLike) -> Difference:
@@ -123,7 +166,7 @@ def pooled(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(2 * (rest**2).sum() / dof), float(dof)
 
 
-def heterogeneous_arms(values: NDArray[np.float64], level: float = LEVEL) -> list[int]:
+def heterogeneous_arms(values: NDArray[np.float64], level: float = 0.95) -> list[int]:
     """Returns the arms whose spread is too far above the others' for pooling, by their place.
 
     An F test of each, at level by Bonferroni, of its difference from the others' mean against their own spread. values:
@@ -146,7 +189,7 @@ def heterogeneous_arms(values: NDArray[np.float64], level: float = LEVEL) -> lis
 
 
 @cache
-def dunnett_critical_value(arms: int, dof: float, level: float = LEVEL) -> float:
+def dunnett_critical_value(arms: int, dof: float, level: float = 0.95) -> float:
     """Returns how many standard errors an interval is wide to each side: Dunnett's value, and for one arm Student's.
 
     With it the intervals of `arms` arms that share a baseline and an estimate of the spread hold together.

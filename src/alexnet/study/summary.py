@@ -99,14 +99,14 @@ def power(found: Comparison, margin: float | None) -> list[str]:
     seen = [(row, row.difference) for row in found.rows if row.difference and not math.isnan(row.half)]
     if not seen:
         return []
-    effects = [difference.minimum_detectable_effect(row.arms, row.level) for row, difference in seen]
+    effects = [difference.minimum_detectable_effect(row.arms, row.confidence) for row, difference in seen]
     low, high = min(effects), max(effects)
     effect = found.metric.amount(high)
     if high > 1.5 * low:  # an arm has a spread of its own
         effect = f"{found.metric.amount(low)}, for some arms {effect}"
     text = f"Minimum detectable effect: {effect} (80% power)."
     if margin is not None:
-        needed = [difference.required_seeds(margin, row.arms, row.level) for row, difference in seen]
+        needed = [difference.required_seeds(margin, row.arms, row.confidence) for row, difference in seen]
         low, high = (max(ends) for ends in zip(*needed, strict=True))
         if math.isinf(low):
             part = 1.96 * max(difference.images for _, difference in seen)

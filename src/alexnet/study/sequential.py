@@ -1,0 +1,189 @@
+"""A study that adds a pair of runs, looks, and stops at its first answer: its looks, replayed from its runs.
+
+Each look has an interval of 99.5% in place of 95% (intervals.EVERY_LOOK), so that in 95% of such studies the intervals
+of all their looks hold the truth, whatever stops them (repeated confidence intervals: Jennison and Turnbull 1989). The
+guarantee is for looks at 3 to MOST pairs, one after each pair or fewer, and for one arm to eight against one baseline.
+Nothing is kept between looks: they are made anew of the runs each time, so the same runs give the same answer.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy import special
+
+from alexnet.study.compare import PAIRS, Comparison, Row, compare
+from alexnet.study.errors import StudyError
+from alexnet.study.intervals import EVERY_LOOK, Difference
+from alexnet.study.metrics import Metric
+from alexnet.study.table import Arm
+
+MOST = 50  # pairs; beyond them the intervals of all looks would hold less often than in 95% of studies
+# Pairs before the first look. Of several arms, one that spreads three times as much is not recognised from three seeds.
+FIRST, FIRST_OF_SEVERAL = PAIRS, 5
+HOPELESS, PATIENCE = 0.01, 5  # a study gives up below this chance of an answer, from so many pairs on
+ANSWERS = ("better", "worse", "equivalent")
+# Shares of the margin that half an interval has when studies end: of no difference on average, and of any difference.
+NO_DIFFERENCE, ANY_DIFFERENCE = 0.85, 0.5
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found after so many pairs of each arm that was still running."""
+
+    pairs: int
+    found: Comparison
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An arm's row at the look that answered it, and after how many pairs that was."""
+
+    pairs: int
+    row: Row
+
+
+@dataclass
+class Looks:
+    """The looks at a study so far.
+
+    Attributes:
+        looks: in order.
+        answered: by arm.
+        running: the arms without an answer.
+        gave_up: the chance of an answer had become too small.
+        used: the seeds of the last look, in their order.
+        left_out: finished seeds without a finite value of the metric.
+    """
+
+    looks: list[Look] = field(default_factory=list)
+    answered: dict[str, Answered] = field(default_factory=dict)
+    running: list[str] = field(default_factory=list)
+    gave_up: bool = False
+    used: list[int] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
+
+
+def check_most(name: str, value: object) -> int:
+    """Returns the largest number of pairs. Raises StudyError for one outside FIRST to MOST."""
+    if isinstance(value, bool) or not isinstance(value, int) or not FIRST <= value <= MOST:
+        raise StudyError(f"{name}={value}: must be a whole number of at least {FIRST} and at most {MOST}")
+    return value
+
+
+def first_look(arms: int) -> int:
+    """Returns after how many pairs the first look is, of a study with so many arms beside the baseline."""
+    return FIRST if arms == 1 else FIRST_OF_SEVERAL
+
+
+def replay(arms: Sequence[Arm], metric: Metric, margin: float, seeds: Sequence[int], most: int) -> Looks:
+    """Looks at a study as it would have been looked at while it ran.
+
+    Args:
+        arms: the baseline first.
+        metric: what is compared.
+        margin: the smallest difference that would matter, as metric.transform returns it.
+        seeds: in the order in which the study runs them, without those whose run failed for good.
+        most: pairs at the most.
+
+    Raises:
+        StudyError: without an arm beside the baseline, or without a margin.
+    """
+    if len(arms) < 2:
+        raise StudyError("a study until it is answered needs an arm beside the baseline")
+    if not margin > 0:
+        raise StudyError("a study until it is answered needs a margin, the smallest difference that would matter")
+    baseline, *running = arms
+    began = len(running)
+    usable, left_out = _split_by_value(arms, metric, seeds)
+    told = Looks(left_out=left_out)
+    for pairs in range(first_look(began), min(len(usable), most, MOST) + 1):
+        first = usable[:pairs]
+        if not all(arm.runs.keys() >= set(first) for arm in (baseline, *running)):
+            break  # in order: no look while an earlier seed is still running
+        restricted = [_only(arm, first) for arm in (baseline, *running)]
+        found = compare(restricted, metric, margin, confidence=EVERY_LOOK, began=began)
+        told.looks.append(Look(pairs, found))
+        told.used = list(first)
+        for row in found.rows:
+            if row.verdict.startswith(ANSWERS):
+                told.answered[row.arm] = Answered(pairs, row)
+        running = [arm for arm in running if arm.name not in told.answered]
+        told.gave_up = bool(running) and is_hopeless(found, running, margin, pairs, most)
+        if not running or told.gave_up:
+            break
+    told.running = [arm.name for arm in running]
+    return told
+
+
+def _split_by_value(arms: Sequence[Arm], metric: Metric, seeds: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The seeds, without those of which a finished run has no finite value, and these."""
+    bad = set()
+    for arm in arms:
+        for seed, value in arm.values(metric.name).items():
+            if not math.isfinite(metric.transform(value)):
+                bad.add(seed)
+    return [seed for seed in seeds if seed not in bad], [seed for seed in seeds if seed in bad]
+
+
+def _only(arm: Arm, seeds: Sequence[int]) -> Arm:
+    return Arm(arm.name, {seed: arm.runs[seed] for seed in seeds})
+
+
+def is_hopeless(found: Comparison, running: Sequence[Arm], margin: float, pairs: int, most: int) -> bool:
+    """Whether every running arm's chance of an answer by `most` pairs is below HOPELESS. No error rate rises by it."""
+    if pairs < PATIENCE:
+        return False
+    names = {arm.name for arm in running}
+    chances = [chance_of_answer(row, margin, pairs, most) for row in found.rows if row.arm in names]
+    return max(chances, default=0.0) < HOPELESS
+
+
+def chance_of_answer(row: Row, margin: float, pairs: int, most: int) -> float:
+    """Returns the chance that an arm has an answer after `most` pairs, by the spread that was seen until now.
+
+    margin: as metric.transform returns it. 1 for a row without an interval: nothing is known of it yet.
+    """
+    if row.difference is None or math.isnan(row.half) or pairs >= most:
+        return 1.0
+    last = _half_after(row, row.difference, most, pairs)
+    if last <= margin / 2:
+        return 1.0
+    mean = row.difference.mean
+    move = row.difference.sd * math.sqrt(1 / pairs - 1 / most)  # how far the mean still goes: its standard deviation
+    outside = special.ndtr((mean - last) / move) + special.ndtr((-mean - last) / move)
+    within = special.ndtr((margin - last - mean) / move) - special.ndtr((last - margin - mean) / move)
+    return float(outside + max(0.0, within))
+
+
+def forecast(row: Row, margin: float, pairs: int, share: float) -> tuple[float, float]:
+    """Returns after how many pairs half an arm's interval is `share` of the margin, by its sd and by its upper limit.
+
+    margin: as metric.transform returns it. inf where that takes more than MOST pairs. With NO_DIFFERENCE it is when a
+    study of no difference ends on average, and with ANY_DIFFERENCE when studies of any have ended.
+    """
+    if row.difference is None or math.isnan(row.half):
+        return math.inf, math.inf
+    likely = _pairs_until(row, row.difference, share * margin, pairs)
+    wide = replace(row.difference, sd=row.difference.largest_sd)
+    return likely, _pairs_until(row, wide, share * margin, pairs)
+
+
+def _pairs_until(row: Row, difference: Difference, half: float, now: int) -> float:
+    for pairs in range(now, MOST + 1):
+        if _half_after(row, difference, pairs, now) <= half:
+            return pairs
+    return math.inf
+
+
+def _half_after(row: Row, difference: Difference, pairs: int, now: int) -> float:
+    return difference.after(pairs, now).half(row.arms, row.confidence)
+
+
+def images_hide(row: Row, margin: float) -> bool:
+    """Whether the test images alone leave an interval too wide for `equivalent`, whatever the number of seeds."""
+    if row.difference is None:
+        return False
+    endless = replace(row.difference, seeds=1e-9, dof=np.inf)
+    return endless.half(row.arms, row.confidence) >= margin
