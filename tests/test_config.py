@@ -20,7 +20,7 @@ from alexnet.config_keys import ROOT as ROOT_KEYS
 from alexnet.errors import UserError, suggest
 from alexnet.training.build import panels
 from alexnet.training.optim import make_optimizer, make_schedule
-from tests.conftest import ROOT, has, quick, train_py
+from tests.conftest import ROOT, first, has, quick, train_py
 
 Config = Callable[..., DictConfig]
 OPTIONS = [(path.parent.name, path.stem) for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
@@ -99,6 +99,7 @@ def test_every_file_says_what_it_is_for() -> None:
         assert lines[0].startswith("# "), path
 
 
+@first(3)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -122,6 +123,7 @@ def test_mistakes_in_a_preset_are_refused(text: str, message: str, tmp_path: Pat
     assert not (tmp_path / "o").exists()
 
 
+@first(2)
 @pytest.mark.parametrize(
     ("program", "arguments"),
     [

@@ -1,4 +1,5 @@
 from alexnet.benchmarks.lrn import measure, measure_beside
+from tests.conftest import slow
 
 
 def test_both_places_and_precisions_are_measured() -> None:
@@ -8,6 +9,7 @@ def test_both_places_and_precisions_are_measured() -> None:
     assert all(row.ours > 0 and row.baseline > 0 and row.limit_share > 0 for row in rows)
 
 
+@slow
 def test_another_process_trains_beside_it() -> None:
     (row,) = measure_beside(batch=1, rounds=1, side=5, width=1 / 16)
     assert row.name == "lrn_96x55x55_beside"

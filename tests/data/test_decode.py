@@ -14,6 +14,7 @@ from alexnet.data import ImageDataModule
 from alexnet.data.decode import bounds, decode, few_levels, image_extensions, is_image, to_uint8
 from alexnet.data.packed import LazyDecodedImages, pack_in_memory
 from alexnet.data.sources.folder import Reading, open_folder
+from tests.conftest import slow
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)  # 12 bits
 
@@ -91,6 +92,7 @@ def test_values_of_thirty_two_bits(tmp_path: Path) -> None:
     assert (int(image.min()), int(image.max())) == (0, 255)
 
 
+@slow
 def test_a_data_set_has_its_own_largest_value(tmp_path: Path) -> None:
     for i in range(20):
         for name in ("a", "b"):

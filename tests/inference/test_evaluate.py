@@ -198,6 +198,7 @@ def test_a_run_is_evaluated_from_another_directory(folder_run: Path, tmp_path: P
     assert json.loads((path / "out" / "evaluation.json").read_text())["as_in_training"] is True, done.stdout
 
 
+@slow
 def test_images_that_have_moved_are_split_as_in_training(folder_run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(folder_run.parent / "images", moved)

@@ -49,6 +49,7 @@ def answers(run: Path, images: Tensor) -> np.ndarray[Any, Any]:
 IMAGES = torch.randint(0, 256, (7, 1, 227, 227), generator=torch.Generator().manual_seed(3)).float()
 
 
+@slow
 def test_onnx(run: Path, exported: Path) -> None:
     """And any number of images at a time."""
     session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])

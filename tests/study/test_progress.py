@@ -55,6 +55,7 @@ def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
     assert (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns == written
 
 
+@slow
 def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
     """A mistake that only its last job would meet."""
     for arguments, message in (
