@@ -56,7 +56,7 @@ bench: $(DONE) ## measure LRN, the step and the loader against the usual way, on
 tensorboard: $(DONE) ## look at every run, in the browser
 	$(BIN)/tensorboard --logdir $(OUTPUTS)
 
-screenshots: $(DONE) ## make the images of docs/ anew, with Chromium
+screenshots: $(DONE) ## make the images of docs/ again, with Chromium
 	$(BIN)/python -m tests.screenshots
 
 clean: ## remove the environment and caches; outputs stay

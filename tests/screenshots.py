@@ -1,4 +1,4 @@
-"""Makes the images of docs/ anew: make screenshots.
+"""Makes the images of docs/ again: make screenshots.
 
 Needs Chromium. Trains the default run and model.lrn=false, some minutes each, where outputs/screenshots has them not.
 """

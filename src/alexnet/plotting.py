@@ -43,10 +43,9 @@ def confusion(title: str, classes: Sequence[str], counts: NDArray[np.int64], *, 
     """Rows are the true classes, columns the predicted ones, as shares of a row. small: for TensorBoard."""
     n = len(classes)
     side = 3 + 0.25 * min(n, NAMED)
-    with _size_of_text(small=small):
-        figure = Figure(figsize=(side + 1, side), layout="constrained")
-        if small:
-            figure = Figure(dpi=DPI, figsize=(WIDTH, WIDTH), layout="constrained")
+    size = (WIDTH, WIDTH) if small else (side + 1, side)
+    with _style(small=small):
+        figure = Figure(size, layout="constrained")
         axes = figure.subplots()
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
@@ -72,10 +71,9 @@ def _name_classes(axes: Axes, classes: Sequence[str], counts: NDArray[np.int64],
 def bars(title: str, classes: Sequence[str], shares: NDArray[np.float64], label: str, *, small: bool = False) -> Figure:
     """A share of each class, the smallest first; of many classes the NAMED smallest. small: for TensorBoard."""
     order = shares.argsort()[:NAMED]
-    with _size_of_text(small=small):
-        figure = Figure(figsize=(5, 1 + 0.22 * len(order)), layout="constrained")
-        if small:
-            figure = Figure(dpi=DPI, figsize=(WIDTH, 0.8 + 0.15 * len(order)), layout="constrained")
+    size = (WIDTH, 0.8 + 0.15 * len(order)) if small else (5, 1 + 0.22 * len(order))
+    with _style(small=small):
+        figure = Figure(size, layout="constrained")
         axes = figure.subplots()
         axes.barh(range(len(order)), shares[order], color="0.6")
         axes.set_yticks(range(len(order)), [plain(classes[i]) for i in order])
@@ -85,5 +83,5 @@ def bars(title: str, classes: Sequence[str], shares: NDArray[np.float64], label:
     return figure
 
 
-def _size_of_text(*, small: bool) -> AbstractContextManager[None]:
-    return matplotlib.rc_context({"font.size": 8}) if small else nullcontext()
+def _style(*, small: bool) -> AbstractContextManager[None]:
+    return matplotlib.rc_context({"font.size": 8, "figure.dpi": DPI}) if small else nullcontext()

@@ -77,17 +77,19 @@ class RandomCropDataset(Dataset[Batch]):
         rand = uniform(self.seed, epoch, index, len(RANDOM_COLUMNS))
         stored, side = self.split.images, self.side
         spare = stored.shape[1] - side
-        corners = np.full((len(index), 2), spare // 2)
         if self.random:
             corners = (rand[:, :2] * (spare + 1)).astype(np.int64)
+        else:
+            corners = np.full((len(index), 2), spare // 2)
         places = np.column_stack([self.split.rows[index], corners])
         labels, numbers = torch.from_numpy(self.split.labels[index]), torch.from_numpy(rand)
         if not self.cut:
             return CropBoxes(torch.from_numpy(places), side), labels, numbers
         shape = (len(index), side, side, stored.shape[3])
-        cut = torch.from_numpy(np.empty(shape, np.uint8))  # numpy asks for huge pages, which torch does not
         if self.pinned:
             cut = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        else:
+            cut = torch.from_numpy(np.empty(shape, np.uint8))  # numpy asks for huge pages, which torch does not
         images = cut.numpy()
         for i, (row, top, left) in enumerate(places.tolist()):
             images[i] = stored[row, top : top + side, left : left + side]

@@ -178,17 +178,17 @@ class Normalize:
             self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
             if self.mean_image is not None:
                 self.mean_image = self.mean_image.to(images.device)
-        unit, shift, image = self.std, -self.mean, None
-        if self.mean_image is not None:
+        unit, shift, image = self.std, -self.mean, self.mean_image
+        if image is not None:
             unit, shift = torch.full_like(self.std, 1 / 255), torch.zeros_like(self.mean)
-            image = self.mean_image / divisor
         shift = shift.expand(len(images), -1)
         if noise is not None:
             shift = shift + noise
-        unit = unit * divisor
-        scale = 1 / unit
-        if images.dtype == torch.uint8:
-            scale = 1 / (unit * 255)
+        if divisor != 1:
+            unit = unit * divisor
+            if image is not None:
+                image = image / divisor
+        scale = 1 / (unit * 255) if images.dtype == torch.uint8 else 1 / unit
         return affine(images, scale, shift / unit, image, dtype)
 
     def denormalize(self, x: Tensor) -> Tensor:

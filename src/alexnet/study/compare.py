@@ -138,8 +138,7 @@ def compare(
         confidence: of the intervals, all together.
         began: with how many arms beside the baseline the study was begun, where some have been answered before.
     """
-    plan = _plan(arms, metric)
-    plan.confidence, plan.began = confidence, began
+    plan = _plan(arms, metric, confidence, began)
     _share_spread(plan)
     results = finished(plan.paired)
     right = both_right(results, metric)
@@ -158,8 +157,8 @@ def compare(
     )
 
 
-def _plan(arms: Sequence[Arm], metric: Metric) -> _Plan:
-    values = {arm.name: _values(arm, metric) for arm in arms}
+def _plan(arms: Sequence[Arm], metric: Metric, confidence: Confidence, began: int) -> _Plan:
+    values = {arm.name: finite_values(arm, metric) for arm in arms}
     baseline, *others = arms
     base = values[baseline.name]
     common = {arm.name: sorted(values[arm.name].keys() & base.keys()) for arm in others}
@@ -172,7 +171,7 @@ def _plan(arms: Sequence[Arm], metric: Metric) -> _Plan:
             apart.append(arm)
     seeds = sorted(shared)
     share = len(seeds) >= PAIRS
-    plan = _Plan(baseline, others, values, common, in_pairs, apart, seeds, share)
+    plan = _Plan(baseline, others, values, common, in_pairs, apart, seeds, share, confidence=confidence, began=began)
     for arm in plan.paired if in_pairs and share else []:
         more = sorted(values[arm.name].keys() - set(seeds))
         if more:
@@ -185,7 +184,8 @@ def _plan(arms: Sequence[Arm], metric: Metric) -> _Plan:
     return plan
 
 
-def _values(arm: Arm, metric: Metric) -> dict[int, float]:
+def finite_values(arm: Arm, metric: Metric) -> dict[int, float]:
+    """Returns what is compared of an arm's finished runs, by seed, without those whose value is not finite."""
     values = {}
     for seed, value in arm.values(metric.name).items():
         transformed = metric.transform(value)

@@ -105,10 +105,10 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
 def _draw_difference(axes: Axes, place: int, row: Row, scale: float) -> None:
     """A row of points, of equal seeds above each other, and the interval below them."""
     seeds = [scale * difference for difference in row.differences.values()]
-    # equal as far as can be seen: tables hold float32
+    width = max(seeds, default=0) - min(seeds, default=0)
+    near = max(1e-3 * width, 1e-7 * scale)  # equal as far as can be seen: tables hold float32
     heights = []
     for number, difference in enumerate(seeds):
-        near = max(1e-3 * float(np.ptp(seeds)), 1e-7 * scale)
         equal = np.isclose(seeds[:number], difference, rtol=0, atol=near).sum()
         heights.append(place - 0.12 - 0.07 * equal)
     axes.plot(seeds, heights, "o", color="0.6", markersize=5, zorder=2)

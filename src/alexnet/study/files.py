@@ -10,14 +10,20 @@ from typing import Any
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary path in the same folder, and renames it to `path` when that returns."""
+    """Calls `write` with a temporary path in the same folder, and renames it to `path` when that returns.
+
+    Raises:
+        OSError: naming `path`; a full disk does not say in which file.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         write(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -3,7 +3,7 @@
 Each look has an interval of 99.5% in place of 95% (intervals.EVERY_LOOK), so that in 95% of such studies the intervals
 of all their looks hold the truth, whatever stops them (repeated confidence intervals: Jennison and Turnbull 1989). The
 guarantee is for looks at 3 to MOST pairs, one after each pair or fewer, and for one arm to eight against one baseline.
-Nothing is kept between looks: they are made anew of the runs each time, so the same runs give the same answer.
+Nothing is kept between looks: they are computed again from the runs each time, so the same runs give the same answer.
 """
 
 import math
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import special
 
-from alexnet.study.compare import PAIRS, Comparison, Row, compare
+from alexnet.study.compare import PAIRS, Comparison, Row, compare, finite_values
 from alexnet.study.errors import StudyError
 from alexnet.study.intervals import EVERY_LOOK, Difference
 from alexnet.study.metrics import Metric
@@ -121,9 +121,7 @@ def _split_by_value(arms: Sequence[Arm], metric: Metric, seeds: Sequence[int]) -
     """The seeds, without those of which a finished run has no finite value, and these."""
     bad = set()
     for arm in arms:
-        for seed, value in arm.values(metric.name).items():
-            if not math.isfinite(metric.transform(value)):
-                bad.add(seed)
+        bad |= arm.runs.keys() - finite_values(arm, metric).keys()
     return [seed for seed in seeds if seed not in bad], [seed for seed in seeds if seed in bad]
 
 

@@ -22,16 +22,13 @@ def run_metric(name: object, mode: object = None) -> Metric:
     Raises:
         ArgumentError: for one that cannot be compared.
     """
-    if mode is not None:
-        check_choice("mode", mode, ("max", "min"))
+    checked = None if mode is None else check_choice("mode", mode, ("max", "min"))
     if not isinstance(name, str) or not re.fullmatch(f"{PLAIN}|{UNTIL}", name):
         raise ArgumentError(
             f"metric={name}: must be a metric of metrics.json, such as {DEFAULT} or val/loss, or the epochs until one "
             "reaches a value, such as train/top1>=0.75"
         )
-    if mode is None:
-        return metric_of(name)
-    return metric_of(name, str(mode))
+    return metric_of(name, checked)
 
 
 def check_known(name: str, metrics: Iterable[str]) -> None:

@@ -42,17 +42,15 @@ class Progress(Callback):
         before = plan_of(folder)
         varied = {str(key) for key in config.hydra.sweeper.get("params") or ()}
         varied |= {key for job in jobs for key in differing(jobs[0]["settings"], job["settings"])}
-        plan: dict[str, Any] = {
+        plan = {
             "study": config.hydra.runtime.choices["study"],
             "typed": list(config.hydra.overrides.task),
             "began": time.time(),
             # a line that asks for some arms alone resumes the study that has them all
             "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
             "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
-            "jobs": [],
+            "jobs": list(map(_recorded, jobs)),
         }
-        for job in jobs:
-            plan["jobs"].append({key: value for key, value in job.items() if key != "settings"})
         write_json(folder / PLAN, plan)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -77,6 +75,11 @@ class Progress(Callback):
             f"[{len(ended)}/{to_do}] {folder.name}: {reached}, {duration(took.total_seconds())}{to_come}",
             flush=True,
         )
+
+
+def _recorded(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What study.json holds of a job."""
+    return {key: job[key] for key in ("arm", "seed", "config_digest", "state", "began")}
 
 
 def _ended_since(folder: Path, before: Mapping[str, str | None]) -> bool:
