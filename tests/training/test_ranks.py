@@ -225,6 +225,39 @@ def test_signals_leave_no_rank_behind(
         assert said == f"interrupted; {f'what is done is in {folders[0]}' if more else go_on}\n"
 
 
+ENDS_UNDER_SIGNALS = """
+import multiprocessing, os, signal, sys, threading
+from pathlib import Path
+from alexnet.training import launch
+
+def another(*_):
+    thread = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+    thread.start()
+    thread.join()
+
+def interrupted(*_, **__):
+    try:
+        with launch.translate_errors(Path(sys.argv[1])):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        another()
+
+launch._fit_rank, launch._note_error = interrupted, another
+rank = multiprocessing.get_context("fork").Process(
+    target=launch._run_rank, args=(0, 1, 0, {"keep_memory": False}, 1, dict(os.environ), sys.argv[1])
+)
+rank.start()
+rank.join()
+sys.exit(rank.exitcode)
+"""
+
+
+def test_a_rank_that_ends_takes_no_further_signal(tmp_path: Path) -> None:
+    """Ctrl-C reaches a rank from the terminal and from the program that started it, and any of its threads."""
+    done = program(sys.executable, "-c", ENDS_UNDER_SIGNALS, str(tmp_path), code=130)
+    assert not done.stderr
+
+
 @slow
 def test_a_node_that_does_not_come_is_not_waited_for_without_end(tmp_path: Path) -> None:
     arguments = [*SMOKE, "trainer.num_nodes=2", "trainer.accelerator=cpu", f"outputs={tmp_path}/o"]

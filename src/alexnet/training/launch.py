@@ -196,7 +196,8 @@ def _run_rank(
     except SystemExit as error:  # of code 0 it would count as success
         raise RuntimeError(f"sys.exit({error.code})") from error
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)  # one that comes now would end in a trace of multiprocessing
+        for number in BLOCKED:  # one that comes now would end in a trace of multiprocessing
+            signal.signal(number, signal.SIG_IGN)  # not blocked, which would leave it to the other threads
         _note_error(sys.exc_info()[1], Path(errors, str(rank)))
         if distributed.is_initialized():
             distributed.destroy_process_group()

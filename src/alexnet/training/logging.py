@@ -1,6 +1,7 @@
 """What a run says, and where: on the screen, in train.log, and when it is interrupted."""
 
 import logging
+import multiprocessing
 import re
 import shlex
 import signal
@@ -106,7 +107,8 @@ def translate_errors(folder: Path) -> Iterator[None]:
         go_on = f"resume with python train.py {shlex.quote(f'resume={folder}')}"
         go_on = f"what is done is in {folder}" if in_sweep() else go_on
         if began := find_cause(error, KeyboardInterrupt):  # Lightning makes a SystemExit of it
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
+            if multiprocessing.parent_process() is None:  # a rank that ends takes no further one
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it switched off
             raise type(began)(f"interrupted; {go_on}") from error
         if full := describe_write_error(error):
             make_room = f"make room, and {go_on}" if read_run_json(folder) else "make room"
