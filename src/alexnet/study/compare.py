@@ -63,13 +63,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """baseline and rows: of the metric. method: how the intervals were made. notes: what a reader must know."""
+    """Every arm against the baseline.
+
+    Attributes:
+        metric: what is compared.
+        baseline: its values.
+        rows: the others'.
+        method: how the intervals were made.
+        notes: what a reader must know.
+        interval: what a table calls one.
+    """
 
     metric: Metric
     baseline: Row
     rows: list[Row]
     method: str
     notes: list[str]
+    interval: str = "95% interval"
 
 
 @dataclass
@@ -152,9 +162,9 @@ def compare(
     base = plan.values[plan.baseline.name]
     if plan.share and plan.in_pairs:
         base = {seed: base[seed] for seed in plan.seeds}
-    return Comparison(
-        metric, Row(plan.baseline.name, base), rows, _method(plan, metric, new_images=right is not None), plan.notes
-    )
+    method = _method(plan, metric, new_images=right is not None)
+    name = f"{100 * confidence.level:g}% interval"
+    return Comparison(metric, Row(plan.baseline.name, base), rows, method, plan.notes, name)
 
 
 def _plan(arms: Sequence[Arm], metric: Metric, confidence: Confidence, began: int) -> _Plan:

@@ -40,7 +40,7 @@ def draw(found: Comparison, arms: Sequence[Arm], paper: dict[str, float]) -> lis
     """Returns the figures that the runs allow."""
     curve = found.metric.curve
     drawn = (
-        ("differences", _differences(found, paper), "Differences from the baseline with their 95% intervals"),
+        ("differences", _differences(found, paper), f"Differences from the baseline, each with its {found.interval}"),
         ("pairs", _pairs(found), "Every run; a line joins the runs of one seed"),
         ("curves", _curves(arms, found.metric), f"{curve} by epoch; thick, the mean of the seeds"),
         ("cost", _cost(found, arms), "What an arm costs, and what it gives"),
@@ -95,7 +95,7 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
     if isinstance(found.metric, EpochsToTarget):
         _doubling(axes.xaxis)
     marks = axes.plot([], [], "o", color="0.6", label="one seed")
-    marks += axes.plot([], [], "s", color="black", label="mean and 95% interval")
+    marks += axes.plot([], [], "s", color="black", label=f"mean and {found.interval}")
     if any(row.arm in paper for row in rows):
         marks += axes.plot([], [], **PAPER, label="the paper")
     axes.legend(handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize="small")

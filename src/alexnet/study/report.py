@@ -17,7 +17,9 @@ from alexnet.study.compare import PAIRS, Comparison, compare
 from alexnet.study.errors import StudyError
 from alexnet.study.figures import Drawing, draw, save
 from alexnet.study.files import write_text
+from alexnet.study.looks import ending, looks_drawing, looks_notes, looks_table, plan_line
 from alexnet.study.metrics import Metric
+from alexnet.study.sequential import Looks, found_at_looks, replay
 from alexnet.study.summary import answer, costs, differences, power
 from alexnet.study.table import Arm, Result, arms_of_rows, finished
 
@@ -31,12 +33,15 @@ class StudyReport:
 
     Attributes:
         about: report.json. metric, mode, margin and baseline as they were asked; notes: what was left out; seeds: of
-            how many a report was made; study: question, claim, source and the paper's differences, each optional.
+            how many a report was made; study: question, claim, source and the paper's differences, each optional;
+            until: of a study that runs until it is answered, see look_at_rows.
+        looks: those at a study that runs until it is answered.
     """
 
     found: Comparison
     arms: list[Arm]
     about: dict[str, Any]
+    looks: Looks | None = None
 
     @property
     def study(self) -> dict[str, Any]:
@@ -106,6 +111,8 @@ def compare_rows(
     finished run.
 
     Args:
+        rows: a row for every run.
+        metric: what is compared.
         margin: the smallest difference that would matter, in the unit in which it is typed.
         baseline: the arm that the others are compared with; None for the first.
 
@@ -113,29 +120,74 @@ def compare_rows(
         StudyError: where nothing can be compared, and why.
     """
     arms = arms_of_rows(rows)
-    names = [arm.name for arm in arms]
-    if baseline is not None and baseline not in names:
-        raise StudyError(f"baseline={baseline}: must be one of {'; '.join(names)}")
+    _set_first(arms, baseline)
+    _check_values(arms, metric)
+    asked = arms[0].name
+    arms.sort(key=lambda arm: not arm.runs)
+    found = compare([arm for arm in arms if arm.runs], metric, in_unit(margin, metric))
+    if arms[0].name != asked:
+        found.notes.append(f"{asked} has no finished run, so the others are compared with {arms[0].name}")
+    return found, arms
+
+
+def look_at_rows(
+    rows: Sequence[Mapping[str, str]],
+    metric: Metric,
+    margin: float,
+    until: Mapping[str, Any],
+    baseline: str | None = None,
+) -> tuple[Comparison, list[Arm], Looks]:
+    """Looks at a table as at a study that ran until it was answered. Returns what was found, the arms, and the looks.
+
+    Args:
+        rows: a row for every run.
+        metric: what is compared.
+        margin: the smallest difference that would matter, in the unit in which it is typed.
+        until: arms, the baseline first; max_seeds; left_out, the seeds that were passed over.
+        baseline: the arm that the others are compared with; None for the first.
+
+    Raises:
+        StudyError: where nothing can be compared, and why.
+    """
+    by_name = {arm.name: arm for arm in arms_of_rows(rows)}
+    arms = [by_name.get(name, Arm(name)) for name in until["arms"]]
+    _set_first(arms, baseline)
+    _check_values(arms, metric)
+    last = max((seed for arm in arms for seed in arm.runs), default=0)
+    seeds = [seed for seed in range(1, last + 1) if seed not in until["left_out"]]
+    looks = replay(arms, metric, metric.transform(margin), seeds, until["max_seeds"])
+    if looks.looks:
+        found = found_at_looks(looks)
+    else:
+        found = compare([arm for arm in arms if arm.runs], metric, metric.transform(margin))
+    return found, arms, looks
+
+
+def _check_values(arms: Sequence[Arm], metric: Metric) -> None:
+    """Raises StudyError where no run has the metric, or where one has a value that it cannot have."""
     done = finished(arms)
     if not done:
-        raise StudyError(f"none of the {len(rows)} runs is finished")
+        raise StudyError("none of the runs is finished")
     values = [run.value(metric.name) for run in done]
     if not any(map(math.isfinite, values)):
         raise StudyError(f"{metric}: none of the {len(done)} finished runs has such a metric")
     largest = np.nanmax(values)
     if type(metric) is Metric and largest > 1:
         raise StudyError(f"{metric}: {largest:g} is above 1; an accuracy is a share, or its column has another name")
+
+
+def _set_first(arms: list[Arm], baseline: str | None) -> None:
+    """Puts the baseline first. Raises StudyError where there is no such arm."""
+    names = [arm.name for arm in arms]
+    if baseline is not None and baseline not in names:
+        raise StudyError(f"baseline={baseline}: must be one of {'; '.join(names)}")
     arms.sort(key=lambda arm: baseline not in (None, arm.name))
-    asked = arms[0].name
-    arms.sort(key=lambda arm: not arm.runs)
-    found = compare([arm for arm in arms if arm.runs], metric, _in_unit(margin, metric))
-    if arms[0].name != asked:
-        found.notes.append(f"{asked} has no finished run, so the others are compared with {arms[0].name}")
-    return found, arms
 
 
 def count_looks(made: StudyReport, before: Mapping[str, Any]) -> None:
     """Notes in `about` that this report is made, once for every number of seeds. before: an earlier report.json."""
+    if made.looks is not None:
+        return
     seeds = max([len(row.differences) for row in made.found.rows], default=0)
     looks = {*made.about.get("seeds", ()), *before.get("seeds", ())}
     if seeds >= PAIRS:
@@ -157,17 +209,21 @@ def write_page(
     """
     more = additions or Additions()
     found = made.found
-    margin = _in_unit(made.about["margin"], found.metric)
+    margin = in_unit(made.about["margin"], found.metric)
     notes = [*found.notes, *made.about.get("notes", ()), *unfinished(made.arms)]
-    notes += [*caveats(made.arms, found.metric), *more.caveats, *_looks(made.about)]
+    notes += [*caveats(made.arms, found.metric), *more.caveats, *_looks(made)]
     sentence = answer(found, made.arms)
-    tables = [*differences(found, made.paper), "", found.method, *power(found, margin)]
+    tables = [*differences(found, made.paper), "", found.method, *_precision(made, margin)]
     cost = [*more.tables, *costs(made.arms)]
     drawings = [*draw(found, made.arms, made.paper), *more.drawings]
+    if made.looks and made.looks.looks and margin:
+        drawings.insert(0, looks_drawing(made.looks, found.metric, margin))
     text = [f"# {made.study.get('question') or 'Runs compared'}", "", sentence, "", *tables]
     if notes:
         text += ["", "## Caveats", "", *(f"- {note}" for note in notes)]
     text += [*_claim(made), *cost]
+    if made.looks and made.looks.looks:
+        text += ["", "## Looks", "", plan_line(made.looks), "", *looks_table(made.looks, found.metric)]
     if drawings:
         text += ["", "## Figures", "", *(f"![{drawing.text}]({drawing.name}.png)\n" for drawing in drawings)]
     runs = f"{len(made.done)} run{'s' if len(made.done) > 1 else ''}"
@@ -178,8 +234,8 @@ def write_page(
     return "\n".join([sentence, "", *tables, *(f"  ! {note}" for note in notes), *cost])
 
 
-def _in_unit(margin: float | None, metric: Metric) -> float | None:
-    """Of the values that are compared: of epochs, logarithms."""
+def in_unit(margin: float | None, metric: Metric) -> float | None:
+    """Returns a margin in the unit of the values that are compared: of epochs, logarithms."""
     return None if margin is None else metric.transform(margin)
 
 
@@ -192,11 +248,22 @@ def _claim(made: StudyReport) -> list[str]:
     return lines
 
 
-def _looks(about: Mapping[str, Any]) -> list[str]:
-    looks = about.get("seeds", [])
-    if len(looks) < 2:
+def _precision(made: StudyReport, margin: float | None) -> list[str]:
+    """What the runs could find, or why a study until it is answered ended."""
+    if made.looks is None or margin is None:
+        return power(made.found, margin)
+    return ["", *(f"{sentence}." for sentence in ending(made.looks, margin))]
+
+
+def _looks(made: StudyReport) -> list[str]:
+    """What speaks against an answer that was looked for more than once."""
+    before = made.about.get("seeds", [])
+    if made.looks is not None:
+        return looks_notes(made.looks, made.arms, made.found, made.about["until"], before)
+    if len(before) < 2:
         return []
+    looks = f"{', '.join(map(str, before[:-1]))} and {before[-1]}"
     return [
-        f"Reported with {', '.join(map(str, looks[:-1]))} and {looks[-1]} seeds. Adding seeds until a difference shows "
-        "finds one where there is none: in 5% of studies looking once, in 12% at 3, 5 and 10 seeds"
+        f"Reported with {looks} seeds. Adding seeds until a difference shows finds one where there is none: in 5% of "
+        "studies looking once, in 12% at 3, 5 and 10 seeds"
     ]

@@ -6,8 +6,9 @@ guarantee is for looks at 3 to MOST pairs, one after each pair or fewer, and for
 Nothing is kept between looks: they are computed again from the runs each time, so the same runs give the same answer.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,6 +50,8 @@ class Looks:
     """The looks at a study so far.
 
     Attributes:
+        arms: their names, the baseline's first.
+        most: pairs at the most.
         looks: in order.
         answered: by arm.
         running: the arms without an answer.
@@ -57,12 +60,24 @@ class Looks:
         left_out: finished seeds without a finite value of the metric.
     """
 
+    arms: list[str]
+    most: int
     looks: list[Look] = field(default_factory=list)
     answered: dict[str, Answered] = field(default_factory=dict)
     running: list[str] = field(default_factory=list)
     gave_up: bool = False
     used: list[int] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> int:
+        """Those of the last look; 0 before the first."""
+        return self.looks[-1].pairs if self.looks else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further look is to come."""
+        return not self.running or self.gave_up or self.pairs >= self.most
 
 
 def check_most(name: str, value: object) -> int:
@@ -97,8 +112,8 @@ def replay(arms: Sequence[Arm], metric: Metric, margin: float, seeds: Sequence[i
     baseline, *running = arms
     began = len(running)
     usable, left_out = _split_by_value(arms, metric, seeds)
-    told = Looks(left_out=left_out)
-    for pairs in range(first_look(began), min(len(usable), most, MOST) + 1):
+    told = Looks([arm.name for arm in arms], most, running=[arm.name for arm in running], left_out=left_out)
+    for pairs in range(first_look(began), min(len(usable), most) + 1):
         first = usable[:pairs]
         if not all(arm.runs.keys() >= set(first) for arm in (baseline, *running)):
             break  # in order: no look while an earlier seed is still running
@@ -110,11 +125,51 @@ def replay(arms: Sequence[Arm], metric: Metric, margin: float, seeds: Sequence[i
             if row.verdict.startswith(ANSWERS):
                 told.answered[row.arm] = Answered(pairs, row)
         running = [arm for arm in running if arm.name not in told.answered]
+        told.running = [arm.name for arm in running]
         told.gave_up = bool(running) and is_hopeless(found, running, margin, pairs, most)
-        if not running or told.gave_up:
+        if told.ended:
             break
-    told.running = [arm.name for arm in running]
     return told
+
+
+def found_at_looks(told: Looks) -> Comparison:
+    """Returns what the looks found together: every arm's row of the look that answered it, or of the last one.
+
+    Raises:
+        ValueError: before the first look.
+    """
+    if not told.looks:
+        raise ValueError("there is no look yet")
+    last = told.looks[-1].found
+    rows = {row.arm: row for row in last.rows} | {arm: answered.row for arm, answered in told.answered.items()}
+    notes = list(dict.fromkeys(note for look in told.looks for note in look.found.notes))
+    method = f"{last.method} With it those of all looks hold in 95% of studies, whatever stopped them."
+    ordered = [rows[arm] for arm in told.arms[1:]]
+    return replace(last, rows=ordered, method=method, notes=notes, interval="interval (95% over all looks)")
+
+
+def next_runs(
+    told: Looks, arms: Sequence[Arm], left_out: Collection[int], side_by_side: int = 1
+) -> list[tuple[str, int]]:
+    """Returns the runs that the next look waits for, as arm and seed; none once the study has ended.
+
+    Args:
+        told: the looks so far.
+        arms: the baseline first, with the runs that are finished.
+        left_out: seeds that no look can use, since a run of theirs has failed.
+        side_by_side: how many runs there should be at least: seeds of later looks are added.
+    """
+    if told.ended:
+        return []
+    running = [arm for arm in arms if arm.name in (told.arms[0], *told.running)]
+    usable = (seed for seed in itertools.count(1) if seed not in left_out and seed not in told.left_out)
+    wanted = max(told.pairs + 1, first_look(len(arms) - 1))
+    found: list[tuple[str, int]] = []
+    for pairs, seed in enumerate(itertools.islice(usable, told.most), 1):
+        if pairs > wanted and len(found) >= side_by_side:
+            break
+        found += [(arm.name, seed) for arm in running if seed not in arm.runs]
+    return found
 
 
 def _split_by_value(arms: Sequence[Arm], metric: Metric, seeds: Sequence[int]) -> tuple[list[int], list[int]]:

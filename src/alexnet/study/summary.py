@@ -80,7 +80,7 @@ def differences(found: Comparison, paper: dict[str, float]) -> list[str]:
         rows.append([*reached, shown(row.change, metric.signed), interval(row, metric), each])
         verdict = row.verdict.split(":")[0] if row.difference else row.verdict
         rows[-1].append(verdict)
-    header = ["arm", "n", metric.unit, "sd", metric.change, "95% interval", "each seed's", "verdict"]
+    header = ["arm", "n", metric.unit, "sd", metric.change, found.interval, "each seed's", "verdict"]
     if paper:
         header.insert(7, "paper")
         for cells in rows:

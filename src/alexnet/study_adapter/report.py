@@ -15,13 +15,23 @@ from alexnet.run_dir import dated_dir, make_dir
 from alexnet.run_identity import portable_command
 from alexnet.study.errors import StudyError
 from alexnet.study.metrics import Metric
-from alexnet.study.report import ABOUT, Additions, StudyReport, check_margin, compare_rows, count_looks, write_page
+from alexnet.study.report import (
+    ABOUT,
+    Additions,
+    StudyReport,
+    check_margin,
+    compare_rows,
+    count_looks,
+    look_at_rows,
+    write_page,
+)
 from alexnet.study.table import read_rows
 from alexnet.study_adapter.checks import check_comparable, idle_note, not_begun
 from alexnet.study_adapter.gradients import drawings, gradient_norms, lines
 from alexnet.study_adapter.metrics import DEFAULT, run_metric
 from alexnet.study_adapter.records import Run, arms_of_runs, find_runs, plan_of
 from alexnet.study_adapter.rows import TABLE, rows_of, write_rows
+from alexnet.study_adapter.until import question_of
 
 
 def report(
@@ -116,25 +126,43 @@ def _make_report(
 ) -> tuple[list[dict[str, str]], StudyReport]:
     old = folders[0] / TABLE
     from_table = len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml"))
-    runs = [] if from_table else find_runs(folders)
-    plan = plan_of(folders[0]) if len(folders) == 1 and not from_table else {}
-    before = read_json(old.with_name(ABOUT)) if from_table else _study_of(runs, plan)
-    metric, mode, margin = _by_default(before, metric, mode, margin)
-    chosen = _checked(metric, mode, margin)
     if from_table:
-        rows, about = read_rows(old), before
+        before = about = read_json(old.with_name(ABOUT))
+        rows = read_rows(old)
+        chosen, metric, mode, margin = _asked(before, metric, mode, margin)
         baseline = baseline or about.get("baseline")
     else:
-        check_comparable([run for run in runs if run.state == "done"])
-        arms, left_out = arms_of_runs(runs, plan)
-        rows = rows_of(arms, chosen)
-        about = {"study": before, "typed": portable_command(plan.get("typed", ()))}
-        about["notes"] = [*left_out, *not_begun(arms, plan)]
-        about["seeds"] = read_json(folders[0] / ABOUT).get("seeds", [])
+        runs = find_runs(folders)
+        plan = plan_of(folders[0]) if len(folders) == 1 else {}
+        before = _study_of(runs, plan)
+        chosen, metric, mode, margin = _asked(before, metric, mode, margin)
+        rows, about = _rows_and_about(folders[0], runs, plan, chosen, before)
     if not any(row.get("state", "done") == "done" for row in rows):
         raise UserError(f"{folders[0]}: none of its {len(rows)} runs is finished{_why(rows)}")
     about |= {"metric": metric, "mode": mode, "margin": margin, "baseline": baseline}
+    until = about.get("until")
+    if until and margin is not None:
+        found, arms, looks = look_at_rows(rows, chosen, margin, until, baseline)
+        return rows, StudyReport(found, arms, about, looks)
     return rows, StudyReport(*compare_rows(rows, chosen, margin, baseline), about)
+
+
+def _rows_and_about(
+    folder: Path, runs: Sequence[Run], plan: Mapping[str, Any], metric: Metric, study: Mapping[str, Any]
+) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    check_comparable([run for run in runs if run.state == "done"])
+    arms, left_out = arms_of_runs(runs, plan)
+    about: dict[str, Any] = {
+        "study": study,
+        "typed": portable_command(plan.get("typed", ())),
+        "notes": [*left_out, *not_begun(arms, dict(plan))],
+        "seeds": read_json(folder / ABOUT).get("seeds", []),
+    }
+    question = question_of(plan, {run.record.get("config_digest", "") for arm in arms for run in arm.all_runs})
+    if question["asked"]:
+        about["until"] = {key: question[key] for key in ("asked", "max_seeds", "left_out")}
+        about["until"]["arms"] = question["asked"][-1]["arms"]
+    return rows_of(arms, metric), about
 
 
 def _study_of(runs: Sequence[Run], plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,15 +171,19 @@ def _study_of(runs: Sequence[Run], plan: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in studies[0].items() if key not in ("arms", "arm")} if studies else {}
 
 
-def _by_default(
-    before: Mapping[str, Any], metric: str | None, mode: str | None, margin: float | None
-) -> tuple[str, str | None, float | None]:
-    """What is asked, and else what `before`, a study or an earlier report, says of the same metric."""
-    metric = metric or before.get("metric") or DEFAULT
-    if metric == before.get("metric"):
+def _asked(
+    before: Mapping[str, Any], name: str | None, mode: str | None, margin: float | None
+) -> tuple[Metric, str, str | None, float | None]:
+    """What is asked, and else what `before`, a study or an earlier report, says of the same metric.
+
+    Returns:
+        The metric, its name and mode, and the margin.
+    """
+    name = name or before.get("metric") or DEFAULT
+    if name == before.get("metric"):
         mode = mode or before.get("mode")
         margin = before.get("margin") if margin is None else margin
-    return metric, mode, margin
+    return _checked(name, mode, margin), name, mode, margin
 
 
 def _checked(name: str, mode: str | None, margin: float | None) -> Metric:

@@ -162,8 +162,11 @@ def _gpus_of_a_job(config: DictConfig) -> int:
     return min(found, devices) if isinstance(devices, int) and devices > 0 else found
 
 
-def jobs_of(config: DictConfig) -> list[list[str]]:
-    """The overrides of every job, as Hydra's BasicSweeper makes them: the first key varies slowest."""
+def jobs_of(config: DictConfig, seed: int | None = None) -> list[list[str]]:
+    """The overrides of every job, as Hydra's BasicSweeper makes them: the first key varies slowest.
+
+    seed: that of all jobs, in place of those that the config sweeps.
+    """
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     values: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task]):
@@ -172,6 +175,8 @@ def jobs_of(config: DictConfig) -> list[list[str]]:
             values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
             values[key] = [f"{key}={override.get_value_element_as_str()}"]
+    if seed is not None:
+        values["seed"] = [f"seed={seed}"]
     return [list(job) for job in itertools.product(*values.values())]
 
 

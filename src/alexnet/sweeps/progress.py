@@ -26,7 +26,7 @@ from alexnet.study_adapter.metrics import run_metric
 from alexnet.study_adapter.records import PLAN, SEEDS, plan_of, read_run
 from alexnet.study_adapter.rows import row_of
 from alexnet.sweeps.callbacks import SweepDirectory, exit_on_error, jobs_of
-from alexnet.sweeps.study import check_study, take_arm
+from alexnet.sweeps.study import check_study, key_of, take_arm
 
 
 class Progress(Callback):
@@ -35,23 +35,16 @@ class Progress(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
         with exit_on_error():
-            check_study(config.study, list(config.hydra.overrides.task), config.metrics or ())
+            typed = list(config.hydra.overrides.task)
+            check_study(config.study, typed, config.metrics or ())
+            if config.study.until is not None:  # run_until_answered plans its jobs itself
+                if "seed" in map(key_of, typed):
+                    raise UserError("seed=: study.until=answered takes seeds 1, 2, 3 and so on; leave one out")
+                return
             print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
             jobs = [planned(config, overrides) for overrides in jobs_of(config)]
             print("\n".join([*told(jobs), f"  {folder}"]), flush=True)
-        before = plan_of(folder)
-        varied = {str(key) for key in config.hydra.sweeper.get("params") or ()}
-        varied |= {key for job in jobs for key in differing(jobs[0]["settings"], job["settings"])}
-        plan = {
-            "study": config.hydra.runtime.choices["study"],
-            "typed": list(config.hydra.overrides.task),
-            "began": time.time(),
-            # a line that asks for some arms alone resumes the study that has them all
-            "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
-            "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
-            "jobs": list(map(_recorded, jobs)),
-        }
-        write_json(folder / PLAN, plan)
+        write_plan(config, folder, jobs, time.time())
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """A line for a job that was run now; those that were done before have one already."""
@@ -75,6 +68,26 @@ class Progress(Callback):
             f"[{len(ended)}/{to_do}] {folder.name}: {reached}, {duration(took.total_seconds())}{to_come}",
             flush=True,
         )
+
+
+def write_plan(config: DictConfig, folder: Path, jobs: list[dict[str, Any]], began: float) -> None:
+    """Writes study.json: what was typed, and the jobs, as `planned` returns them.
+
+    began: when this process began with them, as time.time().
+    """
+    before = plan_of(folder)
+    varied = {str(key) for key in config.hydra.sweeper.get("params") or ()}
+    varied |= {key for job in jobs for key in differing(jobs[0]["settings"], job["settings"])}
+    plan = before | {
+        "study": config.hydra.runtime.choices["study"],
+        "typed": list(config.hydra.overrides.task),
+        "began": began,
+        # a line that asks for some arms alone resumes the study that has them all
+        "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
+        "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
+        "jobs": list(map(_recorded, jobs)),
+    }
+    write_json(folder / PLAN, plan)
 
 
 def _recorded(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,12 +161,17 @@ def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
 
 def told(jobs: list[dict[str, Any]]) -> list[str]:
     """How many jobs there are and in which state, and what each arm changes against the first."""
-    arms = {job["arm"]: job["settings"] for job in reversed(jobs)}
-    arms = dict(reversed(arms.items()))
-    seeds = {job["seed"] for job in jobs}
+    arms, seeds = {job["arm"] for job in jobs}, {job["seed"] for job in jobs}
     states = Counter(job["state"] for job in jobs)
     known = "".join(f", {states[s]} {s}" for s in ("done", "running", "interrupted", "failed") if states[s])
-    lines = [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}"]
+    return [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}", *describe_arms(jobs)]
+
+
+def describe_arms(jobs: list[dict[str, Any]]) -> list[str]:
+    """What each arm changes against the first, a line for each."""
+    arms = {job["arm"]: job["settings"] for job in reversed(jobs)}
+    arms = dict(reversed(arms.items()))
+    lines = []
     baseline, *_ = arms.values()
     for arm, values in arms.items():
         keys = [key for key in differing(baseline, values) if key not in SEEDS]

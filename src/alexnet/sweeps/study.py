@@ -10,9 +10,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from alexnet.compat import upgrade_override
 from alexnet.config import replace_config
 from alexnet.errors import UserError, suggest
+from alexnet.study.errors import StudyError
+from alexnet.study.sequential import check_most
 from alexnet.study_adapter.metrics import check_known, run_metric
 
-KEYS = ("question", "claim", "source", "paper", "metric", "mode", "margin", "arms", "arm")
+KEYS = ("question", "claim", "source", "paper", "metric", "mode", "margin", "until", "max_seeds", "arms", "arm")
 
 
 def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()) -> None:
@@ -44,10 +46,25 @@ def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()
             f"study.paper={paper}: must be the paper's differences from the baseline by data set and arm, "
             "such as imagenet: {no_lrn: -0.014}"
         )
+    _check_until(study, [key_of(override) for override in typed])
     setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
     for override in typed:
         if arm := setter.get(key_of(override)):
             raise UserError(f"{override}: the study's arm {arm} sets this; leave it out, or ask another study")
+
+
+def _check_until(study: DictConfig, typed: list[str]) -> None:
+    until = study.get("until")
+    if until is None:
+        if "study.max_seeds" in typed:
+            raise UserError("study.max_seeds: has no effect without study.until=answered")
+        return
+    if until != "answered":
+        raise UserError(f"study.until={until}: must be answered, or null for the seeds that the study names")
+    try:
+        check_most("study.max_seeds", study.max_seeds)
+    except StudyError as error:
+        raise UserError(str(error)) from None
 
 
 def _has_numbers(node: object) -> bool:

@@ -1,0 +1,215 @@
+"""A study that runs until it is answered: batches of jobs, and a look after each (alexnet.study.sequential)."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig
+
+from alexnet.cores import available_cores
+from alexnet.errors import UserError, escape_lines
+from alexnet.run_dir import run_status, runs_with_digest
+from alexnet.study.formatting import duration, seeds_of
+from alexnet.study.looks import look_line
+from alexnet.study.sequential import Looks, first_look, next_runs, replay
+from alexnet.study.table import Arm, arms_of_rows, finished
+from alexnet.study_adapter.metrics import run_metric
+from alexnet.study_adapter.records import arms_of_runs, find_runs, plan_of
+from alexnet.study_adapter.rows import rows_of
+from alexnet.study_adapter.until import note_looks, note_question, question_of
+from alexnet.sweeps.callbacks import jobs_of
+from alexnet.sweeps.progress import describe_arms, planned, write_plan
+
+LOCK = ".until.lock"  # held while a study is continued
+ARMS = 8  # beside the baseline: for more the error rates are not known
+
+
+def run_until_answered(config: DictConfig, launch: Callable[[list[list[str]]], Any]) -> None:
+    """Runs batches of jobs, and looks after each, until every arm is answered, given up, or out of seeds.
+
+    What it does next follows from the runs in the study's directory, so it goes on wherever it was stopped.
+
+    Args:
+        config: of the sweep.
+        launch: runs jobs, each a list of overrides, and returns when they have ended.
+
+    Raises:
+        UserError: before anything is run, for a study that no look can answer or that another process continues;
+            later where more seeds fail than finish.
+    """
+    study = _Study(config)
+    with _only_one(study.folder):
+        study.announce()
+        told = study.look()
+        while runs := study.next_runs(told):
+            study.run(runs, launch)
+            told = study.look()
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        raise UserError(f"{folder}: another process continues this study; wait for its end, or stop it") from None
+    except (OSError, NotImplementedError):  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Study:
+    """The arms of a study, its runs, and the seeds that have failed."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.folder = Path(config.hydra.sweep.dir)
+        self.metric = run_metric(config.study.metric, config.study.get("mode"))
+        self.margin = self.metric.transform(config.study.margin)
+        self.most: int = config.study.max_seeds
+        jobs = [planned(config, overrides) for overrides in jobs_of(config, seed=1)]
+        self.places = _distinct(jobs)
+        self.arms = list(self.places)
+        _check_arms(self.arms, self.most)
+        self.first = [jobs[place] for place in self.places.values()]
+        self.planned: list[dict[str, Any]] = []
+        self.digests = {job["config_digest"] for job in self.first}
+        self.failed: set[int] = set()
+        self.told_until = 0
+        self.began, self.launched = time.time(), 0
+
+    def announce(self) -> None:
+        """Writes the plan, and says what is asked and what it may take."""
+        write_plan(self.config, self.folder, self.first, self.began)
+        note_question(self.folder, self.digests, self.config.study, self.arms)
+        arms, runs = self._arms(), len(self.arms)
+        first = first_look(runs - 1)
+        print(
+            f"study {self.config.hydra.runtime.choices['study']}: {self.config.study.question}\n"
+            f"  until it is answered: a look after every pair from pair {first}, at most {self.most} pairs\n"
+            f"  first look after {first * runs} jobs, at most {self.most * runs}{_known(arms, self.most * runs)}",
+            *describe_arms(self.first),
+            f"  {self.folder}",
+            sep="\n",
+            flush=True,
+        )
+
+    def _arms(self) -> list[Arm]:
+        """The arms with their finished runs, the baseline first."""
+        try:
+            runs, _ = arms_of_runs(find_runs([self.folder]), plan_of(self.folder))
+        except UserError:  # no run yet
+            return [Arm(name) for name in self.arms]
+        found = {arm.name: arm for arm in arms_of_rows(rows_of(runs, self.metric))}
+        return [found.get(name, Arm(name)) for name in self.arms]
+
+    def _left_out(self) -> set[int]:
+        return self.failed | set(question_of(plan_of(self.folder), self.digests)["left_out"])
+
+    def look(self) -> Looks:
+        """Looks at the runs, and prints what is new.
+
+        Raises:
+            UserError: where more seeds fail than finish.
+        """
+        arms, left_out = self._arms(), self._left_out()
+        seeds = [seed for seed in range(1, 1 + max(_seeds(arms), default=0)) if seed not in left_out]
+        told = replay(arms, self.metric, self.margin, seeds, self.most)
+        note_looks(self.folder, self.digests, told, left_out)
+        new = [look for look in told.looks if look.pairs > self.told_until]
+        for look in new if self.launched else new[-1:]:
+            print(escape_lines(look_line(told, look, self.metric, self.margin, self._seconds(arms))), flush=True)
+        self.told_until = told.pairs
+        lost = sorted(left_out | set(told.left_out))
+        if len(lost) > 2 + len(seeds) - len(told.left_out) and not told.ended:
+            raise UserError(f"more seeds failed than finished ({seeds_of(lost)}): the study stops here")
+        return told
+
+    def next_runs(self, told: Looks) -> list[tuple[str, int]]:
+        return next_runs(told, self._arms(), self._left_out(), _side_by_side(self.config))
+
+    def run(self, runs: Sequence[tuple[str, int]], launch: Callable[[list[list[str]]], Any]) -> None:
+        """Runs jobs. Seeds of which one has not finished are left out from then on."""
+        jobs = [jobs_of(self.config, seed=seed)[self.places[arm]] for arm, seed in runs]
+        new = [planned(self.config, overrides) for overrides in jobs]
+        self.planned += new
+        self.digests |= {job["config_digest"] for job in new}
+        write_plan(self.config, self.folder, self.planned, self.began)
+        try:
+            launch(jobs)
+        except Exception as error:
+            if not any(map(_is_done, new)):
+                raise
+            print(f"error: {type(error).__name__}: {escape_lines(str(error))}", file=sys.stderr, flush=True)
+        self.launched += len(jobs)
+        bad = sorted({job["seed"] for job in new if not _is_done(job)})
+        if bad:
+            self.failed |= set(bad)
+            print(f"{seeds_of(bad)}: left out, since a run failed; further seeds take their place", flush=True)
+
+    def _seconds(self, arms: Sequence[Arm]) -> float:
+        """How long a pair takes, with all arms."""
+        if self.launched:
+            return (time.time() - self.began) / self.launched * len(self.arms)
+        return sum(arm.mean("seconds") for arm in arms)
+
+
+def _distinct(jobs: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The arms with settings of their own, each with its place among the jobs of a seed."""
+    places: dict[str, int] = {}
+    seen = set()
+    for place, job in enumerate(jobs):
+        if job["config_digest"] not in seen:
+            places[job["arm"]] = place
+        seen.add(job["config_digest"])
+    return places
+
+
+def _check_arms(arms: Sequence[str], most: int) -> None:
+    others = len(arms) - 1
+    if others < 1:
+        raise UserError("study.until=answered: there is one arm alone, and nothing to compare it with")
+    if others > ARMS:
+        raise UserError(
+            f"study.until=answered: {others} arms beside the baseline; its error rates are known for at most {ARMS}"
+        )
+    if most < first_look(others):
+        raise UserError(
+            f"study.max_seeds={most}: must be at least {first_look(others)} with {others} arms beside the baseline: "
+            "the first look is after so many"
+        )
+
+
+def _side_by_side(config: DictConfig) -> int:
+    """How many jobs the launcher runs at a time."""
+    launcher = config.hydra.runtime.choices["hydra/launcher"]
+    if launcher == "joblib":
+        jobs = config.hydra.launcher.n_jobs
+        return jobs if jobs > 0 else available_cores()
+    if launcher == "submitit_slurm":
+        return int(config.hydra.launcher.array_parallelism)
+    return 1
+
+
+def _seeds(arms: Sequence[Arm]) -> set[int]:
+    return {seed for arm in arms for seed in arm.runs}
+
+
+def _is_done(job: dict[str, Any]) -> bool:
+    return any(run_status(folder) == "done" for folder in runs_with_digest(job["config_digest"]))
+
+
+def _known(arms: Sequence[Arm], jobs: int) -> str:
+    """How long the jobs take, where such runs are done."""
+    seconds = [run.value("seconds") for run in finished(arms)]
+    if not seconds or math.isnan(sum(seconds)):
+        return ""
+    return f", {duration(jobs * sum(seconds) / len(seconds))} of training"
