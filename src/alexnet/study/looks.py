@@ -47,8 +47,10 @@ def look_line(told: Looks, look: Look, metric: Metric, margin: float, seconds: f
     """
     parts = [_found(row, metric) for row in look.found.rows]
     line = f"{look.pairs} pairs: {'; '.join(parts)}"
-    if look is not told.looks[-1] or told.ended:
+    if look is not told.looks[-1]:
         return line
+    if told.ended:
+        return ". ".join([line, *ending(told, margin)[len(told.answered) :]])
     running = [row for row in look.found.rows if row.arm in told.running]
     return f"{line}. {_expected(running, look.pairs, told.most, margin, seconds)}"
 
@@ -65,7 +67,7 @@ def _expected(rows: Sequence[Row], pairs: int, most: int, margin: float, seconds
         return "No number of seeds shows that there is no difference: it takes more test images"
     equal = _latest([forecast(row, margin, pairs, NO_DIFFERENCE) for row in rows])
     last = _latest([forecast(row, margin, pairs, ANY_DIFFERENCE) for row in rows])
-    text = f"If there is no difference, about {_range(*equal)} pairs in all; otherwise {_range(*last)} at the latest"
+    text = f"If there is no difference, {_pairs(*equal)} in all; otherwise {_pairs(*last)} at the latest"
     if equal[0] > most:
         text += f", and {most} are allowed"
     if math.isnan(seconds):
@@ -79,11 +81,11 @@ def _latest(ends: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return max(likely), max(wide)
 
 
-def _range(likely: float, most: float) -> str:
+def _pairs(likely: float, most: float) -> str:
     if math.isinf(likely):
-        return f"more than {MOST}"
+        return f"more than {MOST} pairs"
     end = f"more than {MOST}" if math.isinf(most) else f"{most:.0f}"
-    return f"{likely:.0f} (to {end})"
+    return f"about {likely:.0f} pairs (to {end})"
 
 
 def ending(told: Looks, margin: float) -> list[str]:
@@ -146,12 +148,11 @@ def looks_notes(
             "for it"
         )
     if until["left_out"]:
-        notes.append(
-            f"{seeds_of(until['left_out'])} left out: a run failed. Seeds must not be left out for their result"
-        )
+        notes.append(f"{seeds_of(until['left_out'])} left out, since a run failed")
     if told.left_out:
         notes.append(
-            f"{seeds_of(told.left_out)} left out of all looks: {metric} is no number there. That is their result"
+            f"{seeds_of(told.left_out)} left out, since {metric} is no number there: left out for their result, so the "
+            "error rates do not hold"
         )
     if before:
         notes.append(

@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 
 from alexnet.cores import available_cores
 from alexnet.errors import UserError, escape_lines
-from alexnet.run_dir import run_status, runs_with_digest
 from alexnet.study.formatting import duration, seeds_of
 from alexnet.study.looks import look_line
 from alexnet.study.sequential import Looks, first_look, next_runs, replay
@@ -90,12 +89,13 @@ class _Study:
         """Writes the plan, and says what is asked and what it may take."""
         write_plan(self.config, self.folder, self.first, self.began)
         note_question(self.folder, self.digests, self.config.study, self.arms)
-        arms, runs = self._arms(), len(self.arms)
-        first = first_look(runs - 1)
+        runs, first = len(self.arms), first_look(len(self.arms) - 1)
+        seconds = _mean_seconds(self._arms()) * runs * self.most
+        hours = "" if math.isnan(seconds) else f", {duration(seconds)} of training"
         print(
             f"study {self.config.hydra.runtime.choices['study']}: {self.config.study.question}\n"
             f"  until it is answered: a look after every pair from pair {first}, at most {self.most} pairs\n"
-            f"  first look after {first * runs} jobs, at most {self.most * runs}{_known(arms, self.most * runs)}",
+            f"  first look after {first * runs} jobs, at most {self.most * runs}{hours}",
             *describe_arms(self.first),
             f"  {self.folder}",
             sep="\n",
@@ -126,7 +126,8 @@ class _Study:
         note_looks(self.folder, self.digests, told, left_out)
         new = [look for look in told.looks if look.pairs > self.told_until]
         for look in new if self.launched else new[-1:]:
-            print(escape_lines(look_line(told, look, self.metric, self.margin, self._seconds(arms))), flush=True)
+            seconds = self._seconds(arms) * (1 + len(told.running))
+            print(escape_lines(look_line(told, look, self.metric, self.margin, seconds)), flush=True)
         self.told_until = told.pairs
         lost = sorted(left_out | set(told.left_out))
         if len(lost) > 2 + len(seeds) - len(told.left_out) and not told.ended:
@@ -143,23 +144,28 @@ class _Study:
         self.planned += new
         self.digests |= {job["config_digest"] for job in new}
         write_plan(self.config, self.folder, self.planned, self.began)
+        error: Exception | None = None
         try:
             launch(jobs)
-        except Exception as error:
-            if not any(map(_is_done, new)):
-                raise
-            print(f"error: {type(error).__name__}: {escape_lines(str(error))}", file=sys.stderr, flush=True)
+        except Exception as raised:  # of a launcher whose job was killed; what has become of the others is on the disk
+            error = raised
         self.launched += len(jobs)
-        bad = sorted({job["seed"] for job in new if not _is_done(job)})
+        done = {(arm.name, seed) for arm in self._arms() for seed in arm.runs}
+        bad = [(arm, seed) for arm, seed in runs if (arm, seed) not in done]
+        if error is not None:
+            if len(bad) == len(runs):
+                raise error
+            print(f"error: {type(error).__name__}: {escape_lines(str(error))}", file=sys.stderr, flush=True)
         if bad:
-            self.failed |= set(bad)
-            print(f"{seeds_of(bad)}: left out, since a run failed; further seeds take their place", flush=True)
+            seeds = sorted({seed for _, seed in bad})
+            self.failed |= set(seeds)
+            print(f"{seeds_of(seeds)}: left out, since a run failed; further seeds take their place", flush=True)
 
     def _seconds(self, arms: Sequence[Arm]) -> float:
-        """How long a pair takes, with all arms."""
+        """How long a job takes, as they have come one after another or side by side; nan where that is not known."""
         if self.launched:
-            return (time.time() - self.began) / self.launched * len(self.arms)
-        return sum(arm.mean("seconds") for arm in arms)
+            return (time.time() - self.began) / self.launched
+        return _mean_seconds(arms)
 
 
 def _distinct(jobs: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -203,13 +209,7 @@ def _seeds(arms: Sequence[Arm]) -> set[int]:
     return {seed for arm in arms for seed in arm.runs}
 
 
-def _is_done(job: dict[str, Any]) -> bool:
-    return any(run_status(folder) == "done" for folder in runs_with_digest(job["config_digest"]))
-
-
-def _known(arms: Sequence[Arm], jobs: int) -> str:
-    """How long the jobs take, where such runs are done."""
+def _mean_seconds(arms: Sequence[Arm]) -> float:
+    """How long the finished runs were trained."""
     seconds = [run.value("seconds") for run in finished(arms)]
-    if not seconds or math.isnan(sum(seconds)):
-        return ""
-    return f", {duration(jobs * sum(seconds) / len(seconds))} of training"
+    return sum(seconds) / len(seconds) if seconds else math.nan

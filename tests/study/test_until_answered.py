@@ -1,0 +1,257 @@
+"""A study that runs until it is answered: what it runs next, what it says, and how it goes on when typed again."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from alexnet.errors import UserError
+from alexnet.study_adapter.report import report
+from alexnet.sweeps import until
+from tests.study.fakes import STUDY, fake_run
+
+Bits = Callable[[str, int], np.ndarray]
+IMAGES = 400
+
+
+def shares(**of_arms: float) -> Bits:
+    """Which of the test images a run has right: of an arm this share, other images for each seed."""
+
+    def bits(arm: str, seed: int) -> np.ndarray:
+        draw = np.random.default_rng([seed, sorted(of_arms).index(arm)])
+        return draw.permutation(IMAGES) < round(IMAGES * of_arms[arm] + draw.normal(0, 2))
+
+    return bits
+
+
+class FakeLauncher:
+    """Writes the run directories that jobs would leave. failing: arms and seeds whose runs fail."""
+
+    def __init__(self, folder: Path, bits: Bits, failing: set[tuple[str, int]] | None = None) -> None:
+        self.folder, self.bits, self.failing = folder, bits, failing or set()
+        self.batches: list[list[tuple[str, int]]] = []
+
+    def __call__(self, jobs: list[list[str]]) -> None:
+        self.batches.append([arm_and_seed(job) for job in jobs])
+        for arm, seed in self.batches[-1]:
+            state = "failed" if (arm, seed) in self.failing else "done"
+            place = sorted(self.folder.glob(f"{arm},seed={seed}"))
+            if not place:
+                fake_run(
+                    self.folder / f"{arm},seed={seed}", seed, self.bits(arm, seed), arm, state,
+                    model__name=arm, study=STUDY,
+                )  # fmt: skip
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({seed for batch in self.batches for _, seed in batch})
+
+
+def arm_and_seed(overrides: list[str]) -> tuple[str, int]:
+    values = dict(override.split("=") for override in overrides)
+    return values["study.arm"], int(values["seed"])
+
+
+@pytest.fixture
+def plan_without_hydra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def planned(_: DictConfig, overrides: list[str]) -> dict[str, Any]:
+        arm, seed = arm_and_seed(overrides)
+        settings = {"model.name": arm, "seed": seed}
+        digest = f"{arm}/{seed}" if arm != "twin" else f"a/{seed}"
+        return {"arm": arm, "seed": seed, "settings": settings, "config_digest": digest, "state": None, "began": None}
+
+    monkeypatch.setattr(until, "planned", planned)
+    yield
+
+
+def config(folder: Path, arms: str = "a,b", margin: float = 0.05, max_seeds: int = 30) -> DictConfig:
+    study = STUDY | {"margin": margin, "until": "answered", "max_seeds": max_seeds, "paper": None}
+    choices = {"study": "fake", "hydra/launcher": "basic"}
+    hydra = {
+        "sweep": {"dir": str(folder)}, "runtime": {"choices": choices}, "launcher": {},
+        "sweeper": {"params": {"seed": "1,2,3", "study.arm": arms}}, "overrides": {"task": []},
+    }  # fmt: skip
+    return OmegaConf.create({"study": study, "hydra": hydra})
+
+
+pytestmark = pytest.mark.usefixtures("plan_without_hydra")
+
+
+def test_it_stops_at_the_first_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launch = FakeLauncher(tmp_path, shares(a=0.9, b=0.5))
+    until.run_until_answered(config(tmp_path), launch)
+    assert launch.batches[0] == [(arm, seed) for seed in (1, 2, 3) for arm in "ab"], "all up to the first look"
+    assert [len(batch) for batch in launch.batches[1:]] == [2] * (len(launch.batches) - 1), "a pair for each look after"
+    said = capsys.readouterr().out
+    looks = [line for line in said.splitlines() if " pairs: b " in line]
+    assert len(looks) == len(launch.batches)
+    assert looks[-1].endswith(": worse")
+    assert "first look after 6 jobs, at most 60\n" in said
+
+
+def test_typed_again_it_runs_nothing_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    until.run_until_answered(config(tmp_path), FakeLauncher(tmp_path, shares(a=0.9, b=0.5)))
+    answer = capsys.readouterr().out.splitlines()[-1]
+    again = FakeLauncher(tmp_path, shares(a=0.9, b=0.5))
+    until.run_until_answered(config(tmp_path), again)
+    assert not again.batches
+    assert capsys.readouterr().out.splitlines()[-1] == answer
+
+
+def test_stopped_anywhere_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    """Killed after each number of runs in turn."""
+    bits = shares(a=0.8, b=0.78)
+    whole = FakeLauncher(tmp_path / "whole", bits)
+    until.run_until_answered(config(tmp_path / "whole", margin=0.02, max_seeds=8), whole)
+    answer = json.loads((report([tmp_path / "whole"])[0] / "report.json").read_text())["until"]
+    total = sum(map(len, whole.batches))
+
+    class Killed(FakeLauncher):
+        def __call__(self, jobs: list[list[str]]) -> None:
+            super().__call__(jobs[:1])
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "killed"
+    for _ in range(total):
+        with pytest.raises(KeyboardInterrupt):
+            until.run_until_answered(config(folder, margin=0.02, max_seeds=8), Killed(folder, bits))
+    last = FakeLauncher(folder, bits)
+    until.run_until_answered(config(folder, margin=0.02, max_seeds=8), last)
+    assert not last.batches
+    assert json.loads((report([folder])[0] / "report.json").read_text())["until"] == answer
+    assert (folder / "report.md").read_text() == (tmp_path / "whole" / "report.md").read_text()
+
+
+def test_an_answered_arm_is_run_no_more(tmp_path: Path) -> None:
+    launch = FakeLauncher(tmp_path, shares(a=0.8, b=0.3, c=0.8))
+    until.run_until_answered(config(tmp_path, "a,b,c", margin=0.012, max_seeds=9), launch)
+    assert launch.batches[0] == [(arm, seed) for seed in range(1, 6) for arm in "abc"], "five pairs of several arms"
+    assert all(batch == [("a", seed), ("c", seed)] for seed, batch in enumerate(launch.batches[1:], 6))
+    assert launch.seeds[-1] == 8
+    _, said = report([tmp_path])
+    assert "b: answered after 5 pairs." in said
+    assert "c: answered after 8 pairs." in said
+
+
+def test_more_seeds_go_on_from_where_it_ended(tmp_path: Path) -> None:
+    bits = shares(a=0.8, b=0.79)
+    until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=3), FakeLauncher(tmp_path, bits))
+    more = FakeLauncher(tmp_path, bits)
+    until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=6), more)
+    assert more.seeds == [4, 5, 6]
+
+
+def test_a_failed_seed_is_replaced_and_stays_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bits = shares(a=0.8, b=0.79)
+    launch = FakeLauncher(tmp_path, bits, {("b", 2)})
+    until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=4), launch)
+    assert launch.seeds == [1, 2, 3, 4, 5]
+    assert "seed 2: left out, since a run failed" in capsys.readouterr().out
+    again = FakeLauncher(tmp_path, bits)
+    until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=5), again)
+    assert again.seeds == [6], "a seed that a look has passed over is not tried again"
+    _, said = report([tmp_path])
+    assert "seed 2 left out, since a run failed" in said
+    assert "b, seed 2: failed" in said
+
+
+def test_before_a_look_a_failed_seed_is_tried_again(tmp_path: Path) -> None:
+    bits = shares(a=0.8, b=0.79)
+    with pytest.raises(UserError, match="more seeds failed than finished"):
+        everything = {("b", seed) for seed in range(50)}
+        until.run_until_answered(config(tmp_path), FakeLauncher(tmp_path, bits, everything))
+    for folder in tmp_path.glob("b,*"):
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    launch = FakeLauncher(tmp_path, bits)
+    until.run_until_answered(config(tmp_path, max_seeds=3), launch)
+    assert {seed for arm, seed in launch.batches[0] if arm == "b"} == {1, 2, 3}
+
+
+def test_a_launcher_that_breaks_off_loses_its_jobs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(FakeLauncher):
+        def __call__(self, jobs: list[list[str]]) -> None:
+            super().__call__(jobs[:-1] if len(self.batches) == 0 else jobs)
+            if len(self.batches) == 1:
+                raise RuntimeError("a job was killed")
+
+    launch = Broken(tmp_path, shares(a=0.8, b=0.79))
+    until.run_until_answered(config(tmp_path, max_seeds=3), launch)
+    assert launch.seeds == [1, 2, 3, 4]
+    assert "RuntimeError: a job was killed" in capsys.readouterr().err
+
+
+def test_a_launcher_that_cannot_start_keeps_its_trace(tmp_path: Path) -> None:
+    def launch(_: list[list[str]]) -> None:
+        raise RuntimeError("no sbatch")
+
+    with pytest.raises(RuntimeError, match="no sbatch"):
+        until.run_until_answered(config(tmp_path), launch)
+
+
+def test_another_question_after_the_first_look_is_said(tmp_path: Path) -> None:
+    bits = shares(a=0.8, b=0.79)
+    until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=4), FakeLauncher(tmp_path, bits))
+    until.run_until_answered(config(tmp_path, margin=0.03, max_seeds=4), FakeLauncher(tmp_path, bits))
+    assert "Asked otherwise (margin 0.02) for the first 4 pairs" in report([tmp_path])[1]
+
+
+def test_further_seeds_change_no_verdict(tmp_path: Path) -> None:
+    until.run_until_answered(config(tmp_path), FakeLauncher(tmp_path, shares(a=0.9, b=0.5)))
+    _, before = report([tmp_path])
+    other = shares(a=0.5, b=0.9)
+    for seed in (31, 32):
+        for arm in "ab":
+            fake_run(tmp_path / f"{arm}-{seed}", seed, other(arm, seed), arm, model__name=arm, study=STUDY)
+    _, said = report([tmp_path])
+    assert said.splitlines()[0] == before.splitlines()[0]
+    assert "seeds 31, 32 were run as well and change no verdict. With them: b " in said
+
+
+def test_a_report_is_made_again_of_its_table(tmp_path: Path) -> None:
+    until.run_until_answered(config(tmp_path / "runs"), FakeLauncher(tmp_path / "runs", shares(a=0.9, b=0.5)))
+    report([tmp_path / "runs"], tmp_path / "page")
+    text = (tmp_path / "page" / "report.md").read_text()
+    assert "interval (95% over all looks)" in text
+    assert "## Looks" in text
+    assert (tmp_path / "page" / "looks.png").stat().st_size > 1000
+    report([tmp_path / "page"])
+    assert (tmp_path / "page" / "report.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("arms", "changes", "message"),
+    [
+        ("a", {}, "one arm alone"),
+        ("a,twin", {}, "one arm alone"),
+        ("a,b,c", {"max_seeds": 4}, "study.max_seeds=4: must be at least 5"),
+        ("a,b,c,d,e,f,g,h,i,j", {}, "9 arms beside the baseline"),
+    ],
+)
+def test_what_no_look_can_answer(arms: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    launch = FakeLauncher(tmp_path, shares(a=1))
+    with pytest.raises(UserError, match=message):
+        until.run_until_answered(config(tmp_path, arms, **changes), launch)
+    assert not launch.batches
+
+
+def test_two_processes_do_not_continue_one_study(tmp_path: Path) -> None:
+    def second(_: list[list[str]]) -> None:
+        until.run_until_answered(config(tmp_path), FakeLauncher(tmp_path, shares(a=0.9, b=0.5)))
+
+    with pytest.raises(UserError, match="another process continues this study"):
+        until.run_until_answered(config(tmp_path), second)
+
+
+def test_jobs_side_by_side_are_of_further_seeds(tmp_path: Path) -> None:
+    asked = config(tmp_path, margin=0.02, max_seeds=12)
+    asked.hydra.runtime.choices["hydra/launcher"] = "joblib"
+    asked.hydra.launcher = {"n_jobs": 4}
+    launch = FakeLauncher(tmp_path, shares(a=0.8, b=0.79))
+    until.run_until_answered(asked, launch)
+    assert [len(batch) for batch in launch.batches[:2]] == [6, 4]
