@@ -1,7 +1,7 @@
 """A study that runs until it is answered: what it runs next, what it says, and how it goes on when typed again."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def arm_and_seed(overrides: list[str]) -> tuple[str, int]:
 
 
 @pytest.fixture
-def plan_without_hydra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def plan_without_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
     def planned(_: DictConfig, overrides: list[str]) -> dict[str, Any]:
         arm, seed = arm_and_seed(overrides)
         settings = {"model.name": arm, "seed": seed}
@@ -65,7 +65,6 @@ def plan_without_hydra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return {"arm": arm, "seed": seed, "settings": settings, "config_digest": digest, "state": None, "began": None}
 
     monkeypatch.setattr(until, "planned", planned)
-    yield
 
 
 def config(folder: Path, arms: str = "a,b", margin: float = 0.05, max_seeds: int = 30) -> DictConfig:
@@ -161,9 +160,9 @@ def test_a_failed_seed_is_replaced_and_stays_out(tmp_path: Path, capsys: pytest.
 
 def test_before_a_look_a_failed_seed_is_tried_again(tmp_path: Path) -> None:
     bits = shares(a=0.8, b=0.79)
+    all_of_b = FakeLauncher(tmp_path, bits, {("b", seed) for seed in range(50)})
     with pytest.raises(UserError, match="more seeds failed than finished"):
-        everything = {("b", seed) for seed in range(50)}
-        until.run_until_answered(config(tmp_path), FakeLauncher(tmp_path, bits, everything))
+        until.run_until_answered(config(tmp_path), all_of_b)
     for folder in tmp_path.glob("b,*"):
         for file in folder.iterdir():
             file.unlink()

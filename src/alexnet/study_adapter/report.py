@@ -134,9 +134,11 @@ def _make_report(
     else:
         runs = find_runs(folders)
         plan = plan_of(folders[0]) if len(folders) == 1 else {}
-        before = _study_of(runs, plan)
+        question = question_of(plan, [job["config_digest"] for job in plan.get("jobs", ())])
+        before = _study_of(runs, plan, question)
         chosen, metric, mode, margin = _asked(before, metric, mode, margin)
-        rows, about = _rows_and_about(folders[0], runs, plan, chosen, before)
+        rows, about = _rows_and_about(folders[0], runs, plan, chosen)
+        about |= {"study": before} | _until(question)
     if not any(row.get("state", "done") == "done" for row in rows):
         raise UserError(f"{folders[0]}: none of its {len(rows)} runs is finished{_why(rows)}")
     about |= {"metric": metric, "mode": mode, "margin": margin, "baseline": baseline}
@@ -148,27 +150,36 @@ def _make_report(
 
 
 def _rows_and_about(
-    folder: Path, runs: Sequence[Run], plan: Mapping[str, Any], metric: Metric, study: Mapping[str, Any]
+    folder: Path, runs: Sequence[Run], plan: Mapping[str, Any], metric: Metric
 ) -> tuple[list[dict[str, str]], dict[str, Any]]:
     check_comparable([run for run in runs if run.state == "done"])
     arms, left_out = arms_of_runs(runs, plan)
-    about: dict[str, Any] = {
-        "study": study,
+    about = {
+        "study": {},
         "typed": portable_command(plan.get("typed", ())),
         "notes": [*left_out, *not_begun(arms, dict(plan))],
         "seeds": read_json(folder / ABOUT).get("seeds", []),
     }
-    question = question_of(plan, {run.record.get("config_digest", "") for arm in arms for run in arm.all_runs})
-    if question["asked"]:
-        about["until"] = {key: question[key] for key in ("asked", "max_seeds", "left_out")}
-        about["until"]["arms"] = question["asked"][-1]["arms"]
     return rows_of(arms, metric), about
 
 
-def _study_of(runs: Sequence[Run], plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The study of the latest run in a study's folder, without its arms; empty in any other folder."""
+def _until(question: Mapping[str, Any]) -> dict[str, Any]:
+    """What report.json holds of a study that runs until it is answered; nothing of any other."""
+    if not question["asked"]:
+        return {}
+    kept = {key: question[key] for key in ("asked", "max_seeds", "left_out")}
+    return {"until": {"arms": question["asked"][-1]["arms"], **kept}}
+
+
+def _study_of(runs: Sequence[Run], plan: Mapping[str, Any], question: Mapping[str, Any]) -> dict[str, Any]:
+    """The study of the latest run in a study's folder, without its arms, as it was asked last; empty in any other."""
     studies = [run.config["study"] for run in reversed(runs) if run.config.get("study")] if plan else []
-    return {key: value for key, value in studies[0].items() if key not in ("arms", "arm")} if studies else {}
+    if not studies:
+        return {}
+    study = {key: value for key, value in studies[0].items() if key not in ("arms", "arm")}
+    if question["asked"]:
+        study |= {key: question["asked"][-1][key] for key in ("metric", "mode", "margin")}
+    return study
 
 
 def _asked(

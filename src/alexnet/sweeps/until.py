@@ -144,10 +144,10 @@ class _Study:
         self.planned += new
         self.digests |= {job["config_digest"] for job in new}
         write_plan(self.config, self.folder, self.planned, self.began)
-        error: Exception | None = None
+        error: RuntimeError | None = None
         try:
             launch(jobs)
-        except Exception as raised:  # of a launcher whose job was killed; what has become of the others is on the disk
+        except RuntimeError as raised:  # joblib's and submitit's, of a job that was killed; the others are on the disk
             error = raised
         self.launched += len(jobs)
         done = {(arm.name, seed) for arm in self._arms() for seed in arm.runs}
