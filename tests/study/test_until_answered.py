@@ -1,6 +1,10 @@
 """A study that runs until it is answered: what it runs next, what it says, and how it goes on when typed again."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from alexnet.errors import UserError
 from alexnet.study_adapter.report import report
 from alexnet.sweeps import until
+from tests.conftest import ROOT, digits, program, slow, train_py
 from tests.study.fakes import STUDY, fake_run
+from tests.study.test_study import TINY
 
 Bits = Callable[[str, int], np.ndarray]
 IMAGES = 400
@@ -77,9 +83,10 @@ def config(folder: Path, arms: str = "a,b", margin: float = 0.05, max_seeds: int
     return OmegaConf.create({"study": study, "hydra": hydra})
 
 
-pytestmark = pytest.mark.usefixtures("plan_without_hydra")
+without_hydra = pytest.mark.usefixtures("plan_without_hydra")
 
 
+@without_hydra
 def test_it_stops_at_the_first_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     launch = FakeLauncher(tmp_path, shares(a=0.9, b=0.5))
     until.run_until_answered(config(tmp_path), launch)
@@ -92,6 +99,7 @@ def test_it_stops_at_the_first_answer(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "first look after 6 jobs, at most 60\n" in said
 
 
+@without_hydra
 def test_typed_again_it_runs_nothing_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     until.run_until_answered(config(tmp_path), FakeLauncher(tmp_path, shares(a=0.9, b=0.5)))
     answer = capsys.readouterr().out.splitlines()[-1]
@@ -101,6 +109,7 @@ def test_typed_again_it_runs_nothing_more(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out.splitlines()[-1] == answer
 
 
+@without_hydra
 def test_stopped_anywhere_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """Killed after each number of runs in turn."""
     bits = shares(a=0.8, b=0.78)
@@ -125,6 +134,7 @@ def test_stopped_anywhere_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert (folder / "report.md").read_text() == (tmp_path / "whole" / "report.md").read_text()
 
 
+@without_hydra
 def test_an_answered_arm_is_run_no_more(tmp_path: Path) -> None:
     launch = FakeLauncher(tmp_path, shares(a=0.8, b=0.3, c=0.8))
     until.run_until_answered(config(tmp_path, "a,b,c", margin=0.012, max_seeds=9), launch)
@@ -136,6 +146,7 @@ def test_an_answered_arm_is_run_no_more(tmp_path: Path) -> None:
     assert "c: answered after 8 pairs." in said
 
 
+@without_hydra
 def test_more_seeds_go_on_from_where_it_ended(tmp_path: Path) -> None:
     bits = shares(a=0.8, b=0.79)
     until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=3), FakeLauncher(tmp_path, bits))
@@ -144,6 +155,7 @@ def test_more_seeds_go_on_from_where_it_ended(tmp_path: Path) -> None:
     assert more.seeds == [4, 5, 6]
 
 
+@without_hydra
 def test_a_failed_seed_is_replaced_and_stays_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bits = shares(a=0.8, b=0.79)
     launch = FakeLauncher(tmp_path, bits, {("b", 2)})
@@ -158,6 +170,7 @@ def test_a_failed_seed_is_replaced_and_stays_out(tmp_path: Path, capsys: pytest.
     assert "b, seed 2: failed" in said
 
 
+@without_hydra
 def test_before_a_look_a_failed_seed_is_tried_again(tmp_path: Path) -> None:
     bits = shares(a=0.8, b=0.79)
     all_of_b = FakeLauncher(tmp_path, bits, {("b", seed) for seed in range(50)})
@@ -172,6 +185,7 @@ def test_before_a_look_a_failed_seed_is_tried_again(tmp_path: Path) -> None:
     assert {seed for arm, seed in launch.batches[0] if arm == "b"} == {1, 2, 3}
 
 
+@without_hydra
 def test_a_launcher_that_breaks_off_loses_its_jobs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Broken(FakeLauncher):
         def __call__(self, jobs: list[list[str]]) -> None:
@@ -185,6 +199,7 @@ def test_a_launcher_that_breaks_off_loses_its_jobs_alone(tmp_path: Path, capsys:
     assert "RuntimeError: a job was killed" in capsys.readouterr().err
 
 
+@without_hydra
 def test_a_launcher_that_cannot_start_keeps_its_trace(tmp_path: Path) -> None:
     def launch(_: list[list[str]]) -> None:
         raise RuntimeError("no sbatch")
@@ -193,6 +208,7 @@ def test_a_launcher_that_cannot_start_keeps_its_trace(tmp_path: Path) -> None:
         until.run_until_answered(config(tmp_path), launch)
 
 
+@without_hydra
 def test_another_question_after_the_first_look_is_said(tmp_path: Path) -> None:
     bits = shares(a=0.8, b=0.79)
     until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=4), FakeLauncher(tmp_path, bits))
@@ -200,6 +216,7 @@ def test_another_question_after_the_first_look_is_said(tmp_path: Path) -> None:
     assert "Asked otherwise (margin 0.02) for the first 4 pairs" in report([tmp_path])[1]
 
 
+@without_hydra
 def test_further_seeds_change_no_verdict(tmp_path: Path) -> None:
     until.run_until_answered(config(tmp_path), FakeLauncher(tmp_path, shares(a=0.9, b=0.5)))
     _, before = report([tmp_path])
@@ -212,6 +229,7 @@ def test_further_seeds_change_no_verdict(tmp_path: Path) -> None:
     assert "seeds 31, 32 were run as well and change no verdict. With them: b " in said
 
 
+@without_hydra
 def test_a_report_is_made_again_of_its_table(tmp_path: Path) -> None:
     until.run_until_answered(config(tmp_path / "runs"), FakeLauncher(tmp_path / "runs", shares(a=0.9, b=0.5)))
     report([tmp_path / "runs"], tmp_path / "page")
@@ -223,6 +241,7 @@ def test_a_report_is_made_again_of_its_table(tmp_path: Path) -> None:
     assert (tmp_path / "page" / "report.md").read_text() == text
 
 
+@without_hydra
 @pytest.mark.parametrize(
     ("arms", "changes", "message"),
     [
@@ -239,6 +258,7 @@ def test_what_no_look_can_answer(arms: str, changes: dict[str, Any], message: st
     assert not launch.batches
 
 
+@without_hydra
 def test_two_processes_do_not_continue_one_study(tmp_path: Path) -> None:
     def second(_: list[list[str]]) -> None:
         until.run_until_answered(config(tmp_path), FakeLauncher(tmp_path, shares(a=0.9, b=0.5)))
@@ -247,6 +267,7 @@ def test_two_processes_do_not_continue_one_study(tmp_path: Path) -> None:
         until.run_until_answered(config(tmp_path), second)
 
 
+@without_hydra
 def test_jobs_side_by_side_are_of_further_seeds(tmp_path: Path) -> None:
     asked = config(tmp_path, margin=0.02, max_seeds=12)
     asked.hydra.runtime.choices["hydra/launcher"] = "joblib"
@@ -254,3 +275,39 @@ def test_jobs_side_by_side_are_of_further_seeds(tmp_path: Path) -> None:
     launch = FakeLauncher(tmp_path, shares(a=0.8, b=0.79))
     until.run_until_answered(asked, launch)
     assert [len(batch) for batch in launch.batches[:2]] == [6, 4]
+
+
+@slow
+@digits
+def test_killed_it_goes_on_with_another_launcher(tmp_path: Path) -> None:
+    line = ("study=lrn", "study.until=answered", "study.max_seeds=4", "model.width=0.125", "after=none", *TINY)
+    first = subprocess.Popen(
+        [sys.executable, "train.py", *line, f"outputs={tmp_path}"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert first.stdout is not None
+    assert any(text.startswith("[3/6]") for text in first.stdout)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    said = program(sys.executable, "train.py", *line, f"outputs={tmp_path}", "hydra/launcher=joblib").stdout
+    assert [text.split(":")[0] for text in said.splitlines() if " pairs: " in text] == ["3 pairs", "4 pairs"]
+    (folder,) = (tmp_path / "study").iterdir()
+    done = sorted(path.parent.name for path in folder.glob("*/metrics.json"))
+    assert done == sorted(f"model.lrn={lrn},seed={seed}" for lrn in ("true", "false") for seed in (1, 2, 3, 4))
+    _, text = report([folder])
+    assert "model.lrn=false: no answer after 4 pairs, the most that were asked" in text
+
+
+@slow
+@digits
+def test_a_run_that_fails_is_replaced(tmp_path: Path) -> None:
+    """A file lies where its directory should be. The program says so, and ends with 1."""
+    folder = tmp_path / "study" / "lrn-digits-alexnet"
+    folder.mkdir(parents=True)
+    (folder / "model.lrn=false,seed=2").write_text("")
+    line = ("study=lrn", "study.until=answered", "study.max_seeds=3", "model.width=0.125", *TINY)
+    done = train_py(*line, f"outputs={tmp_path}", code=1)
+    assert "seed 2: left out, since a run failed" in done.stdout
+    assert (folder / "model.lrn=false,seed=4" / "metrics.json").exists()
+    assert "seed 2 left out, since a run failed" in (folder / "report.md").read_text()
