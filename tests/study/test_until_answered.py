@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet.errors import UserError
 from alexnet.study_adapter.report import report
 from alexnet.sweeps import until
+from alexnet.sweeps.board import log_report
 from tests.conftest import ROOT, digits, program, slow, train_py
 from tests.study.fakes import STUDY, fake_run
 from tests.study.test_study import TINY
@@ -80,7 +82,7 @@ def config(folder: Path, arms: str = "a,b", margin: float = 0.05, max_seeds: int
         "sweep": {"dir": str(folder)}, "runtime": {"choices": choices}, "launcher": {},
         "sweeper": {"params": {"seed": "1,2,3", "study.arm": arms}}, "overrides": {"task": []},
     }  # fmt: skip
-    return OmegaConf.create({"study": study, "hydra": hydra})
+    return OmegaConf.create({"study": study, "hydra": hydra, "logger": None})
 
 
 without_hydra = pytest.mark.usefixtures("plan_without_hydra")
@@ -275,6 +277,26 @@ def test_jobs_side_by_side_are_of_further_seeds(tmp_path: Path) -> None:
     launch = FakeLauncher(tmp_path, shares(a=0.8, b=0.79))
     until.run_until_answered(asked, launch)
     assert [len(batch) for batch in launch.batches[:2]] == [6, 4]
+
+
+@without_hydra
+def test_a_running_study_can_be_watched(tmp_path: Path) -> None:
+    """Its looks are curves in TensorBoard, of which none comes twice, and its report text and images."""
+    asked = config(tmp_path, margin=0.02, max_seeds=4)
+    asked.logger = {"tensorboard": {"_target_": "pytorch_lightning.loggers.TensorBoardLogger"}}
+    until.run_until_answered(asked, FakeLauncher(tmp_path, shares(a=0.8, b=0.79)))
+    asked.study.max_seeds = 5
+    until.run_until_answered(asked, FakeLauncher(tmp_path, shares(a=0.8, b=0.79)))
+    _, said = report([tmp_path])
+    log_report(tmp_path)
+    seen = EventAccumulator(str(tmp_path))
+    seen.Reload()
+    curves = {name: seen.Scalars(f"looks b/{name}") for name in ("difference", "low", "high")}
+    assert [point.step for point in curves["low"]] == [3, 4, 5]
+    shown = " to ".join(f"{curves[name][-1].value:+.2f}" for name in ("low", "high"))
+    assert shown in said
+    assert {f"report/{name}" for name in ("looks", "differences", "pairs", "curves")} == set(seen.Tags()["images"])
+    assert b"## Looks" in seen.Tensors("report/text_summary")[0].tensor_proto.string_val[0]
 
 
 @slow

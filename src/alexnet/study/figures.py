@@ -73,8 +73,8 @@ def line_look(number: int) -> dict[str, Any]:
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
 
 
-def _doubling(axis: Axis) -> None:
-    """Of logarithms to the base of 2: the numbers themselves."""
+def doubling_ticks(axis: Axis) -> None:
+    """Labels an axis of logarithms to the base of 2 with the numbers themselves."""
     axis.set_major_locator(FixedLocator([math.log2(step * 2**power) for power in range(-6, 11) for step in (1, 1.5)]))
     axis.set_major_formatter(lambda value, _: f"{2**value:.3g}")
 
@@ -89,11 +89,11 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
         if row.arm in paper:
             axes.plot(found.metric.scale * paper[row.arm], place, **PAPER)
     axes.axvline(0, color="0.3", linewidth=1)
-    axes.set_yticks(range(len(rows)), [_label(row.arm) for row in rows])
+    axes.set_yticks(range(len(rows)), [plain(row.arm) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(found.metric.difference_from(_label(found.baseline.arm)))
+    axes.set_xlabel(found.metric.difference_from(plain(found.baseline.arm)))
     if isinstance(found.metric, EpochsToTarget):
-        _doubling(axes.xaxis)
+        doubling_ticks(axes.xaxis)
     marks = axes.plot([], [], "o", color="0.6", label="one seed")
     marks += axes.plot([], [], "s", color="black", label=f"mean and {found.interval}")
     if any(row.arm in paper for row in rows):
@@ -128,11 +128,11 @@ def _pairs(found: Comparison) -> Figure | None:
     for place, row in enumerate(rows):
         axes.hlines(scale * row.mean, place - 0.2, place + 0.2, color="black", linewidth=3, zorder=3)
     rotation = 20 if len(rows) > 3 else 0
-    axes.set_xticks(range(len(rows)), [_label(row.arm) for row in rows], rotation=rotation)
+    axes.set_xticks(range(len(rows)), [plain(row.arm) for row in rows], rotation=rotation)
     axes.set_xlim(-0.5, len(rows) - 0.5)
     axes.set_ylabel(found.metric.unit)
     if isinstance(found.metric, EpochsToTarget):
-        _doubling(axes.yaxis)
+        doubling_ticks(axes.yaxis)
     return figure
 
 
@@ -149,7 +149,7 @@ def _curves(arms: Sequence[Arm], metric: Metric) -> Figure | None:
             axes.plot(range(1, len(curve) + 1), drawn.scale * curve, linewidth=0.6, alpha=0.5, **look)
         shortest = min(map(len, found))
         mean = np.mean([curve[:shortest] for curve in found], 0)
-        axes.plot(range(1, shortest + 1), drawn.scale * mean, linewidth=2, label=_label(name), **look)
+        axes.plot(range(1, shortest + 1), drawn.scale * mean, linewidth=2, label=plain(name), **look)
     axes.set_xlabel("epoch")
     axes.set_ylabel(drawn.unit)
     if isinstance(metric, EpochsToTarget):
@@ -176,14 +176,14 @@ def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
     for row in rows:
         point = (cost[row.arm], found.metric.scale * row.mean)
         axes.plot(*point, "s", color="black")
-        axes.annotate(_label(row.arm), point, xytext=(6, 4), textcoords="offset points", fontsize="small")
+        axes.annotate(plain(row.arm), point, xytext=(6, 4), textcoords="offset points", fontsize="small")
     axes.set_xlabel("GFLOP an image, forward")
     axes.set_ylabel(f"{found.metric.unit}, mean over seeds")
     if isinstance(found.metric, EpochsToTarget):
-        _doubling(axes.yaxis)
+        doubling_ticks(axes.yaxis)
     return figure
 
 
-def _label(name: str) -> str:
-    """Nothing in it that matplotlib takes for mathematics."""
+def plain(name: str) -> str:
+    """Returns a name with nothing in it that matplotlib takes for mathematics."""
     return name.replace("$", r"\$")

@@ -6,12 +6,14 @@ from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from alexnet.study.compare import Comparison, Row, compare
-from alexnet.study.figures import Drawing, new_axes
+from alexnet.study.figures import Drawing, doubling_ticks, plain
 from alexnet.study.formatting import duration, seeds_of, table
 from alexnet.study.intervals import EVERY_LOOK
-from alexnet.study.metrics import Metric
+from alexnet.study.metrics import EpochsToTarget, Metric
 from alexnet.study.sequential import (
     ANY_DIFFERENCE,
     MOST,
@@ -192,28 +194,31 @@ def _further(told: Looks, arms: Sequence[Arm], metric: Metric) -> list[str]:
 def looks_drawing(told: Looks, metric: Metric, margin: float) -> Drawing:
     """Returns the figure of mean and interval over pairs, a plot for every arm. There must be a look."""
     arms = told.arms[1:]
-    figure, _ = new_axes(7, 1 + 2.2 * len(arms))
-    figure.clear()
+    figure = Figure(figsize=(7, 1 + 2.2 * len(arms)), layout="constrained")
     plots = figure.subplots(len(arms), 1, squeeze=False, sharex=True)
     for axes, arm in zip(plots[:, 0], arms, strict=True):
-        _draw_looks(axes, told, arm, metric.scale, margin)
-    plots[-1, 0].set_xlabel("pairs of runs")
-    figure.supylabel(metric.difference_from(told.arms[0].replace("$", r"\$")), fontsize="medium")
+        _draw_looks(axes, told, arm, metric, margin)
+    axes.set_xlabel("pairs of runs")
+    axes.set_xlim(told.looks[0].pairs - 0.5, told.pairs + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle(plain(metric.difference_from(told.arms[0])), fontsize="medium")
     return Drawing("looks", figure, "Mean and interval at each look; the dashed lines are the margin")
 
 
-def _draw_looks(axes: Axes, told: Looks, arm: str, scale: float, margin: float) -> None:
+def _draw_looks(axes: Axes, told: Looks, arm: str, metric: Metric, margin: float) -> None:
     found = [(look.pairs, row) for look in told.looks for row in look.found.rows if row.arm == arm]
     pairs = [n for n, _ in found]
-    means = [scale * row.change for _, row in found]
-    halves = [0.0 if math.isnan(row.half) else scale * row.half for _, row in found]
+    means = [metric.scale * row.change for _, row in found]
+    halves = [0.0 if math.isnan(row.half) else metric.scale * row.half for _, row in found]
     axes.errorbar(pairs, means, yerr=halves, fmt="s", color="black", markersize=4, capsize=2)
     axes.axhline(0, color="0.3", linewidth=1)
     for side in (-1, 1):
-        axes.axhline(side * scale * margin, color="0.5", linewidth=1, linestyle="--")
+        axes.axhline(side * metric.scale * margin, color="0.5", linewidth=1, linestyle="--")
     last = halves[-1] + abs(means[-1])
-    reach = max(2 * scale * margin, 1.3 * last)  # the first looks are far wider than the last
+    reach = max(2 * metric.scale * margin, 1.3 * last)  # the first looks are far wider than the last
     axes.set_ylim(-reach, reach)
-    axes.set_title(arm.replace("$", r"\$"), fontsize="small", loc="left")
+    axes.set_title(plain(arm), fontsize="small", loc="left")
+    if isinstance(metric, EpochsToTarget):
+        doubling_ticks(axes.yaxis)
     for spine in ("top", "right"):
         axes.spines[spine].set_visible(False)

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,24 @@ class ReportCallback(Callback):
     """Makes the report of a sweep or study when it ends, whatever has failed in it."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        SweepDirectory.after.append(_report)
+        SweepDirectory.after.append(partial(_report, board=has_tensorboard(config)))
 
 
-def _report(folder: Path) -> None:
+def has_tensorboard(config: DictConfig) -> bool:
+    """Whether the runs log to TensorBoard."""
+    loggers = (config.logger or {}).values()
+    return any(str(logger.get("_target_", "")).endswith("TensorBoardLogger") for logger in loggers)
+
+
+def _report(folder: Path, *, board: bool) -> None:
     try:
         from alexnet.study_adapter.report import report  # matplotlib takes a second
 
         _, text = report([folder])
+        if board:
+            from alexnet.sweeps.board import log_report
+
+            log_report(folder)
         said = f"\n{text}\n\nreport {folder / 'report.md'}"
     except UserError as error:
         said = f"no report: {error}"

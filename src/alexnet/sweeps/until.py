@@ -22,7 +22,7 @@ from alexnet.study_adapter.records import arms_of_runs, find_runs, plan_of
 from alexnet.study_adapter.rows import rows_of
 from alexnet.study_adapter.until import note_looks, note_question, question_of
 from alexnet.sweeps.callbacks import jobs_of
-from alexnet.sweeps.progress import describe_arms, planned, write_plan
+from alexnet.sweeps.progress import describe_arms, has_tensorboard, planned, write_plan
 
 LOCK = ".until.lock"  # held while a study is continued
 ARMS = 8  # beside the baseline: for more the error rates are not known
@@ -82,7 +82,6 @@ class _Study:
         self.planned: list[dict[str, Any]] = []
         self.digests = {job["config_digest"] for job in self.first}
         self.failed: set[int] = set()
-        self.told_until = 0
         self.began, self.launched = time.time(), 0
 
     def announce(self) -> None:
@@ -123,12 +122,16 @@ class _Study:
         arms, left_out = self._arms(), self._left_out()
         seeds = [seed for seed in range(1, 1 + max(_seeds(arms), default=0)) if seed not in left_out]
         told = replay(arms, self.metric, self.margin, seeds, self.most)
+        before = question_of(plan_of(self.folder), self.digests)["pairs"]
         note_looks(self.folder, self.digests, told, left_out)
-        new = [look for look in told.looks if look.pairs > self.told_until]
-        for look in new if self.launched else new[-1:]:
+        new = [look for look in told.looks if look.pairs > before]
+        for look in new if new or self.launched else told.looks[-1:]:
             seconds = self._seconds(arms) * (1 + len(told.running))
             print(escape_lines(look_line(told, look, self.metric, self.margin, seconds)), flush=True)
-        self.told_until = told.pairs
+        if new and has_tensorboard(self.config):
+            from alexnet.sweeps.board import log_looks  # torch takes seconds
+
+            log_looks(self.folder, new, self.metric)
         lost = sorted(left_out | set(told.left_out))
         if len(lost) > 2 + len(seeds) - len(told.left_out) and not told.ended:
             raise UserError(f"more seeds failed than finished ({seeds_of(lost)}): the study stops here")
