@@ -297,7 +297,10 @@ def test_how_often_a_report_was_made_is_said(tmp_path: Path) -> None:
                 if not path.exists():
                     fake_run(path, seed, right[number, seed], f"arm{number}", model__dropout=number / 10)
         _, said = report([tmp_path])
-        assert ("Reported with 3 and 5 seeds." in said) == (seeds == 5)
+        assert ("Reported with 3 and 5 seeds: from the second look on" in said) == (seeds == 5)
+        assert ("99.5% intervals" in said) == (seeds == 5), "also of this look"
+    _, said = report([tmp_path])
+    assert "99.5% intervals" in said, "and of all later ones"
 
 
 def test_baseline_and_metric_and_margin_can_be_chosen(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from alexnet.study.intervals import EVERY_LOOK, Difference, dunnett_critical_val
 from alexnet.study.metrics import metric_of
 from alexnet.study.sequential import (
     ANY_DIFFERENCE,
+    LATER_LOOKS,
     MOST,
     NO_DIFFERENCE,
     Looks,
@@ -19,6 +20,7 @@ from alexnet.study.sequential import (
     check_most,
     forecast,
     images_hide,
+    later_looks,
     replay,
 )
 from alexnet.study.table import Arm, arms_of_rows
@@ -171,6 +173,21 @@ def test_all_looks_together_miss_in_five_percent_of_studies() -> None:
         of_images = stats.norm.ppf((1 + EVERY_LOOK.images) / 2) * tau
         missed = (abs(mean + images)[:, 2:] > np.hypot(half * sd, of_images)[:, 2:]).any(1).mean()
         assert missed < 0.052
+
+
+@pytest.mark.parametrize(("first", "figures"), LATER_LOOKS.items(), ids=str)
+def test_a_fixed_study_that_is_looked_at_again(first: int, figures: tuple[float, float]) -> None:
+    """How many percent find a difference where there is none: 95% at the first look, and 99.5% at each after, to 30."""
+    draw, n = np.random.default_rng(9), np.arange(1, 31)
+    x = draw.normal(0, 1, (40_000, 30))
+    mean = np.cumsum(x, 1) / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = abs(mean) / np.sqrt((np.cumsum(x**2, 1) / n - mean**2) / (n - 1))
+    once, every = (stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1)) for level in (0.95, EVERY_LOOK.level))
+    later = np.concatenate([once[first - 1 : first], every[first:]])
+    for found, limit in zip(figures, (later, once[first - 1 :]), strict=True):
+        assert 100 * (t[:, first - 1 :] > limit).any(1).mean() == pytest.approx(found, abs=0.6)
+    assert f"{figures[0]:g}%" in later_looks(first)
 
 
 @slow

@@ -8,12 +8,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from alexnet.study.errors import StudyError
 from alexnet.study.files import read_json, write_text
 from alexnet.study.metrics import metric_of
-from alexnet.study.report import ABOUT, PAGE, StudyReport, check_margin, compare_rows, count_looks, write_page
+from alexnet.study.report import ABOUT, PAGE, StudyReport, check_margin, compare_rows, write_page
 from alexnet.study.table import read_rows
 
 
@@ -29,9 +30,8 @@ def main() -> None:
     asked = parser.parse_args()
     out = asked.out or asked.table.with_name(f"{asked.table.stem}-report")
     try:
-        made = _report(asked)
+        made = _report(asked, read_json(out / ABOUT).get("seeds", ()))
         out.mkdir(parents=True, exist_ok=True)
-        count_looks(made, read_json(out / ABOUT))
         write_text(out / ABOUT, json.dumps(made.about, indent=2) + "\n")
         text = write_page(out, made, Path(os.path.relpath(asked.table, out)).as_posix())
     except StudyError as error:
@@ -41,15 +41,14 @@ def main() -> None:
     print(_printable(f"{text}\n\nreport {out / PAGE}"))
 
 
-def _report(asked: argparse.Namespace) -> StudyReport:
+def _report(asked: argparse.Namespace, earlier: Collection[int]) -> StudyReport:
     rows = read_rows(asked.table)
     name = _column(asked.metric, list(rows[0]))
     metric = metric_of(name, asked.mode)
     check_margin(asked.margin, metric)
-    found, arms = compare_rows(rows, metric, asked.margin, asked.baseline)
-    return StudyReport(
-        found, arms, {"metric": name, "mode": asked.mode, "margin": asked.margin, "baseline": asked.baseline}
-    )
+    found, arms, looks = compare_rows(rows, metric, asked.margin, asked.baseline, earlier)
+    about = {"metric": name, "mode": asked.mode, "margin": asked.margin, "baseline": asked.baseline, "seeds": looks}
+    return StudyReport(found, arms, about)
 
 
 def _column(asked: str | None, columns: list[str]) -> str:

@@ -24,11 +24,10 @@ from alexnet.study.sequential import (
     first_look,
     forecast,
     images_hide,
+    later_looks,
 )
 from alexnet.study.summary import interval
 from alexnet.study.table import Arm
-
-SECOND_LOOK = "Its false verdicts are up to 7.7% over 30 pairs, not 5%"  # sequential.md's figure is simulated in tests
 
 
 def plan_line(told: Looks) -> str:
@@ -157,9 +156,7 @@ def looks_notes(
             "error rates do not hold"
         )
     if before:
-        notes.append(
-            f"Reported with {' and '.join(map(str, before))} seeds before it was asked until answered. {SECOND_LOOK}"
-        )
+        notes.append(f"Reported with {before[0]} seeds before it was asked until answered: {later_looks(before[0])}")
     return notes + _other_questions(until.get("asked", ())) + _further(told, arms, metric)
 
 

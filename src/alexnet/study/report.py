@@ -4,7 +4,7 @@ An answer in a sentence, the differences, the minimum detectable effect, caveats
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from alexnet.study.compare import PAIRS, Comparison, compare
 from alexnet.study.errors import StudyError
 from alexnet.study.figures import Drawing, draw, save
 from alexnet.study.files import write_text
+from alexnet.study.intervals import EVERY_LOOK
 from alexnet.study.looks import ending, looks_drawing, looks_notes, looks_table, plan_line
 from alexnet.study.metrics import Metric
-from alexnet.study.sequential import Looks, found_at_looks, replay
+from alexnet.study.sequential import Looks, found_at_looks, later_looks, replay
 from alexnet.study.summary import answer, costs, differences, power
 from alexnet.study.table import Arm, Result, arms_of_rows, finished
 
@@ -105,16 +106,24 @@ def check_margin(margin: float | None, metric: Metric) -> None:
 
 
 def compare_rows(
-    rows: Sequence[Mapping[str, str]], metric: Metric, margin: float | None = None, baseline: str | None = None
-) -> tuple[Comparison, list[Arm]]:
-    """Compares the arms of a table. Returns what was found, and the arms, the baseline first and last those without a
-    finished run.
+    rows: Sequence[Mapping[str, str]],
+    metric: Metric,
+    margin: float | None = None,
+    baseline: str | None = None,
+    earlier: Collection[int] = (),
+) -> tuple[Comparison, list[Arm], list[int]]:
+    """Compares the arms of a table.
 
     Args:
         rows: a row for every run.
         metric: what is compared.
         margin: the smallest difference that would matter, in the unit in which it is typed.
         baseline: the arm that the others are compared with; None for the first.
+        earlier: of how many seeds reports were made before. A second look has wider intervals, as all later ones.
+
+    Returns:
+        What was found; the arms, the baseline first and last those without a finished run; and of how many seeds
+        reports were made, with this one.
 
     Raises:
         StudyError: where nothing can be compared, and why.
@@ -124,10 +133,15 @@ def compare_rows(
     _check_values(arms, metric)
     asked = arms[0].name
     arms.sort(key=lambda arm: not arm.runs)
-    found = compare([arm for arm in arms if arm.runs], metric, in_unit(margin, metric))
+    with_runs = [arm for arm in arms if arm.runs]
+    found = compare(with_runs, metric, in_unit(margin, metric))
+    seeds = max((len(row.differences) for row in found.rows), default=0)
+    looks = sorted({*earlier, seeds} if seeds >= PAIRS else earlier)
+    if len(looks) > 1:
+        found = compare(with_runs, metric, in_unit(margin, metric), confidence=EVERY_LOOK)
     if arms[0].name != asked:
         found.notes.append(f"{asked} has no finished run, so the others are compared with {arms[0].name}")
-    return found, arms
+    return found, arms, looks
 
 
 def look_at_rows(
@@ -182,17 +196,6 @@ def _set_first(arms: list[Arm], baseline: str | None) -> None:
     if baseline is not None and baseline not in names:
         raise StudyError(f"baseline={baseline}: must be one of {'; '.join(names)}")
     arms.sort(key=lambda arm: baseline not in (None, arm.name))
-
-
-def count_looks(made: StudyReport, before: Mapping[str, Any]) -> None:
-    """Notes in `about` that this report is made, once for every number of seeds. before: an earlier report.json."""
-    if made.looks is not None:
-        return
-    seeds = max([len(row.differences) for row in made.found.rows], default=0)
-    looks = {*made.about.get("seeds", ()), *before.get("seeds", ())}
-    if seeds >= PAIRS:
-        looks.add(seeds)
-    made.about["seeds"] = sorted(looks)
 
 
 def write_page(
@@ -260,10 +263,8 @@ def _looks(made: StudyReport) -> list[str]:
     before = made.about.get("seeds", [])
     if made.looks is not None:
         return looks_notes(made.looks, made.arms, made.found, made.about["until"], before)
-    if len(before) < 2:
-        return []
-    looks = f"{', '.join(map(str, before[:-1]))} and {before[-1]}"
-    return [
-        f"Reported with {looks} seeds. Adding seeds until a difference shows finds one where there is none: in 5% of "
-        "studies looking once, in 12% at 3, 5 and 10 seeds"
-    ]
+    return [f"Reported with {_and(before)} seeds: {later_looks(before[0])}"] if len(before) > 1 else []
+
+
+def _and(numbers: Sequence[int]) -> str:
+    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

@@ -21,7 +21,6 @@ from alexnet.study.report import (
     StudyReport,
     check_margin,
     compare_rows,
-    count_looks,
     look_at_rows,
     write_page,
 )
@@ -56,12 +55,11 @@ def report(
     Raises:
         UserError: where nothing can be said, and why.
     """
-    rows, made = make_report(folders, metric, margin, baseline, mode)
+    earlier = _seeds(out / ABOUT) if out is not None and len(folders) == 1 else []
+    rows, made = make_report(folders, metric, margin, baseline, mode, earlier)
     if out is None:
         out = folders[0] if len(folders) == 1 else _new_folder(folders)
     out.mkdir(parents=True, exist_ok=True)
-    before = read_json(out / ABOUT) if len(folders) == 1 else {}
-    count_looks(made, before)
     write_rows(out / TABLE, rows)
     write_json(out / ABOUT, made.about)
     return out, write_run_page(out, made)
@@ -113,16 +111,25 @@ def make_report(
     margin: float | None = None,
     baseline: str | None = None,
     mode: str | None = None,
+    earlier: Sequence[int] = (),
 ) -> tuple[list[dict[str, str]], StudyReport]:
-    """Returns the rows of report.csv, and what they say. Arguments and errors as in `report`."""
+    """Returns the rows of report.csv, and what they say. Arguments and errors as in `report`.
+
+    earlier: of how many seeds reports were made before, beside those in the folder itself.
+    """
     try:
-        return _make_report(folders, metric, margin, baseline, mode)
+        return _make_report(folders, metric, margin, baseline, mode, earlier)
     except StudyError as error:
         raise UserError(escape_control_chars(str(error))) from None
 
 
 def _make_report(
-    folders: Sequence[Path], metric: str | None, margin: float | None, baseline: str | None, mode: str | None
+    folders: Sequence[Path],
+    metric: str | None,
+    margin: float | None,
+    baseline: str | None,
+    mode: str | None,
+    earlier: Sequence[int],
 ) -> tuple[list[dict[str, str]], StudyReport]:
     old = folders[0] / TABLE
     from_table = len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml"))
@@ -137,8 +144,13 @@ def _make_report(
         question = question_of(plan, [job["config_digest"] for job in plan.get("jobs", ())])
         before = _study_of(runs, plan, question)
         chosen, metric, mode, margin = _asked(before, metric, mode, margin)
-        rows, about = _rows_and_about(folders[0], runs, plan, chosen)
-        about |= {"study": before} | _until(question)
+        check_comparable([run for run in runs if run.state == "done"])
+        arms_of_all, left_out = arms_of_runs(runs, plan)
+        rows = rows_of(arms_of_all, chosen)
+        about = {"study": before, "typed": portable_command(plan.get("typed", ()))}
+        about["notes"] = [*left_out, *not_begun(arms_of_all, plan)]
+        about["seeds"] = _seeds(folders[0] / ABOUT) if len(folders) == 1 else []
+        about |= _until(question)
     if not any(row.get("state", "done") == "done" for row in rows):
         raise UserError(f"{folders[0]}: none of its {len(rows)} runs is finished{_why(rows)}")
     about |= {"metric": metric, "mode": mode, "margin": margin, "baseline": baseline}
@@ -146,21 +158,13 @@ def _make_report(
     if until and margin is not None:
         found, arms, looks = look_at_rows(rows, chosen, margin, until, baseline)
         return rows, StudyReport(found, arms, about, looks)
-    return rows, StudyReport(*compare_rows(rows, chosen, margin, baseline), about)
+    found, arms, about["seeds"] = compare_rows(rows, chosen, margin, baseline, {*about.get("seeds", ()), *earlier})
+    return rows, StudyReport(found, arms, about)
 
 
-def _rows_and_about(
-    folder: Path, runs: Sequence[Run], plan: Mapping[str, Any], metric: Metric
-) -> tuple[list[dict[str, str]], dict[str, Any]]:
-    check_comparable([run for run in runs if run.state == "done"])
-    arms, left_out = arms_of_runs(runs, plan)
-    about = {
-        "study": {},
-        "typed": portable_command(plan.get("typed", ())),
-        "notes": [*left_out, *not_begun(arms, dict(plan))],
-        "seeds": read_json(folder / ABOUT).get("seeds", []),
-    }
-    return rows_of(arms, metric), about
+def _seeds(path: Path) -> list[int]:
+    """Of how many seeds reports were made, by a report.json."""
+    return list(read_json(path).get("seeds", ()))
 
 
 def _until(question: Mapping[str, Any]) -> dict[str, Any]:
