@@ -4,8 +4,8 @@ PRESETS = ("experiment", "study", "after")  # groups that only change what the o
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer", "logger")
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
-        *("seed", "init_from", "freeze", "lr_multipliers", "study", "monitor", "mode", "test_crops", "early_stopping"),
-        *("compile", "channels_last", "keep_memory", "trusted"),
+        *("seed", "init_from", "freeze", "lr_multipliers", "study", "monitor", "mode"),
+        *("test_epoch", "test_crops", "early_stopping", "compile", "channels_last", "keep_memory", "trusted"),
         *("outputs", "run_dir", "reproduce", "resume", "checkpoint_every"),
     ),
     "prepare": ("seed", "show", "stream", "jpeg", "outputs", "run_dir"),

@@ -219,6 +219,20 @@ def test_another_question_after_the_first_look_is_said(tmp_path: Path) -> None:
 
 
 @without_hydra
+def test_runs_of_other_settings_do_not_count(tmp_path: Path) -> None:
+    """The same study with another number of epochs has its runs in the same directory."""
+    bits = shares(a=0.9, b=0.5)
+    for seed in (1, 2, 3):
+        for arm in "ab":
+            others = {"model__name": arm, "model__dropout": 0.9, "record__config_digest": f"other/{arm}/{seed}"}
+            fake_run(tmp_path / f"{arm}-{seed}", seed, bits(arm, seed), arm, study=STUDY, **others)
+    launch = FakeLauncher(tmp_path, bits)
+    until.run_until_answered(config(tmp_path), launch)
+    assert len(launch.batches[0]) == 6
+    assert "6 runs with other settings (model.dropout)" in report([tmp_path])[1]
+
+
+@without_hydra
 def test_further_seeds_change_no_verdict(tmp_path: Path) -> None:
     until.run_until_answered(config(tmp_path), FakeLauncher(tmp_path, shares(a=0.9, b=0.5)))
     _, before = report([tmp_path])

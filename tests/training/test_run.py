@@ -213,15 +213,18 @@ class Spoil(Callback):
             pl_module.network.classifier.fc8.weight.data.neg_()
 
 
-def test_the_figures_are_those_of_the_best_checkpoint(run: Callable) -> None:
+@pytest.mark.parametrize("test_epoch", ["best", "last"])
+def test_the_figures_are_those_of_the_checkpoint(run: Callable, test_epoch: str) -> None:
     """Also where the last epoch is not the best."""
     folder, metrics = run(
+        f"test_epoch={test_epoch}",
         "+callbacks.spoil._target_=tests.training.test_run.Spoil",
         "trainer.max_epochs=3", "trainer.limit_val_batches=1.0", "trainer.limit_test_batches=1.0",
         "trainer.limit_train_batches=6", "trainer.precision=32-true", "data.batch_size=50",
     )  # fmt: skip
     checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
-    assert checkpoint["epoch"] + 1 == metrics["best_epoch"] < 3
+    assert checkpoint["epoch"] + 1 == metrics["best_epoch"]
+    assert (metrics["best_epoch"] == 3) == (test_epoch == "last")
     data = ImageDataModule("fake", num_classes=10, size=80, crop=67)
     data.setup()
     for split in ("val", "test"):

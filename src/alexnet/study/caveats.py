@@ -19,6 +19,7 @@ ALIKE = {
     "threads": "numbers of threads, which sum in another order",
     "torch": "versions of torch",
     "monitor": "metrics that chose the best epoch",
+    "test_epoch": "choices of the epoch that is tested",
 }
 HASHES = ("git_commit", "fingerprint")  # shown by their first seven digits
 
@@ -99,7 +100,7 @@ def _images_seen(arm: Arm) -> float:
 
 def _of_choice(arms: Sequence[Arm], runs: Sequence[Result], metric: Metric) -> list[str]:
     """What the choice of a commit, an epoch or an arm does to the values."""
-    monitors = {run["monitor"].split("/")[0] for run in runs}
+    monitors = {run["monitor"].split("/")[0] for run in runs if run["test_epoch"] != "last"}
     notes = []
     if any(run["git_dirty"] == "true" for run in runs):
         notes.append("Some runs were of code that was not committed: their git.diff has it")

@@ -216,7 +216,7 @@ def write_page(
     notes = [*found.notes, *made.about.get("notes", ()), *unfinished(made.arms)]
     notes += [*caveats(made.arms, found.metric), *more.caveats, *_looks(made)]
     sentence = answer(found, made.arms)
-    tables = [*differences(found, made.paper), "", found.method, *_precision(made, margin)]
+    tables = [*differences(found, made.paper), "", f"{found.method}{_tested(made)}", *_precision(made, margin)]
     cost = [*more.tables, *costs(made.arms)]
     drawings = [*draw(found, made.arms, made.paper), *more.drawings]
     if made.looks and made.looks.looks and margin:
@@ -249,6 +249,10 @@ def _claim(made: StudyReport) -> list[str]:
     elif made.paper:
         lines.append("Its figures are of other images: they stand here for their sign, not their size.")
     return lines
+
+
+def _tested(made: StudyReport) -> str:
+    return " The last epoch of every run was tested." if {run["test_epoch"] for run in made.done} == {"last"} else ""
 
 
 def _precision(made: StudyReport, margin: float | None) -> list[str]:

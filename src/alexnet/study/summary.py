@@ -23,7 +23,7 @@ class Cost(NamedTuple):
 COSTS = (
     Cost("parameters", ("parameters",), lambda count: f"{count:,.0f}"),
     Cost("GFLOP an image", ("flops_per_image",), lambda flops: f"{flops / 1e9:.3g}"),
-    Cost("best epoch", ("best_epoch", "epochs"), lambda best, last: f"{best:.1f} of {last:.0f}"),
+    Cost("tested epoch", ("best_epoch", "epochs"), lambda best, last: f"{best:.1f} of {last:.0f}"),
     Cost("training", ("seconds",), duration),
     Cost("images/s", ("images_per_second",), lambda speed: f"{speed:.1f}"),
 )

@@ -18,8 +18,8 @@ HEAD = f"""# Studies that were run
 its column *both right* the last number is how many test images the run had right, and those before it how many of
 these each run above had right as well. `python report.py RUNS --out docs/studies/NAME` adds a study.
 
-Intervals are of 95%, and those of a study hold together; where it was reported with more seeds later, or ran until it was
-answered, with all looks at it. Hours are of training alone, on whatever machine it was.
+Intervals are of 95%, and those of a study hold together; where it was reported again with more seeds, or ran until it
+was answered, they hold over all looks at it. Hours are of training alone, on whatever machine it was.
 
 | question | the paper | here | n | images | hours | command |
 |---|---|---|--:|---|--:|---|

@@ -44,6 +44,7 @@ def row_of(arm: str, run: Run, metric: Metric) -> dict[str, str]:
         row |= {f"{split}/{figure}": value for figure, value in run.metrics.get(split, {}).items()}
     row |= {key: value for key, value in run.metrics.items() if not isinstance(value, dict) and key != "seed"}
     row |= {"monitor": run.config["monitor"], "mode": run.config.get("mode")}
+    row["test_epoch"] = run.config.get("test_epoch", "best")
     row |= {key: run.record.get(key) for key in ("reason", "started", "git_commit", "git_dirty")}
     row |= {"precision": run.config["trainer"]["precision"], "devices": ", ".join(machine.get("gpus", ())) or "CPU"}
     row |= {"threads": machine.get("threads"), "torch": run.record.get("packages", {}).get("torch")}

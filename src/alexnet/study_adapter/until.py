@@ -39,6 +39,11 @@ def note_question(folder: Path, digests: Collection[str], study: Mapping[str, An
     _write(folder, record, digests)
 
 
+def note_jobs(folder: Path, digests: Collection[str]) -> None:
+    """Notes in study.json that these jobs are of one question."""
+    _write(folder, question_of(read_json(folder / PLAN), digests), digests)
+
+
 def note_looks(folder: Path, digests: Collection[str], told: Looks, left_out: Collection[int]) -> None:
     """Notes in study.json how far the looks are, and which seeds they passed over: no later look may use these."""
     record = question_of(read_json(folder / PLAN), digests)

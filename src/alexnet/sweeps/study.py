@@ -14,7 +14,10 @@ from alexnet.study.errors import StudyError
 from alexnet.study.sequential import check_most
 from alexnet.study_adapter.metrics import check_known, run_metric
 
-KEYS = ("question", "claim", "source", "paper", "metric", "mode", "margin", "until", "max_seeds", "arms", "arm")
+KEYS = (
+    *("question", "claim", "source", "paper", "metric", "mode", "margin", "test", "until", "max_seeds"),
+    *("arms", "arm"),
+)
 
 
 def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()) -> None:
@@ -46,6 +49,8 @@ def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()
             f"study.paper={paper}: must be the paper's differences from the baseline by data set and arm, "
             "such as imagenet: {no_lrn: -0.014}"
         )
+    if study.get("test", "best") not in ("best", "last"):
+        raise UserError(f"study.test={study.test}: must be best or last, the epoch of each run that is tested")
     _check_until(study, [key_of(override) for override in typed])
     setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
     for override in typed:

@@ -18,9 +18,9 @@ from alexnet.study.looks import look_line
 from alexnet.study.sequential import Looks, first_look, next_runs, replay
 from alexnet.study.table import Arm, arms_of_rows, finished
 from alexnet.study_adapter.metrics import run_metric
-from alexnet.study_adapter.records import arms_of_runs, find_runs, plan_of
+from alexnet.study_adapter.records import Run, arms_of_runs, find_runs, plan_of
 from alexnet.study_adapter.rows import rows_of
-from alexnet.study_adapter.until import note_looks, note_question, question_of
+from alexnet.study_adapter.until import note_jobs, note_looks, note_question, question_of
 from alexnet.sweeps.callbacks import jobs_of
 from alexnet.sweeps.progress import describe_arms, has_tensorboard, planned, write_plan
 
@@ -79,35 +79,38 @@ class _Study:
         self.arms = list(self.places)
         _check_arms(self.arms, self.most)
         self.first = [jobs[place] for place in self.places.values()]
+        self.described = describe_arms(jobs)
         self.planned: list[dict[str, Any]] = []
         self.digests = {job["config_digest"] for job in self.first}
         self.failed: set[int] = set()
+        self.found: list[Arm] = []  # the arms with the runs that are finished
         self.began, self.launched = time.time(), 0
 
     def announce(self) -> None:
         """Writes the plan, and says what is asked and what it may take."""
         write_plan(self.config, self.folder, self.first, self.began)
         note_question(self.folder, self.digests, self.config.study, self.arms)
+        self.found = self._read_arms()
         runs, first = len(self.arms), first_look(len(self.arms) - 1)
-        seconds = _mean_seconds(self._arms()) * runs * self.most
+        seconds = _mean_seconds(self.found) * runs * self.most
         hours = "" if math.isnan(seconds) else f", {duration(seconds)} of training"
         print(
             f"study {self.config.hydra.runtime.choices['study']}: {self.config.study.question}\n"
             f"  until it is answered: a look after every pair from pair {first}, at most {self.most} pairs\n"
             f"  first look after {first * runs} jobs, at most {self.most * runs}{hours}",
-            *describe_arms(self.first),
+            *self.described,
             f"  {self.folder}",
             sep="\n",
             flush=True,
         )
 
-    def _arms(self) -> list[Arm]:
-        """The arms with their finished runs, the baseline first."""
-        try:
-            runs, _ = arms_of_runs(find_runs([self.folder]), plan_of(self.folder))
-        except UserError:  # no run yet
-            return [Arm(name) for name in self.arms]
-        found = {arm.name: arm for arm in arms_of_rows(rows_of(runs, self.metric))}
+    def _read_arms(self) -> list[Arm]:
+        """The arms with their finished runs, the baseline first: of jobs that this question has planned."""
+        plan = plan_of(self.folder)
+        known = self.digests | set(question_of(plan, self.digests)["jobs"])
+        runs = [run for run in _runs_in(self.folder) if run.record.get("config_digest") in known]
+        runs_by_arm, _ = arms_of_runs(runs, plan)
+        found = {arm.name: arm for arm in arms_of_rows(rows_of(runs_by_arm, self.metric))}
         return [found.get(name, Arm(name)) for name in self.arms]
 
     def _left_out(self) -> set[int]:
@@ -119,14 +122,15 @@ class _Study:
         Raises:
             UserError: where more seeds fail than finish.
         """
-        arms, left_out = self._arms(), self._left_out()
-        seeds = [seed for seed in range(1, 1 + max(_seeds(arms), default=0)) if seed not in left_out]
-        told = replay(arms, self.metric, self.margin, seeds, self.most)
+        left_out = self._left_out()
+        last = max((seed for arm in self.found for seed in arm.runs), default=0)
+        seeds = [seed for seed in range(1, last + 1) if seed not in left_out]
+        told = replay(self.found, self.metric, self.margin, seeds, self.most)
         before = question_of(plan_of(self.folder), self.digests)["pairs"]
         note_looks(self.folder, self.digests, told, left_out)
         new = [look for look in told.looks if look.pairs > before]
         for look in new if new or self.launched else told.looks[-1:]:
-            seconds = self._seconds(arms) * (1 + len(told.running))
+            seconds = self._seconds() * (1 + len(told.running))
             print(escape_lines(look_line(told, look, self.metric, self.margin, seconds)), flush=True)
         if new and has_tensorboard(self.config):
             from alexnet.sweeps.board import log_looks  # torch takes seconds
@@ -138,7 +142,7 @@ class _Study:
         return told
 
     def next_runs(self, told: Looks) -> list[tuple[str, int]]:
-        return next_runs(told, self._arms(), self._left_out(), _side_by_side(self.config))
+        return next_runs(told, self.found, self._left_out(), _side_by_side(self.config))
 
     def run(self, runs: Sequence[tuple[str, int]], launch: Callable[[list[list[str]]], Any]) -> None:
         """Runs jobs. Seeds of which one has not finished are left out from then on."""
@@ -147,13 +151,15 @@ class _Study:
         self.planned += new
         self.digests |= {job["config_digest"] for job in new}
         write_plan(self.config, self.folder, self.planned, self.began)
+        note_jobs(self.folder, self.digests)
         error: RuntimeError | None = None
         try:
             launch(jobs)
         except RuntimeError as raised:  # joblib's and submitit's, of a job that was killed; the others are on the disk
             error = raised
         self.launched += len(jobs)
-        done = {(arm.name, seed) for arm in self._arms() for seed in arm.runs}
+        self.found = self._read_arms()
+        done = {(arm.name, seed) for arm in self.found for seed in arm.runs}
         bad = [(arm, seed) for arm, seed in runs if (arm, seed) not in done]
         if error is not None:
             if len(bad) == len(runs):
@@ -164,11 +170,18 @@ class _Study:
             self.failed |= set(seeds)
             print(f"{seeds_of(seeds)}: left out, since a run failed; further seeds take their place", flush=True)
 
-    def _seconds(self, arms: Sequence[Arm]) -> float:
+    def _seconds(self) -> float:
         """How long a job takes, as they have come one after another or side by side; nan where that is not known."""
         if self.launched:
             return (time.time() - self.began) / self.launched
-        return _mean_seconds(arms)
+        return _mean_seconds(self.found)
+
+
+def _runs_in(folder: Path) -> list[Run]:
+    try:
+        return find_runs([folder])
+    except UserError:  # none yet
+        return []
 
 
 def _distinct(jobs: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -206,10 +219,6 @@ def _side_by_side(config: DictConfig) -> int:
     if launcher == "submitit_slurm":
         return int(config.hydra.launcher.array_parallelism)
     return 1
-
-
-def _seeds(arms: Sequence[Arm]) -> set[int]:
-    return {seed for arm in arms for seed in arm.runs}
 
 
 def _mean_seconds(arms: Sequence[Arm]) -> float:

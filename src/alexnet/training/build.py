@@ -202,6 +202,7 @@ def _check_root(cfg: DictConfig, metric_names: list[str]) -> None:
         check_choice("mode", cfg.mode, ("min", "max"))
         if better and cfg.mode != better:
             raise ArgumentError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")
+        check_choice("test_epoch", cfg.test_epoch, ("best", "last"))
         if cfg.early_stopping is not None:
             check_int("early_stopping", cfg.early_stopping, 0)
         check_bool("compile", cfg.compile)

@@ -32,7 +32,7 @@ log = logging.getLogger("alexnet")
 
 
 def fit(cfg: DictConfig, components: Components, before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Trains, tests the best epoch, and writes metrics.json into cfg.run_dir. Returns what is written.
+    """Trains, tests the best epoch or the last, and writes metrics.json into cfg.run_dir. Returns what is written.
 
     Args:
         before: the state to resume from, of resume.read_resume_state.
@@ -139,7 +139,7 @@ def _train(trainer: Trainer, module: ImageClassifier, data: ImageDataModule, che
 def _choose_best(
     trainer: Trainer, module: ImageClassifier, best: ModelCheckpoint, cfg: DictConfig, components: Components
 ) -> tuple[int, dict[str, Any]]:
-    """Returns the best epoch, counted from 1, and its metrics. Its weights are at best.best_model_path."""
+    """Returns the epoch to test, counted from 1, and its metrics. Its weights are at best.best_model_path."""
     data = components.data
     if best.best_model_path:
         chosen = read(best.best_model_path)
@@ -165,13 +165,14 @@ def _of_lightning(error: Exception) -> bool:
 
 
 def _best_checkpoint(cfg: DictConfig) -> ModelCheckpoint:
+    tests_last = cfg.test_epoch == "last"
     return ModelCheckpoint(
         Path(cfg.run_dir, "checkpoints"),
         filename="best",
-        monitor=cfg.monitor,
+        monitor=None if tests_last else cfg.monitor,  # without one the latest epoch is kept
         mode=cfg.mode,
         save_weights_only=True,
-        save_on_train_epoch_end=_is_of_training(cfg),
+        save_on_train_epoch_end=tests_last or _is_of_training(cfg),
         enable_version_counter=False,
     )
 

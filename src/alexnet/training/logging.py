@@ -133,8 +133,9 @@ def print_summary(result: dict[str, Any], cfg: DictConfig) -> None:
     """The last lines of a run, among them what to try next with the same model and data."""
     log.info("%.0f s of training, %s images/s", result["seconds"], result["images_per_second"])
     if "test" in result:
-        best = f", of epoch {result['best_epoch']} (best {result['monitor']})" if result["best_epoch"] else ""
-        log.info("test top-1 accuracy %.4f%s", result["test"]["top1"], best)
+        chosen = "last" if cfg.test_epoch == "last" else f"best {result['monitor']}"
+        of_epoch = f", of epoch {result['best_epoch']} ({chosen})" if result["best_epoch"] else ""
+        log.info("test top-1 accuracy %.4f%s", result["test"]["top1"], of_epoch)
     log.info("run    %s", shlex.quote(cfg.run_dir))
     if not in_sweep():
         python = Path(sys.executable)

@@ -71,6 +71,7 @@ def use_recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
     for name in (*OF_TODAY, *(o.key_or_group for o in typed if not affects_result(o.key_or_group))):
         OmegaConf.update(recorded, name, OmegaConf.select(cfg, name), force_add=True)
     recorded.study = None
+    recorded.setdefault("test_epoch", "best")
     recorded.data.setdefault("background", None)  # versions before it ignored transparency
     for name in map(str, composed):
         if name not in (*recorded, "hydra"):  # of a later version, whose default is what was
