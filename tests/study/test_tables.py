@@ -65,6 +65,85 @@ def test_the_interval_is_that_of_the_paired_t(tmp_path: Path) -> None:
             assert min(image.size) > 200
 
 
+def growing(pairs: int) -> list[list[object]]:
+    """A table as a script leaves it that trains both arms with one seed after another; seeds as people name them."""
+    draw = np.random.default_rng(4)
+    rows: list[list[object]] = []
+    for number in range(pairs):
+        seed = draw.normal(0, 0.01)
+        rows += [
+            ["plain", 100 - number, 0.7 + seed, "done"],
+            ["wide", 100 - number, 0.7 + seed + draw.normal(0, 0.005), "done"],
+        ]
+    return rows
+
+
+def until_answered(path: Path, rows: list[list[object]], *more: str) -> str:
+    table = write_table(path, rows, "arm,seed,f1,state")
+    return study(table, "--metric", "f1", "--margin", "0.005", "--until", "answered", *more).stdout
+
+
+def test_a_growing_table_says_whether_to_go_on(tmp_path: Path) -> None:
+    """As sequential looks at paired t intervals of 99.5% by hand do."""
+    assert "no look yet; the first is after 3 pairs" in until_answered(tmp_path / "a.csv", growing(2))
+    rows = growing(20)
+    change = np.array([float(str(b[2])) - float(str(a[2])) for a, b in zip(rows[::2], rows[1::2], strict=True)])
+    ends = []
+    for pairs in range(3, 21):
+        low, high = stats.ttest_rel(change[:pairs], np.zeros(pairs)).confidence_interval(0.995)
+        if low > 0 or high < 0 or (low > -0.005 and high < 0.005):
+            ends.append(pairs)
+    assert 4 < ends[0] < 20
+    said = until_answered(tmp_path / "a.csv", growing(ends[0] - 1))
+    assert f"wide: no answer after {ends[0] - 1} pairs. If there is no difference, about " in said
+    said = until_answered(tmp_path / "a.csv", rows)
+    assert f"wide: answered after {ends[0]} pairs." in said
+    assert said.startswith("wide against plain: equivalent within 0.005")
+    record = json.loads((tmp_path / "a-report" / "report.json").read_text())
+    assert record["until"]["pairs"] == ends[0]
+    assert len(record["until"]["asked"]) == 1
+
+
+def test_a_missing_run_is_waited_for_and_a_failed_one_is_not(tmp_path: Path) -> None:
+    rows = growing(6)
+    said = until_answered(tmp_path / "a.csv", [row for row in rows if row[:2] != ["wide", 99]])
+    assert "no look yet" in said
+    assert "seed 99: not there for every arm" in said
+    for row in rows:
+        if row[:2] == ["wide", 99]:
+            row[2:] = ["", "failed"]
+    said = until_answered(tmp_path / "a.csv", rows)
+    assert "no look yet" not in said
+    assert "seed 99 left out, since a run failed" in said
+
+
+def test_another_margin_after_a_look_is_said(tmp_path: Path) -> None:
+    until_answered(tmp_path / "a.csv", growing(4))
+    assert "Asked otherwise (margin 0.005) for the first 4 pairs" in until_answered(
+        tmp_path / "a.csv", growing(4), "--margin", "0.006"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--until", "answered"], "--margin: is needed with --until answered"),
+        (["--until", "answered", "--margin", "1", "--max-seeds", "2"], "--max-seeds=2: must be a whole number"),
+        (["--max-seeds", "9"], "--max-seeds: has no effect without --until answered"),
+        (["--until", "answered", "--margin", "1", "--baseline", "x"], "baseline=x: must be one of plain; with lrn"),
+    ],
+)
+def test_what_no_look_can_answer(options: list[str], message: str, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "a.csv", two_arms())
+    assert message in study(table, *options, code=1).stderr
+    assert not (tmp_path / "a-report").exists()
+
+
+def test_one_arm_cannot_be_answered(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "a.csv", two_arms()[:6])
+    assert "needs an arm beside the baseline" in study(table, "--until", "answered", "--margin", "1", code=1).stderr
+
+
 def test_it_needs_no_torch_and_no_hydra(tmp_path: Path) -> None:
     assert "better" in study(write_table(tmp_path / "a.csv", two_arms()), before=BLOCKED).stdout
 
@@ -162,9 +241,8 @@ def test_the_report_of_a_study_is_such_a_table(tmp_path: Path) -> None:
 
 def test_the_example_of_the_docs(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "compare-any-runs.md").read_text()
-    command = re.search(r"^python -m alexnet.study (.*) --out .*$", page, re.M)
-    shown = re.search(r"^```text\n(.*?)\n```", page, re.M | re.S)
-    assert command
-    assert shown
-    said = study(*command[1].split(), "--out", tmp_path / "out").stdout
-    assert said.rpartition("\n\nreport ")[0] == shown[1]
+    commands = re.findall(r"^python -m alexnet.study (.*) --out .*$", page, re.M)
+    shown = re.findall(r"^```text\n(.*?)\n```", page, re.M | re.S)
+    once, until = (study(*line.split(), "--out", tmp_path / str(i)).stdout for i, line in enumerate(commands))
+    assert once.rpartition("\n\nreport ")[0] == shown[0]
+    assert f"\n{shown[1]}\n" in until

@@ -98,9 +98,9 @@ def ending(told: Looks, margin: float) -> list[str]:
 
 def _unanswered(told: Looks, arm: str, row: Row | None, margin: float) -> str:
     if row is None:
-        return f"{arm}: no look yet"
+        return f"{arm}: no look yet; the first is after {first_look(len(told.arms) - 1)} pairs"
     if not told.ended:
-        return f"{arm}: no answer after {told.pairs} pairs; the study is not finished"
+        return f"{arm}: no answer after {told.pairs} pairs. {_expected([row], told.pairs, told.most, margin, math.nan)}"
     if told.gave_up:
         chance = _percent(chance_of_answer(row, margin, told.pairs, told.most))
         why = f"given up after {told.pairs} pairs, since the chance of an answer by {told.most} is {chance}"
@@ -158,6 +158,17 @@ def looks_notes(
     if before:
         notes.append(f"Reported with {before[0]} seeds before it was asked until answered: {later_looks(before[0])}")
     return notes + _other_questions(until.get("asked", ())) + _further(told, arms, metric)
+
+
+def with_question(
+    asked: Sequence[Mapping[str, Any]], metric: str, mode: str | None, margin: float, arms: Sequence[str], pairs: int
+) -> list[dict[str, Any]]:
+    """Returns what was asked in turn, and last what is asked now. pairs: after how many it is asked."""
+    now = {"metric": metric, "mode": mode, "margin": margin, "arms": list(arms)}
+    kept = [dict(question) for question in asked]
+    if kept and all(kept[-1][key] == value for key, value in now.items()):
+        return kept
+    return [*kept, now | {"pairs": pairs}]
 
 
 def _other_questions(asked: Sequence[Mapping[str, Any]]) -> list[str]:

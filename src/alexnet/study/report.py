@@ -150,6 +150,7 @@ def look_at_rows(
     margin: float,
     until: Mapping[str, Any],
     baseline: str | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> tuple[Comparison, list[Arm], Looks]:
     """Looks at a table as at a study that ran until it was answered. Returns what was found, the arms, and the looks.
 
@@ -159,6 +160,7 @@ def look_at_rows(
         margin: the smallest difference that would matter, in the unit in which it is typed.
         until: arms, the baseline first; max_seeds; left_out, the seeds that were passed over.
         baseline: the arm that the others are compared with; None for the first.
+        seeds: in the order in which they are run; None for 1, 2, 3 and so on.
 
     Raises:
         StudyError: where nothing can be compared, and why.
@@ -168,8 +170,9 @@ def look_at_rows(
     _set_first(arms, baseline)
     _check_values(arms, metric)
     last = max((seed for arm in arms for seed in arm.runs), default=0)
-    seeds = [seed for seed in range(1, last + 1) if seed not in until["left_out"]]
-    looks = replay(arms, metric, metric.transform(margin), seeds, until["max_seeds"])
+    order = range(1, last + 1) if seeds is None else seeds
+    usable = [seed for seed in order if seed not in until["left_out"]]
+    looks = replay(arms, metric, metric.transform(margin), usable, until["max_seeds"])
     if looks.looks:
         found = found_at_looks(looks)
     else:

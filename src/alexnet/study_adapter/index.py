@@ -1,12 +1,16 @@
 """docs/studies: a page for every report.csv that lies there in a folder of its own, and an index of them."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alexnet.errors import UserError
 from alexnet.io import write
-from alexnet.study.report import StudyReport
+from alexnet.study.compare import Row
+from alexnet.study.report import StudyReport, compare_rows, look_at_rows
+from alexnet.study.sequential import MOST, Looks
 from alexnet.study.summary import interval
+from alexnet.study.table import read_rows
 from alexnet.study_adapter.checks import idle_norms
 from alexnet.study_adapter.report import command_of, images_of, make_report, write_run_page
 from alexnet.study_adapter.rows import TABLE
@@ -24,6 +28,16 @@ was answered, they hold over all looks at it. Hours are of training alone, on wh
 | question | the paper | here | n | images | hours | command |
 |---|---|---|--:|---|--:|---|
 """
+REPLAYS = """
+## Replayed
+
+Where these would have ended, had they run until they were answered (`study.until=answered`): after how many pairs each
+arm has its answer, its seeds in their order, and whether all its seeds say the same, at 95%. Studies of several arms
+with fewer than five seeds have no look yet, and are left out. [How many seeds?](how-many-seeds.md)
+
+| study | arm | until answered | all seeds | pairs | agrees |
+|---|---|---|---|--:|---|
+"""
 
 
 def write_pages(folder: Path = PAGES) -> list[Path]:
@@ -35,12 +49,13 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
     tables = sorted(folder.glob(f"*/{TABLE}"))
     if not tables:
         raise UserError(f"{folder}: no {TABLE} in a folder there; name the folders of a study, a sweep, or runs")
-    rows = []
+    rows, replays = [], []
     for table in tables:
         _, made = make_report([table.parent])
         write_run_page(table.parent, made)
         rows.append(_row(table.parent.name, made))
-    write(folder / "README.md", HEAD + "".join(rows))
+        replays += _replayed(table.parent.name, read_rows(table), made)
+    write(folder / "README.md", HEAD + "".join(rows) + REPLAYS + "".join(replays))
     return [table.with_name("report.md") for table in tables]
 
 
@@ -58,6 +73,32 @@ def _row(name: str, made: StudyReport) -> str:
         f"`{command}`" if command else "",
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def _replayed(name: str, table: Sequence[Mapping[str, str]], made: StudyReport) -> list[str]:
+    """Rows on a study that was run with a fixed number of seeds, a line for each arm but the baseline."""
+    metric, margin = made.found.metric, made.about["margin"]
+    if made.looks is not None or margin is None:
+        return []
+    arms = [made.found.baseline.arm, *(row.arm for row in made.found.rows)]
+    seeds = sorted(set.intersection(*(set(arm.runs) for arm in made.arms if arm.name in arms)))
+    until = {"arms": arms, "max_seeds": MOST, "left_out": []}
+    _, _, looks = look_at_rows(table, metric, margin, until, seeds=seeds)
+    if not looks.looks:
+        return []
+    fixed, _, _ = compare_rows(table, metric, margin, made.about["baseline"])
+    return [f"| {' | '.join(_replayed_arm(name, looks, row))} |\n" for row in fixed.rows]
+
+
+def _replayed_arm(name: str, looks: Looks, row: Row) -> list[str]:
+    last = row.verdict.split(":")[0]
+    cells = [f"[{name}]({name}/report.md)", row.arm]
+    if row.arm in looks.answered:
+        found = looks.answered[row.arm]
+        agrees = "yes" if found.row.verdict == row.verdict else "no"
+        return [*cells, f"{found.row.verdict} after {found.pairs}", last, str(len(row.values)), agrees]
+    ended = f"given up after {looks.pairs}" if looks.gave_up else f"goes on after {looks.pairs}"
+    return [*cells, ended, last, str(len(row.values)), ""]
 
 
 def _here(made: StudyReport) -> list[str]:

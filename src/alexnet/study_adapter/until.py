@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet.io import read_json, write_json
+from alexnet.study.looks import with_question
 from alexnet.study.sequential import Looks
 from alexnet.study_adapter.records import PLAN
 
@@ -31,10 +32,8 @@ def question_of(plan: Mapping[str, Any], digests: Collection[str]) -> dict[str, 
 def note_question(folder: Path, digests: Collection[str], study: Mapping[str, Any], arms: Sequence[str]) -> None:
     """Notes in study.json what is asked now, after what was asked before."""
     record = question_of(read_json(folder / PLAN), digests)
-    asked = {"metric": study["metric"], "mode": study.get("mode"), "margin": study["margin"], "arms": list(arms)}
-    last = record["asked"][-1] if record["asked"] else {}
-    if asked != {key: last.get(key) for key in asked}:
-        record["asked"] = [*record["asked"], asked | {"pairs": record["pairs"]}]
+    question = study["metric"], study.get("mode"), study["margin"], arms
+    record["asked"] = with_question(record["asked"], *question, record["pairs"])
     record["max_seeds"] = study["max_seeds"]
     _write(folder, record, digests)
 
