@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -18,7 +20,7 @@ from alexnet.errors import UserError
 from alexnet.study_adapter.report import report
 from alexnet.sweeps import until
 from alexnet.sweeps.board import log_report
-from tests.conftest import ROOT, digits, program, slow, train_py
+from tests.conftest import ROOT, digits, needs, program, slow, train_py
 from tests.study.fakes import STUDY, fake_run
 from tests.study.test_study import TINY
 
@@ -347,3 +349,44 @@ def test_a_run_that_fails_is_replaced(tmp_path: Path) -> None:
     assert "seed 2: left out, since a run failed" in done.stdout
     assert (folder / "model.lrn=false,seed=4" / "metrics.json").exists()
     assert "seed 2 left out, since a run failed" in (folder / "report.md").read_text()
+
+
+class Pool(FakeLauncher):
+    """Takes runs of one network for both arms, each with a seed of its own: so there is no difference."""
+
+    def __init__(self, folder: Path, runs: Path, first: int) -> None:
+        super().__init__(folder, shares())
+        self.runs, self.first = runs, first
+
+    def __call__(self, jobs: list[list[str]]) -> None:
+        for arm, seed in map(arm_and_seed, jobs):
+            run = self.folder / f"{arm},seed={seed}"
+            shutil.copytree(self.runs / f"seed={self.first + 2 * seed + 'ab'.index(arm)}", run)
+            settings = yaml.safe_load((run / "config.yaml").read_text())
+            settings |= {"seed": seed, "study": STUDY, "model": {"name": arm}}
+            settings["data"]["seed"] = seed
+            (run / "config.yaml").write_text(yaml.safe_dump(settings))
+            record = json.loads((run / "run.json").read_text())
+            (run / "run.json").write_text(json.dumps(record | {"arm": arm, "config_digest": f"{arm}/{seed}"}))
+
+
+@slow
+@digits
+@needs("model", "lenet")
+@without_hydra
+def test_no_difference_is_seldom_found_where_there_is_none(tmp_path: Path) -> None:
+    """Twenty studies of 480 real runs, up to 12 pairs each, until answered."""
+    studies, pairs = 20, 12
+    small = ("model=lenet", "data=digits", "model.activation=relu", "optimizer.lr=0.02", "trainer.max_epochs=4")
+    quiet = ("panels=none", "logger=none", "callbacks=none", "after=none", f"outputs={tmp_path}/runs")
+    seeds = f"seed=range(2,{2 + 2 * studies * pairs})"
+    subprocess.run([sys.executable, "train.py", "-m", seeds, *small, *quiet], cwd=ROOT, check=True, capture_output=True)
+    (runs,) = (tmp_path / "runs").glob("*/*")
+    verdicts = []
+    for number in range(studies):
+        folder = tmp_path / f"study{number}"
+        until.run_until_answered(config(folder, margin=0.01, max_seeds=pairs), Pool(folder, runs, 2 * pairs * number))
+        verdicts.append(report([folder])[1].splitlines()[0])
+    wrong = [verdict for verdict in verdicts if " is better than " in verdict or " is worse than " in verdict]
+    assert len(wrong) <= 2, verdicts
+    assert any("equivalent within 1 point" in verdict for verdict in verdicts), verdicts
