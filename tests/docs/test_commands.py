@@ -69,6 +69,8 @@ def test_train_lines(line: str, smoke: Path, image_folder: Path, tmp_path: Path)
     runs = 2 if study else 6 if "model.lrn=true,false" in arguments else 1
     runs = 3 if "hydra/sweeper=search" in arguments else runs
     small = [] if "reproduce=" in line else [*SMALL, "seed=7"] if study else SMALL
+    if "study.until=answered" in arguments:
+        arguments, small, runs = [*arguments, "study.max_seeds=3"], [*SMALL], 6
     small = [word for word in small if not ("lenet" in line and "width" in word)]
     if "experiment=laptop" in arguments:
         arguments += ["data=digits"]

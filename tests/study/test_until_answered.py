@@ -178,7 +178,7 @@ def test_a_failed_seed_is_replaced_and_stays_out(tmp_path: Path, capsys: pytest.
 def test_before_a_look_a_failed_seed_is_tried_again(tmp_path: Path) -> None:
     bits = shares(a=0.8, b=0.79)
     all_of_b = FakeLauncher(tmp_path, bits, {("b", seed) for seed in range(50)})
-    with pytest.raises(UserError, match="more seeds failed than finished"):
+    with pytest.raises(UserError, match=r"more seeds without a result than with one \(seeds 1, 2, 3\)"):
         until.run_until_answered(config(tmp_path), all_of_b)
     for folder in tmp_path.glob("b,*"):
         for file in folder.iterdir():

@@ -120,7 +120,7 @@ class _Study:
         """Looks at the runs, and prints what is new.
 
         Raises:
-            UserError: where more seeds fail than finish.
+            UserError: where more seeds have no result than have one.
         """
         left_out = self._left_out()
         last = max((seed for arm in self.found for seed in arm.runs), default=0)
@@ -138,7 +138,10 @@ class _Study:
             log_looks(self.folder, new, self.metric)
         lost = sorted(left_out | set(told.left_out))
         if len(lost) > 2 + len(seeds) - len(told.left_out) and not told.ended:
-            raise UserError(f"more seeds failed than finished ({seeds_of(lost)}): the study stops here")
+            raise UserError(
+                f"more seeds without a result than with one ({seeds_of(lost)}), so the study stops: their runs failed, "
+                f"or {self.metric} is no number there"
+            )
         return told
 
     def next_runs(self, told: Looks) -> list[tuple[str, int]]:
