@@ -151,6 +151,22 @@ def test_an_answered_arm_is_run_no_more(tmp_path: Path) -> None:
 
 
 @without_hydra
+def test_before_the_first_look_there_is_no_interval(tmp_path: Path) -> None:
+    """Of three arms after three pairs, where a study of a fixed number of seeds would have one."""
+
+    class Interrupted(FakeLauncher):
+        def __call__(self, jobs: list[list[str]]) -> None:
+            super().__call__(jobs[:9])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        until.run_until_answered(config(tmp_path, "a,b,c"), Interrupted(tmp_path, shares(a=0.8, b=0.3, c=0.8)))
+    _, said = report([tmp_path])
+    assert said.count("no verdict: the first look is after 5 pairs") == 2
+    assert "No interval before the first look." in said
+
+
+@without_hydra
 def test_more_seeds_go_on_from_where_it_ended(tmp_path: Path) -> None:
     bits = shares(a=0.8, b=0.79)
     until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=3), FakeLauncher(tmp_path, bits))

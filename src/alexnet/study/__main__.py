@@ -21,6 +21,8 @@ from alexnet.study.report import ABOUT, PAGE, StudyReport, check_margin, compare
 from alexnet.study.sequential import FIRST, MOST, Looks, check_most
 from alexnet.study.table import Arm, Result, arms_of_rows, read_rows
 
+MANY = 30  # pairs at the most, where no number is asked for
+
 
 def main() -> None:
     """Writes the report and prints its tables. Exits with 1 after a line on what is wrong with the table."""
@@ -31,7 +33,9 @@ def main() -> None:
     parser.add_argument("--margin", type=float, help="the smallest difference that would matter, in the column's unit")
     parser.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; else the first")
     parser.add_argument("--until", choices=["answered"], help="looks after every pair, and says whether to go on")
-    parser.add_argument("--max-seeds", type=int, help=f"with --until: pairs at the most, {FIRST} to {MOST}; else 30")
+    parser.add_argument(
+        "--max-seeds", type=int, help=f"with --until: pairs at the most, {FIRST} to {MOST}; else {MANY}"
+    )
     parser.add_argument("--out", type=Path, help="the folder of the report; else TABLE-report beside the table")
     asked = parser.parse_args()
     out = asked.out or asked.table.with_name(f"{asked.table.stem}-report")
@@ -71,24 +75,27 @@ def _look(
     """The report on a table that grows until it is answered. earlier: report.json of the last one."""
     if about["margin"] is None:
         raise StudyError("--margin: is needed with --until answered, the smallest difference that would matter")
+    most = MANY if most is None else check_most("--max-seeds", most)
     arms = arms_of_rows(rows)
     seeds = list(dict.fromkeys(Result(row, number).seed for number, row in enumerate(rows)))
     failed = {run.seed for arm in arms for run in arm.unfinished if run.state == "failed"}
-    until = {"arms": [arm.name for arm in arms], "max_seeds": check_most("--max-seeds", 30 if most is None else most)}
-    until |= {"left_out": sorted(failed)}
+    until = {"arms": [arm.name for arm in arms], "max_seeds": most, "left_out": sorted(failed)}
     found, ordered, looks = look_at_rows(rows, metric, about["margin"], until, about["baseline"], seeds)
     names = [arm.name for arm in ordered]
     before = earlier.get("until", {"asked": [], "pairs": 0})
     question = metric.name, about["mode"], about["margin"], names
-    until |= {"asked": with_question(before["asked"], *question, before["pairs"]), "pairs": looks.pairs}
+    until |= {
+        "asked": with_question(before["asked"], *question, before["pairs"]),
+        "pairs": max(before["pairs"], looks.pairs),
+    }
     about |= {"seeds": earlier.get("seeds", []), "until": until, "notes": _waiting(ordered, looks, seeds, failed)}
     return StudyReport(found, ordered, about, looks)
 
 
 def _waiting(arms: Sequence[Arm], looks: Looks, seeds: Sequence[int], failed: Collection[int]) -> list[str]:
     """The seeds that looks wait for, where later ones are there: their runs may have failed."""
-    running = [arm for arm in arms if arm.name in (arms[0].name, *looks.running)]
-    done = [seed for seed in seeds if all(seed in arm.runs for arm in running)]
+    running = [arm.runs.keys() for arm in arms if arm.name in (arms[0].name, *looks.running)]
+    done = [seed for seed in seeds if seed in set.intersection(*map(set, running))]
     missing = [seed for seed in seeds if seed not in done and seed not in failed]
     late = [seed for seed in missing if done and seeds.index(seed) < seeds.index(done[-1])]
     if looks.ended or not late:

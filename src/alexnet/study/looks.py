@@ -44,7 +44,7 @@ def look_line(told: Looks, look: Look, metric: Metric, margin: float, seconds: f
         look: one of them.
         metric: what is compared.
         margin: as metric.transform returns it.
-        seconds: that a pair takes, with all arms; nan where that is not known.
+        seconds: that a pair takes, with all arms that go on; nan where that is not known.
     """
     parts = [_found(row, metric) for row in look.found.rows]
     line = f"{look.pairs} pairs: {'; '.join(parts)}"

@@ -5,7 +5,7 @@ An answer in a sentence, the differences, the minimum detectable effect, caveats
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from alexnet.study.files import write_text
 from alexnet.study.intervals import EVERY_LOOK
 from alexnet.study.looks import ending, looks_drawing, looks_notes, looks_table, plan_line
 from alexnet.study.metrics import Metric
-from alexnet.study.sequential import Looks, found_at_looks, later_looks, replay
+from alexnet.study.sequential import Looks, first_look, found_at_looks, later_looks, replay
 from alexnet.study.summary import answer, costs, differences, power
 from alexnet.study.table import Arm, Result, arms_of_rows, finished
 
@@ -136,7 +136,9 @@ def compare_rows(
     with_runs = [arm for arm in arms if arm.runs]
     found = compare(with_runs, metric, in_unit(margin, metric))
     seeds = max((len(row.differences) for row in found.rows), default=0)
-    looks = sorted({*earlier, seeds} if seeds >= PAIRS else earlier)
+    looks = sorted(set(earlier))
+    if seeds >= PAIRS:
+        looks = sorted({*earlier, seeds})
     if len(looks) > 1:
         found = compare(with_runs, metric, in_unit(margin, metric), confidence=EVERY_LOOK)
     if arms[0].name != asked:
@@ -174,10 +176,11 @@ def look_at_rows(
     usable = [seed for seed in order if seed not in until["left_out"]]
     looks = replay(arms, metric, metric.transform(margin), usable, until["max_seeds"])
     if looks.looks:
-        found = found_at_looks(looks)
-    else:
-        found = compare([arm for arm in arms if arm.runs], metric, metric.transform(margin))
-    return found, arms, looks
+        return found_at_looks(looks), arms, looks
+    first = f"no verdict: the first look is after {first_look(len(arms) - 1)} pairs"
+    found = compare([arm for arm in arms if arm.runs], metric)
+    rows_yet = [replace(row, difference=None, half=math.nan, verdict=first) for row in found.rows]
+    return replace(found, rows=rows_yet, method="No interval before the first look.", notes=[]), arms, looks
 
 
 def _check_values(arms: Sequence[Arm], metric: Metric) -> None:

@@ -156,7 +156,7 @@ def found_at_looks(told: Looks) -> Comparison:
     last = told.looks[-1].found
     rows = {row.arm: row for row in last.rows} | {arm: answered.row for arm, answered in told.answered.items()}
     notes = list(dict.fromkeys(note for look in told.looks for note in look.found.notes))
-    method = f"{last.method} With it those of all looks hold in 95% of studies, whatever stopped them."
+    method = f"{last.method} Those of all looks hold together in 95% of studies, whatever stopped them."
     ordered = [rows[arm] for arm in told.arms[1:]]
     return replace(last, rows=ordered, method=method, notes=notes, interval="interval (95% over all looks)")
 

@@ -166,10 +166,11 @@ def _of_lightning(error: Exception) -> bool:
 
 def _best_checkpoint(cfg: DictConfig) -> ModelCheckpoint:
     tests_last = cfg.test_epoch == "last"
+    monitor = None if tests_last else cfg.monitor  # without one the latest epoch is kept
     return ModelCheckpoint(
         Path(cfg.run_dir, "checkpoints"),
         filename="best",
-        monitor=None if tests_last else cfg.monitor,  # without one the latest epoch is kept
+        monitor=monitor,
         mode=cfg.mode,
         save_weights_only=True,
         save_on_train_epoch_end=tests_last or _is_of_training(cfg),
