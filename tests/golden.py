@@ -43,6 +43,7 @@ class StopOnce(Callback):
             raise KeyboardInterrupt
 """
 OF_ITS_TIME = ("seconds", "images_per_second", "started", "git_commit", "git_dirty", "folder")
+ADDED = ("test_epoch",)  # columns of report.csv that earlier versions do not have
 
 
 def main() -> None:
@@ -112,8 +113,9 @@ def digest(checkpoint: Path) -> str:
 
 
 def rows(table: Path) -> list[dict[str, str]]:
+    left = {*OF_ITS_TIME, *ADDED}
     with table.open() as file:
-        return [{key: value for key, value in row.items() if key not in OF_ITS_TIME} for row in csv.DictReader(file)]
+        return [{key: value for key, value in row.items() if key not in left} for row in csv.DictReader(file)]
 
 
 if __name__ == "__main__":
