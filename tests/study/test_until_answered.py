@@ -167,6 +167,17 @@ def test_before_the_first_look_there_is_no_interval(tmp_path: Path) -> None:
 
 
 @without_hydra
+def test_pairs_that_are_all_equal_are_given_up(tmp_path: Path) -> None:
+    def bits(_: str, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).permutation(IMAGES) < 300
+
+    launch = FakeLauncher(tmp_path, bits)
+    until.run_until_answered(config(tmp_path), launch)
+    assert launch.seeds == [1, 2, 3, 4, 5]
+    assert "b: given up after 5 pairs, which all differ by the same" in report([tmp_path])[1]
+
+
+@without_hydra
 def test_more_seeds_go_on_from_where_it_ended(tmp_path: Path) -> None:
     bits = shares(a=0.8, b=0.79)
     until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=3), FakeLauncher(tmp_path, bits))

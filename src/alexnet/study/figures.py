@@ -186,4 +186,4 @@ def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
 
 def plain(name: str) -> str:
     """Returns a name with nothing in it that matplotlib takes for mathematics."""
-    return name.replace("$", r"\$")
+    return "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")

@@ -101,6 +101,8 @@ def _unanswered(told: Looks, arm: str, row: Row | None, margin: float) -> str:
         return f"{arm}: no look yet; the first is after {first_look(len(told.arms) - 1)} pairs"
     if not told.ended:
         return f"{arm}: no answer after {told.pairs} pairs. {_expected([row], told.pairs, told.most, margin, math.nan)}"
+    if math.isnan(row.half):
+        return f"{arm}: given up after {told.pairs} pairs, which all differ by the same: there is no spread to judge by"
     if told.gave_up:
         chance = _percent(chance_of_answer(row, margin, told.pairs, told.most))
         why = f"given up after {told.pairs} pairs, since the chance of an answer by {told.most} is {chance}"

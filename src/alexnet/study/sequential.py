@@ -209,10 +209,13 @@ def is_hopeless(found: Comparison, running: Sequence[Arm], margin: float, pairs:
 def chance_of_answer(row: Row, margin: float, pairs: int, most: int) -> float:
     """Returns the chance that an arm has an answer after `most` pairs, by the spread that was seen until now.
 
-    margin: as metric.transform returns it. 1 for a row without an interval: nothing is known of it yet.
+    margin: as metric.transform returns it. 1 for an arm without enough pairs, of which nothing is known yet, and 0 for
+    one whose pairs all differ by the same.
     """
-    if row.difference is None or math.isnan(row.half) or pairs >= most:
+    if row.difference is None or pairs >= most:
         return 1.0
+    if math.isnan(row.half):
+        return 0.0
     last = _half_after(row, row.difference, most, pairs)
     if last <= margin / 2:
         return 1.0
