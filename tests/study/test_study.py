@@ -99,6 +99,7 @@ def test_seeds_and_values_are_replaced_by_the_command_line(tmp_path: Path) -> No
         (["study=parts", "study.until=soon"], "study.until=soon: must be answered"),
         (["study=parts", "study.until=answered", "study.max_seeds=51"], "study.max_seeds=51: must be a whole number"),
         (["study=parts", "study.max_seeds=9"], "study.max_seeds: has no effect without study.until=answered"),
+        (["study=parts", "hydra/sweeper=search"], "hydra/sweeper=search: not in a study"),
         (["study=prats"], "study=prats: must be one of"),
         (["study=parts", "+study.marign=1"], "study.marign: no such key. Did you mean margin?"),
     ],

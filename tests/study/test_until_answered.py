@@ -245,6 +245,8 @@ def test_another_question_after_the_first_look_is_said(tmp_path: Path) -> None:
     until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=4), FakeLauncher(tmp_path, bits))
     until.run_until_answered(config(tmp_path, margin=0.03, max_seeds=4), FakeLauncher(tmp_path, bits))
     assert "Asked otherwise (margin 0.02) for the first 4 pairs" in report([tmp_path])[1]
+    said = report([tmp_path], tmp_path / "other", metric="test/top5", margin=0.03)[1]
+    assert "Asked otherwise (metric test/top1) for the first 4 pairs" in said
 
 
 @without_hydra

@@ -18,7 +18,7 @@ from alexnet.study.errors import StudyError
 from alexnet.study.figures import Drawing, draw, save
 from alexnet.study.files import write_text
 from alexnet.study.intervals import EVERY_LOOK
-from alexnet.study.looks import ending, looks_drawing, looks_notes, looks_table, plan_line
+from alexnet.study.looks import ending, looks_drawing, looks_notes, looks_table, plan_line, with_question
 from alexnet.study.metrics import Metric
 from alexnet.study.sequential import Looks, first_look, found_at_looks, later_looks, replay
 from alexnet.study.summary import answer, costs, differences, power
@@ -272,7 +272,10 @@ def _looks(made: StudyReport) -> list[str]:
     """What speaks against an answer that was looked for more than once."""
     before = made.about.get("seeds", [])
     if made.looks is not None:
-        return looks_notes(made.looks, made.arms, made.found, made.about["until"], before)
+        about, until, arms = made.about, made.about["until"], made.looks.arms
+        question = about["metric"], about["mode"], about["margin"], arms
+        asked = with_question(until["asked"], *question, made.looks.pairs)
+        return looks_notes(made.looks, made.arms, made.found, until | {"asked": asked}, before)
     return [f"Reported with {_and(before)} seeds: {later_looks(before[0])}"] if len(before) > 1 else []
 
 

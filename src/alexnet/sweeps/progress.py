@@ -38,6 +38,9 @@ class Progress(Callback):
         with exit_on_error():
             typed = list(config.hydra.overrides.task)
             check_study(config.study, typed, config.metrics or ())
+            sweeper = config.hydra.runtime.choices["hydra/sweeper"]
+            if sweeper != "basic":
+                raise UserError(f"hydra/sweeper={sweeper}: not in a study, which says itself what its jobs are")
             if config.study.until is not None:  # run_until_answered plans its jobs itself
                 if "seed" in map(key_of, typed):
                     raise UserError("seed=: study.until=answered takes seeds 1, 2, 3 and so on; leave one out")
