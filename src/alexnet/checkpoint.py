@@ -65,6 +65,20 @@ def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> t
     return found, problems
 
 
+def rebuild_loss(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tuple[nn.Module, list[str]]:
+    """Returns the loss of a checkpoint's config, and what to say where it may not be built: cross-entropy then."""
+    arguments = dict(config.get("loss") or {"_target_": "torch.nn.CrossEntropyLoss", "reduction": "sum"})
+    target = str(arguments.pop("_target_", None))
+    try:
+        kind = _named(target, (*TRUSTED, *trusted))
+        if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+            raise ArgumentError(f"_target_={target}: no module")
+        return kind(**arguments), []
+    except Exception as error:  # as above
+        why = " ".join(str(error).split())[:300]
+        return nn.CrossEntropyLoss(reduction="sum"), [f"loss: {why}; the loss is cross-entropy"]
+
+
 def check_trusted(trusted: Any) -> list[str]:
     """Returns the names of packages in a value such as timm or [timm,mine].
 

@@ -1,7 +1,10 @@
 """Which keys and groups the programs know."""
 
 PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
-GROUPS = ("model", "data", "augment", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer", "logger")
+GROUPS = (
+    *("model", "data", "augment", "loss", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer"),
+    *("logger",),
+)
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
         *("seed", "init_from", "freeze", "lr_multipliers", "study", "monitor", "mode"),

@@ -25,7 +25,14 @@ PATHS = (*PLACES, "init_from", "reproduce", "resume")  # keys whose value is a p
 OF_TODAY = ("outputs", "run_dir", "data.cache_dir", "reproduce", "resume", "checkpoint_every", "trusted")
 # Keys of later versions, with the value that does what versions before them did where no image is affected: a run
 # without the key has the same settings as one with this value.
-ADDED = {"test_epoch": "best", "data.background": "white", "data.value_range": None}
+ADDED = {
+    "test_epoch": "best",
+    "data.background": "white",
+    "data.value_range": None,
+    "loss._target_": "alexnet.training.losses.CrossEntropy",
+    "loss.label_smoothing": 0.0,
+    "loss.class_weights": None,
+}
 
 
 def result_affecting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 from scipy.stats import binomtest
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from alexnet.checkpoint import rebuild_metrics
+from alexnet.checkpoint import rebuild_loss, rebuild_metrics
 from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
 from alexnet.data.transforms import check_crops, log_mean_softmax, multi_crop
@@ -24,6 +23,7 @@ from alexnet.inference import figures
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import TrainedModel, load_run
 from alexnet.io import write_csv, write_json
+from alexnet.training.losses import total_loss
 from alexnet.training.metrics import MeanLoss, accuracies, top_k
 
 BINS = 15  # of the calibration error: Guo et al., ICML 2017
@@ -45,6 +45,8 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     """
     trained = load_run(path, asked.get("trusted", ()))
     metrics, problems = rebuild_metrics(trained.config, trained.trusted)
+    loss, loss_problems = rebuild_loss(trained.config, trained.trusted)
+    problems += loss_problems
     with prefix_errors(""):
         crops = check_crops("crops", asked.get("crops", trained.crops))
     name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
@@ -53,7 +55,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     data = trained.images({key: value for key, value in asked.items() if key not in ("crops", "trusted")}, crops)
     if not data.has("test"):
         raise UserError(f"{path}: its data have no test images")
-    scores, labels, figures_of_all = _test(trained, data, metrics)
+    scores, labels, figures_of_all = _test(trained, data, loss, metrics)
     found = _measured(data, scores, labels) | {"test": figures_of_all}
     info = {
         "network": trained.variant,
@@ -71,20 +73,20 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
 
 
 def _test(
-    trained: TrainedModel, data: ImageDataModule, metrics: Mapping[str, Metric]
+    trained: TrainedModel, data: ImageDataModule, loss: nn.Module, metrics: Mapping[str, Metric]
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
     """Logits, or of several crops the logarithm of the mean softmax, (N, num_classes); labels (N,); and the figures
-    that a run's own test has, computed by the same means. metrics: of the run's group `metrics`.
+    that a run's own test has, computed by the same means. loss, metrics: of the run's groups.
     """
     counted, mean = accuracies(data.num_classes) | dict(metrics), MeanLoss()
     device = next(trained.network.parameters()).device
-    for metric in (*counted.values(), mean):
-        metric.to(device)
+    for part in (*counted.values(), mean, loss):
+        part.to(device)
     all_scores, all_labels = [], []
     for images, batch_labels in _batches(data):
         labels = batch_labels.to(device)
         scores = log_mean_softmax([trained.logits(view) for view in multi_crop(images, data.crop, data.crops)])
-        mean.update(cross_entropy(scores, labels, reduction="sum"), len(labels))
+        mean.update(total_loss(loss, scores, labels), len(labels))
         for metric in counted.values():
             metric.update(scores, labels)  # type: ignore[operator]
         all_scores.append(scores.cpu())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
@@ -25,6 +26,7 @@ from alexnet.io import is_remote
 from alexnet.models.init import with_named_seeds
 from alexnet.models.summary import Summary, summarize
 from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained
+from alexnet.training.losses import BALANCED, balanced_weights, total_loss
 from alexnet.training.metrics import accuracies
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.trainer import resolve_trainer
@@ -39,6 +41,7 @@ class Components:
         network: with the weights that it starts from.
         summary: what the network is, layer by layer.
         optimizer, scheduler: see training.optim; the optimizer knows lr_multipliers.
+        loss: of logits and labels; balanced class weights are set by balance_loss.
         metrics: more figures than loss and accuracy, by name.
         metric_names: of all metrics of a split.
         trainer: a trial of the one that will train. It knows the device, the precision and the ranks.
@@ -51,6 +54,7 @@ class Components:
     summary: Summary
     optimizer: Callable[..., Optimizer]
     scheduler: Callable[..., Any]
+    loss: nn.Module
     metrics: dict[str, Metric]
     metric_names: list[str]
     trainer: Trainer
@@ -89,12 +93,13 @@ def build_components(cfg: DictConfig) -> Components:
     optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=multipliers)
     scheduler = build(cfg, "scheduler", _partial_=True)
     _try_optimizer(cfg, network, trainer, optimizer, scheduler)
+    loss = _build_loss(cfg, data.num_classes)
     metrics = _build_metrics(cfg, data.num_classes)
     metric_names = ["loss", *accuracies(data.num_classes), *metrics]
     _check_root(cfg, metric_names)
     _try_loggers_and_callbacks(cfg)
     return Components(
-        data, network, summary, optimizer, scheduler, metrics, metric_names, trainer, notes, weights_sha256
+        data, network, summary, optimizer, scheduler, loss, metrics, metric_names, trainer, notes, weights_sha256
     )
 
 
@@ -142,6 +147,31 @@ def _try_optimizer(
         is_endless = trainer.max_epochs == -1 and trainer.max_steps == -1
         total_steps = float("inf") if is_endless else 10**6
         make_schedule(scheduler, trial, 1, total_steps, cfg.monitor, cfg.mode)
+
+
+def _build_loss(cfg: DictConfig, num_classes: int) -> nn.Module:
+    """Returns the group `loss`, tried on one logit of every class."""
+    loss = build(cfg, "loss")
+    with prefix_errors("loss", cfg.loss):
+        if not isinstance(loss, nn.Module):
+            raise ArgumentError(f"must be a module of logits and labels, and is a {type(loss).__name__}")
+        weight = getattr(loss, "weight", None)
+        if isinstance(weight, torch.Tensor) and len(weight) != num_classes:
+            raise ArgumentError(f"class_weights={weight.tolist()}: the data have {num_classes} classes")
+        value = total_loss(loss, torch.eye(num_classes), torch.arange(num_classes))
+        if value.shape != ():
+            raise ArgumentError("must give one number for a batch, or with reduction=none one for each image")
+    return loss
+
+
+def balance_loss(cfg: DictConfig, components: Components) -> None:
+    """Puts the numbers into `cfg` that loss.class_weights=balanced stands for. The data must be set up."""
+    if cfg.loss.get("class_weights") != BALANCED:
+        return
+    train = components.data.splits["train"]
+    counts = np.bincount(train.labels, minlength=components.data.num_classes)
+    cfg.loss.class_weights = balanced_weights(counts.tolist())
+    components.loss = build(cfg, "loss")
 
 
 def _build_metrics(cfg: DictConfig, num_classes: int) -> dict[str, Metric]:

@@ -103,6 +103,7 @@ def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]
         mode=cfg.mode,
         seed=cfg.seed,
         record={"config": config, "data": components.data.describe()},
+        loss=components.loss,
         metrics=components.metrics,
         channels_last=cfg.channels_last,
     )

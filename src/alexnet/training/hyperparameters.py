@@ -12,7 +12,7 @@ def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[s
     """Tells every logger. again: the run was killed after its training, perhaps when this was told already; TensorBoard
     gets no figure twice.
     """
-    groups = ("model", "data", "augment", "optimizer", "scheduler", "trainer")
+    groups = ("model", "data", "augment", "loss", "optimizer", "scheduler", "trainer")
     settings = {f"{g}.{k}": v for g in groups for k, v in config[g].items() if not k.startswith("_")}
     settings |= {g: config[g]["_target_"].rpartition(".")[2] for g in groups}
     settings |= {key: config[key] for key in ("monitor", "early_stopping", "compile", "channels_last")}

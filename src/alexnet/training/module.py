@@ -9,7 +9,6 @@ from lightning_fabric.utilities import move_data_to_device
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
@@ -17,6 +16,7 @@ from alexnet.data.transforms import log_mean_softmax
 from alexnet.rng import generator
 from alexnet.training.averaging import save_average
 from alexnet.training.callbacks import is_logging_step
+from alexnet.training.losses import CrossEntropy, total_loss
 from alexnet.training.metrics import MeanLoss, accuracies
 from alexnet.training.optim import make_schedule, unfused
 
@@ -24,7 +24,7 @@ Batch = tuple[Tensor | list[Tensor], Tensor]  # images, or several windows of ea
 
 
 class ImageClassifier(LightningModule):
-    """Cross-entropy on a network's logits, with top-1 and (for more than five classes) top-5 accuracy.
+    """A loss on a network's logits, with top-1 and (for more than five classes) top-5 accuracy.
 
     Args:
         network: (N, ...) images to (N, num_classes) logits.
@@ -34,6 +34,7 @@ class ImageClassifier(LightningModule):
         monitor, mode: the metric that says which epoch is best, and whether `max` or `min` is better.
         seed: of the dropout masks, which are a function of (seed, epoch, batch, rank).
         record: plain values that every checkpoint holds, the run's config among them.
+        loss: of logits (N, num_classes) and labels (N,), see losses.py; None: cross-entropy.
         metrics: more figures of (logits, labels), by name, beside those of `accuracies`.
         channels_last: the memory layout of network and images.
     """
@@ -48,12 +49,14 @@ class ImageClassifier(LightningModule):
         mode: str = "max",
         seed: int = 0,
         record: dict[str, Any] | None = None,
+        loss: nn.Module | None = None,
         metrics: dict[str, Metric] | None = None,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.loss = loss or CrossEntropy()
         self.optimizer, self.scheduler = optimizer, scheduler
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record or {}
         self.compiled = False  # whether the network is, by torch.compile
@@ -116,7 +119,7 @@ class ImageClassifier(LightningModule):
         if n == 0:
             views = [view.new_zeros(2, *view.shape[1:]) for view in views]
         logits = log_mean_softmax([self(view)[:n].float() for view in views])
-        total = cross_entropy(logits, labels, reduction="sum")
+        total = total_loss(self.loss, logits, labels)
         if not mean.update_called:  # once an epoch: Lightning asks them at its end, and telling it takes 1 ms each
             self.log(f"{stage}/loss", mean, on_step=False, on_epoch=True)
             self.log_dict(metrics, on_step=False, on_epoch=True)

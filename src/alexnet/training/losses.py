@@ -1,0 +1,96 @@
+"""What training makes small: modules of logits and labels.
+
+One of torch.nn or of one's own serves as well. Its `reduction` says what it gives: the mean over the images of a batch,
+as without one, their sum, or with `none` a loss for each.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from alexnet.errors import ArgumentError
+from alexnet.validation import check_float
+
+Weights = Sequence[float] | str | None
+BALANCED = "balanced"
+
+
+class _WeightedLoss(nn.Module):
+    """Holds the weights of classes, on the device, without making them a part of checkpoints' weights."""
+
+    reduction = "sum"
+    weight: Tensor | None
+
+    def __init__(self, class_weights: Weights) -> None:
+        super().__init__()
+        weight = None
+        if class_weights is not None and class_weights != BALANCED:
+            weight = _checked(class_weights)
+        self.register_buffer("weight", weight, persistent=False)
+
+
+class CrossEntropy(_WeightedLoss):
+    """Cross-entropy of the softmax, each image's times its class's weight; summed.
+
+    Args:
+        label_smoothing: the share of a label that goes to all classes alike (Szegedy et al., CVPR 2016, section 7).
+        class_weights: a number above 0 for each class; `balanced` must be replaced by balanced_weights before training.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Weights = None) -> None:
+        super().__init__(class_weights)
+        self.label_smoothing = check_float("label_smoothing", label_smoothing, 0, 1)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """logits: (N, num_classes). labels: int64 (N,). Returns a scalar."""
+        return cross_entropy(logits, labels, self.weight, reduction="sum", label_smoothing=self.label_smoothing)
+
+
+class Focal(_WeightedLoss):
+    """Cross-entropy times (1 - p)^gamma, of the probability p of the right class; summed.
+
+    Args:
+        gamma: how much less an image counts that is right already (Lin et al., ICCV 2017, section 3.2).
+        class_weights: as of CrossEntropy.
+    """
+
+    def __init__(self, gamma: float = 2.0, class_weights: Weights = None) -> None:
+        super().__init__(class_weights)
+        self.gamma = check_float("gamma", gamma, 0)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """logits: (N, num_classes). labels: int64 (N,). Returns a scalar."""
+        plain = cross_entropy(logits, labels, reduction="none")
+        easy = (-torch.expm1(-plain)).clamp(min=1e-12)  # 1 - p; of 0 a power below 1 has no gradient
+        weighted = cross_entropy(logits, labels, self.weight, reduction="none")
+        return (easy**self.gamma * weighted).sum()
+
+
+def total_loss(loss: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
+    """Returns the sum of the losses of a batch's images, whatever the module's `reduction`; 0 of an empty batch."""
+    if not len(labels):
+        return logits.sum()  # a rank without an image still takes part in the step
+    value: Tensor = loss(logits, labels)
+    reduction = getattr(loss, "reduction", "mean")
+    return value * len(labels) if reduction == "mean" else value.sum()
+
+
+def balanced_weights(counts: Sequence[int]) -> list[float]:
+    """Returns class weights by which every class counts the same: their mean over the training images is 1.
+
+    counts: of the training images of each class. A class without any has the weight 1.
+    """
+    present = sum(count > 0 for count in counts)
+    return [sum(counts) / (present * count) if count else 1.0 for count in counts]
+
+
+def _checked(weights: Weights) -> Tensor:
+    if isinstance(weights, str) or not isinstance(weights, Sequence):
+        raise ArgumentError(f"class_weights={weights}: must be a number for each class, or balanced")
+    if not all(isinstance(weight, Real) and 0 < weight < math.inf for weight in weights):
+        raise ArgumentError(f"class_weights={list(weights)}: must be numbers above 0")
+    return torch.tensor([float(weight) for weight in weights])
