@@ -303,6 +303,25 @@ def test_how_often_a_report_was_made_is_said(tmp_path: Path) -> None:
     assert "99.5% intervals" in said, "and of all later ones"
 
 
+def test_reports_of_another_question_in_the_same_folder_do_not_count(tmp_path: Path) -> None:
+    """Here the same study with another width: three seeds, five of the other, and three again."""
+    right = images(np.random.default_rng(0), 5, 300, 0.9, 0.88)
+    (tmp_path / "study.json").write_text("{}")
+    for width, seeds in ((1.0, 3), (0.5, 5), (1.0, 3)):
+        jobs = []
+        for seed in range(seeds):
+            for number in range(2):
+                path, digest = tmp_path / f"{width}-{number}-{seed}", f"{width}/{number}/{seed}"
+                jobs.append({"arm": f"arm{number}", "seed": seed, "config_digest": digest})
+                changes = {"model__dropout": number / 10, "model__width": width, "record__config_digest": digest}
+                if not path.exists():
+                    fake_run(path, seed, right[number, seed], f"arm{number}", **changes)
+        plan = {"jobs": jobs, "varied": ["model.dropout"], "arms": ["arm0", "arm1"]}
+        (tmp_path / "study.json").write_text(json.dumps(plan))
+        assert "95% intervals" in report([tmp_path])[1]
+        assert "Reported with" not in report([tmp_path])[1]
+
+
 def test_baseline_and_metric_and_margin_can_be_chosen(tmp_path: Path) -> None:
     two_arms(tmp_path)
     done = program(

@@ -12,7 +12,7 @@ from alexnet.errors import UserError, escape_control_chars
 from alexnet.io import read_json, read_yaml, write_json
 from alexnet.plotting import save
 from alexnet.run_dir import dated_dir, make_dir
-from alexnet.run_identity import portable_command
+from alexnet.run_identity import digest, portable_command
 from alexnet.study.errors import StudyError
 from alexnet.study.metrics import Metric
 from alexnet.study.report import (
@@ -55,7 +55,7 @@ def report(
     Raises:
         UserError: where nothing can be said, and why.
     """
-    earlier = _seeds(out / ABOUT) if out is not None and len(folders) == 1 else []
+    earlier = read_json(out / ABOUT) if out is not None and len(folders) == 1 else {}
     rows, made = make_report(folders, metric, margin, baseline, mode, earlier)
     if out is None:
         out = folders[0] if len(folders) == 1 else _new_folder(folders)
@@ -111,14 +111,14 @@ def make_report(
     margin: float | None = None,
     baseline: str | None = None,
     mode: str | None = None,
-    earlier: Sequence[int] = (),
+    earlier: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, str]], StudyReport]:
     """Returns the rows of report.csv, and what they say. Arguments and errors as in `report`.
 
-    earlier: of how many seeds reports were made before, beside those in the folder itself.
+    earlier: report.json of an earlier report, beside the one in the folder itself.
     """
     try:
-        return _make_report(folders, metric, margin, baseline, mode, earlier)
+        return _make_report(folders, metric, margin, baseline, mode, earlier or {})
     except StudyError as error:
         raise UserError(escape_control_chars(str(error))) from None
 
@@ -129,7 +129,7 @@ def _make_report(
     margin: float | None,
     baseline: str | None,
     mode: str | None,
-    earlier: Sequence[int],
+    earlier: Mapping[str, Any],
 ) -> tuple[list[dict[str, str]], StudyReport]:
     old = folders[0] / TABLE
     from_table = len(folders) == 1 and old.is_file() and not any(folders[0].rglob("config.yaml"))
@@ -138,6 +138,7 @@ def _make_report(
         rows = read_rows(old)
         chosen, metric, mode, margin = _asked(before, metric, mode, margin)
         baseline = baseline or about.get("baseline")
+        about["seeds"] = [*about.get("seeds", ()), *earlier.get("seeds", ())]
     else:
         runs = find_runs(folders)
         plan = plan_of(folders[0]) if len(folders) == 1 else {}
@@ -149,7 +150,10 @@ def _make_report(
         rows = rows_of(arms_of_all, chosen)
         about = {"study": before, "typed": portable_command(plan.get("typed", ()))}
         about["notes"] = [*left_out, *not_begun(arms_of_all, plan)]
-        about["seeds"] = _seeds(folders[0] / ABOUT) if len(folders) == 1 else []
+        asked = digest(arms_of_all[0].settings)
+        kept = [read_json(folders[0] / ABOUT), earlier] if len(folders) == 1 else []
+        about["reported"] = _reported(kept, asked)
+        about["seeds"] = about["reported"][asked]
         about |= _until(question)
     if not any(row.get("state", "done") == "done" for row in rows):
         raise UserError(f"{folders[0]}: none of its {len(rows)} runs is finished{_why(rows)}")
@@ -158,13 +162,21 @@ def _make_report(
     if until and margin is not None:
         found, arms, looks = look_at_rows(rows, chosen, margin, until, baseline)
         return rows, StudyReport(found, arms, about, looks)
-    found, arms, about["seeds"] = compare_rows(rows, chosen, margin, baseline, {*about.get("seeds", ()), *earlier})
+    found, arms, seeds = compare_rows(rows, chosen, margin, baseline, about["seeds"])
+    about["seeds"][:] = seeds  # the list of this question in about["reported"]
     return rows, StudyReport(found, arms, about)
 
 
-def _seeds(path: Path) -> list[int]:
-    """Of how many seeds reports were made, by a report.json."""
-    return list(read_json(path).get("seeds", ()))
+def _reported(reports: Sequence[Mapping[str, Any]], asked: str) -> dict[str, list[int]]:
+    """Of how many seeds earlier reports were made, by the digest of the baseline's settings: a folder has the runs of
+    several questions. asked: the digest of this one, which also has the seeds of reports that do not say of what.
+    """
+    found: dict[str, set[int]] = {asked: set()}
+    for about in reports:
+        by_question = about.get("reported", {asked: about.get("seeds", [])})
+        for key, seeds in by_question.items():
+            found.setdefault(key, set()).update(seeds)
+    return {key: sorted(seeds) for key, seeds in found.items()}
 
 
 def _until(question: Mapping[str, Any]) -> dict[str, Any]:
