@@ -53,13 +53,8 @@ def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> t
     """Returns the metrics of a checkpoint's config by name, and what to say of those that may not be built."""
     found, problems = dict[str, Metric](), []
     for name, node in (config.get("metrics") or {}).items():
-        arguments = dict(node)
-        target = str(arguments.pop("_target_", None))
         try:
-            kind = _named(target, ("torchmetrics", *TRUSTED, *trusted))
-            if not (isinstance(kind, type) and issubclass(kind, Metric)):
-                raise ArgumentError(f"_target_={target}: no Metric")
-            found[name] = kind(**arguments)
+            found[name] = _make(node, ("torchmetrics", *TRUSTED, *trusted), Metric)
         except Exception as error:  # as above
             problems.append(f"metrics.{name} is left out: {' '.join(str(error).split())[:300]}")
     return found, problems
@@ -67,16 +62,23 @@ def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> t
 
 def rebuild_loss(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tuple[nn.Module, list[str]]:
     """Returns the loss of a checkpoint's config, and what to say where it may not be built: cross-entropy then."""
-    arguments = dict(config.get("loss") or {"_target_": "torch.nn.CrossEntropyLoss", "reduction": "sum"})
-    target = str(arguments.pop("_target_", None))
+    plain = nn.CrossEntropyLoss(reduction="sum")
+    if not config.get("loss"):  # of versions that had no other
+        return plain, []
     try:
-        kind = _named(target, (*TRUSTED, *trusted))
-        if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-            raise ArgumentError(f"_target_={target}: no module")
-        return kind(**arguments), []
+        return _make(config["loss"], (*TRUSTED, *trusted), nn.Module), []
     except Exception as error:  # as above
-        why = " ".join(str(error).split())[:300]
-        return nn.CrossEntropyLoss(reduction="sum"), [f"loss: {why}; the loss is cross-entropy"]
+        return plain, [f"loss: {' '.join(str(error).split())[:300]}; the loss is cross-entropy"]
+
+
+def _make(node: Mapping[str, Any], packages: Sequence[str], kind: Any) -> Any:
+    """What a recorded node describes. Raises ArgumentError unless it is a `kind` of one of these packages."""
+    arguments = dict(node)
+    target = str(arguments.pop("_target_", None))
+    found = _named(target, packages)
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ArgumentError(f"_target_={target}: no {kind.__name__}")
+    return found(**arguments)
 
 
 def check_trusted(trusted: Any) -> list[str]:

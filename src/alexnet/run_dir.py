@@ -111,17 +111,24 @@ def lock_run_dir(folder: Path, keep: bool = False) -> Iterator[None]:
     Raises:
         UserError: where a run is active in this directory.
     """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=1)  # a look at its state takes it for a moment
-    except Timeout:
-        raise UserError(f"run_dir={folder}: a run is active there, in another process") from None
-    except (OSError, NotImplementedError):  # a file system without locks
-        pass
-    try:
+    with hold_lock(folder / LOCK, f"run_dir={folder}: a run is active there, in another process"):
         for left in () if keep else folder.iterdir():
             if left.name != LOCK:
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        yield
+
+
+@contextmanager
+def hold_lock(file: Path, taken: str) -> Iterator[None]:
+    """Holds a lock, where the file system has locks. Raises UserError with the text `taken` where another has it."""
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=1)  # a look at a run's state takes its lock for a moment
+    except Timeout:
+        raise UserError(taken) from None
+    except (OSError, NotImplementedError):  # a file system without locks
+        pass
+    try:
         yield
     finally:
         lock.release()

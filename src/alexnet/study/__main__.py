@@ -80,7 +80,8 @@ def _look(
     seeds = list(dict.fromkeys(Result(row, number).seed for number, row in enumerate(rows)))
     failed = {run.seed for arm in arms for run in arm.unfinished if run.state == "failed"}
     until = {"arms": [arm.name for arm in arms], "max_seeds": most, "left_out": sorted(failed)}
-    found, ordered, looks = look_at_rows(rows, metric, about["margin"], until, about["baseline"], seeds)
+    usable = [seed for seed in seeds if seed not in failed]
+    found, ordered, looks = look_at_rows(rows, metric, about["margin"], until, about["baseline"], usable)
     names = [arm.name for arm in ordered]
     before = earlier.get("until", {"asked": [], "pairs": 0})
     question = metric.name, about["mode"], about["margin"], names

@@ -63,9 +63,14 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
     """Returns a figure of that size in inches, with one plot without a frame on top and to the right."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
+    open_frame(axes)
+    return figure, axes
+
+
+def open_frame(axes: Axes) -> None:
+    """Takes the frame of a plot away on top and to the right."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return figure, axes
 
 
 def line_look(number: int) -> dict[str, Any]:

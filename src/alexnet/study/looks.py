@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alexnet.study.compare import Comparison, Row, compare
-from alexnet.study.figures import Drawing, doubling_ticks, plain
+from alexnet.study.figures import Drawing, doubling_ticks, open_frame, plain
 from alexnet.study.formatting import duration, seeds_of, table
 from alexnet.study.intervals import EVERY_LOOK
 from alexnet.study.metrics import EpochsToTarget, Metric
@@ -127,7 +127,7 @@ def looks_table(told: Looks, metric: Metric) -> list[str]:
         for row in look.found.rows:
             verdict = row.verdict.split(":")[0]
             rows.append([str(look.pairs), row.arm, metric.signed(row.change), interval(row, metric), verdict])
-    return table(["pairs", "arm", metric.change, "99.5% interval", "verdict"], rows) if rows else []
+    return table(["pairs", "arm", metric.change, told.looks[0].found.interval, "verdict"], rows) if rows else []
 
 
 def looks_notes(
@@ -230,5 +230,4 @@ def _draw_looks(axes: Axes, told: Looks, arm: str, metric: Metric, margin: float
     axes.set_title(plain(arm), fontsize="small", loc="left")
     if isinstance(metric, EpochsToTarget):
         doubling_ticks(axes.yaxis)
-    for spine in ("top", "right"):
-        axes.spines[spine].set_visible(False)
+    open_frame(axes)

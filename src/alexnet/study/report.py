@@ -20,7 +20,7 @@ from alexnet.study.files import write_text
 from alexnet.study.intervals import EVERY_LOOK
 from alexnet.study.looks import ending, looks_drawing, looks_notes, looks_table, plan_line, with_question
 from alexnet.study.metrics import Metric
-from alexnet.study.sequential import Looks, first_look, found_at_looks, later_looks, replay
+from alexnet.study.sequential import Looks, first_look, found_at_looks, later_looks, replay, seeds_in_order
 from alexnet.study.summary import answer, costs, differences, power
 from alexnet.study.table import Arm, Result, arms_of_rows, finished
 
@@ -162,7 +162,7 @@ def look_at_rows(
         margin: the smallest difference that would matter, in the unit in which it is typed.
         until: arms, the baseline first; max_seeds; left_out, the seeds that were passed over.
         baseline: the arm that the others are compared with; None for the first.
-        seeds: in the order in which they are run; None for 1, 2, 3 and so on.
+        seeds: in the order in which they are run, without those that were passed over; None for 1, 2, 3 and so on.
 
     Raises:
         StudyError: where nothing can be compared, and why.
@@ -171,10 +171,9 @@ def look_at_rows(
     arms = [by_name.get(name, Arm(name)) for name in until["arms"]]
     _set_first(arms, baseline)
     _check_values(arms, metric)
-    last = max((seed for arm in arms for seed in arm.runs), default=0)
-    order = range(1, last + 1) if seeds is None else seeds
-    usable = [seed for seed in order if seed not in until["left_out"]]
-    looks = replay(arms, metric, metric.transform(margin), usable, until["max_seeds"])
+    if seeds is None:
+        seeds = seeds_in_order(arms, until["left_out"])
+    looks = replay(arms, metric, metric.transform(margin), seeds, until["max_seeds"])
     if looks.looks:
         return found_at_looks(looks), arms, looks
     first = f"no verdict: the first look is after {first_look(len(arms) - 1)} pairs"

@@ -145,6 +145,12 @@ def replay(arms: Sequence[Arm], metric: Metric, margin: float, seeds: Sequence[i
     return told
 
 
+def seeds_in_order(arms: Sequence[Arm], left_out: Collection[int]) -> list[int]:
+    """Returns the seeds 1, 2, 3 and so on up to the last that any arm has finished, without those that are left out."""
+    last = max((seed for arm in arms for seed in arm.runs), default=0)
+    return [seed for seed in range(1, last + 1) if seed not in left_out]
+
+
 def found_at_looks(told: Looks) -> Comparison:
     """Returns what the looks found together: every arm's row of the look that answered it, or of the last one.
 

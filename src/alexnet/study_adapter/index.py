@@ -10,7 +10,6 @@ from alexnet.study.compare import Row
 from alexnet.study.report import StudyReport, compare_rows, look_at_rows
 from alexnet.study.sequential import MOST, Looks
 from alexnet.study.summary import interval
-from alexnet.study.table import read_rows
 from alexnet.study_adapter.checks import idle_norms
 from alexnet.study_adapter.report import command_of, images_of, make_report, write_run_page
 from alexnet.study_adapter.rows import TABLE
@@ -51,10 +50,10 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
         raise UserError(f"{folder}: no {TABLE} in a folder there; name the folders of a study, a sweep, or runs")
     rows, replays = [], []
     for table in tables:
-        _, made = make_report([table.parent])
+        runs, made = make_report([table.parent])
         write_run_page(table.parent, made)
         rows.append(_row(table.parent.name, made))
-        replays += _replayed(table.parent.name, read_rows(table), made)
+        replays += _replayed(table.parent.name, runs, made)
     write(folder / "README.md", HEAD + "".join(rows) + REPLAYS + "".join(replays))
     return [table.with_name("report.md") for table in tables]
 

@@ -3,19 +3,18 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from alexnet.cores import available_cores
 from alexnet.errors import UserError, escape_lines
+from alexnet.run_dir import hold_lock
 from alexnet.study.formatting import duration, seeds_of
 from alexnet.study.looks import look_line
-from alexnet.study.sequential import Looks, first_look, next_runs, replay
+from alexnet.study.sequential import Looks, first_look, next_runs, replay, seeds_in_order
 from alexnet.study.table import Arm, arms_of_rows, finished
 from alexnet.study_adapter.metrics import run_metric
 from alexnet.study_adapter.records import Run, arms_of_runs, find_runs, plan_of
@@ -42,7 +41,8 @@ def run_until_answered(config: DictConfig, launch: Callable[[list[list[str]]], A
             later where more seeds fail than finish.
     """
     study = _Study(config)
-    with _only_one(study.folder):
+    taken = f"{study.folder}: another process continues this study; wait for its end, or stop it"
+    with hold_lock(study.folder / LOCK, taken):
         study.announce()
         told = study.look()
         while runs := study.next_runs(told):
@@ -50,23 +50,8 @@ def run_until_answered(config: DictConfig, launch: Callable[[list[list[str]]], A
             told = study.look()
 
 
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        raise UserError(f"{folder}: another process continues this study; wait for its end, or stop it") from None
-    except (OSError, NotImplementedError):  # a file system without locks
-        pass
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 class _Study:
-    """The arms of a study, its runs, and the seeds that have failed."""
+    """The arms of a study, their runs, and the seeds that no look can use."""
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
@@ -82,7 +67,7 @@ class _Study:
         self.described = describe_arms(jobs)
         self.planned: list[dict[str, Any]] = []
         self.digests = {job["config_digest"] for job in self.first}
-        self.failed: set[int] = set()
+        self.left_out: set[int] = set()  # seeds of which a run has failed
         self.found: list[Arm] = []  # the arms with the runs that are finished
         self.began, self.launched = time.time(), 0
 
@@ -113,22 +98,18 @@ class _Study:
         found = {arm.name: arm for arm in arms_of_rows(rows_of(runs_by_arm, self.metric))}
         return [found.get(name, Arm(name)) for name in self.arms]
 
-    def _left_out(self) -> set[int]:
-        return self.failed | set(question_of(plan_of(self.folder), self.digests)["left_out"])
-
     def look(self) -> Looks:
         """Looks at the runs, and prints what is new.
 
         Raises:
             UserError: where more seeds have no result than have one.
         """
-        left_out = self._left_out()
-        last = max((seed for arm in self.found for seed in arm.runs), default=0)
-        seeds = [seed for seed in range(1, last + 1) if seed not in left_out]
+        before = question_of(plan_of(self.folder), self.digests)
+        self.left_out |= set(before["left_out"])
+        seeds = seeds_in_order(self.found, self.left_out)
         told = replay(self.found, self.metric, self.margin, seeds, self.most)
-        before = question_of(plan_of(self.folder), self.digests)["pairs"]
-        note_looks(self.folder, self.digests, told, left_out)
-        new = [look for look in told.looks if look.pairs > before]
+        note_looks(self.folder, self.digests, told, self.left_out)
+        new = [look for look in told.looks if look.pairs > before["pairs"]]
         for look in new if new or self.launched else told.looks[-1:]:
             seconds = self._seconds() * (1 + len(told.running))
             print(escape_lines(look_line(told, look, self.metric, self.margin, seconds)), flush=True)
@@ -136,7 +117,7 @@ class _Study:
             from alexnet.sweeps.board import log_looks  # torch takes seconds
 
             log_looks(self.folder, new, self.metric)
-        lost = sorted(left_out | set(told.left_out))
+        lost = sorted(self.left_out | set(told.left_out))
         if len(lost) > 2 + len(seeds) - len(told.left_out) and not told.ended:
             raise UserError(
                 f"more seeds without a result than with one ({seeds_of(lost)}), so the study stops: their runs failed, "
@@ -145,7 +126,7 @@ class _Study:
         return told
 
     def next_runs(self, told: Looks) -> list[tuple[str, int]]:
-        return next_runs(told, self.found, self._left_out(), _side_by_side(self.config))
+        return next_runs(told, self.found, self.left_out, _side_by_side(self.config))
 
     def run(self, runs: Sequence[tuple[str, int]], launch: Callable[[list[list[str]]], Any]) -> None:
         """Runs jobs. Seeds of which one has not finished are left out from then on."""
@@ -170,7 +151,7 @@ class _Study:
             print(f"error: {type(error).__name__}: {escape_lines(str(error))}", file=sys.stderr, flush=True)
         if bad:
             seeds = sorted({seed for _, seed in bad})
-            self.failed |= set(seeds)
+            self.left_out |= set(seeds)
             print(f"{seeds_of(seeds)}: left out, since a run failed; further seeds take their place", flush=True)
 
     def _seconds(self) -> float:

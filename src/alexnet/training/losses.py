@@ -66,8 +66,10 @@ class Focal(_WeightedLoss):
         """logits: (N, num_classes). labels: int64 (N,). Returns a scalar."""
         plain = cross_entropy(logits, labels, reduction="none")
         easy = (-torch.expm1(-plain)).clamp(min=1e-12)  # 1 - p; of 0 a power below 1 has no gradient
-        weighted = cross_entropy(logits, labels, self.weight, reduction="none")
-        return (easy**self.gamma * weighted).sum()
+        losses = easy**self.gamma * plain
+        if self.weight is not None:
+            losses = losses * self.weight[labels]
+        return losses.sum()
 
 
 def total_loss(loss: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
