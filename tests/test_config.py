@@ -61,7 +61,7 @@ def test_every_option_is_built(group: str, option: str, config: Config, image_fo
         network = torch.nn.Sequential(OrderedDict(conv1=torch.nn.Conv2d(2, 2, 1), fc=torch.nn.Linear(2, 2)))
         optimizer = make_optimizer(build(cfg, "optimizer", _partial_=True), network)
         make_schedule(build(cfg, "scheduler", _partial_=True), optimizer, 3, 30, cfg.monitor, cfg.mode)
-    else:
+    elif cfg[group]:
         cfg.data.num_classes = cfg.data.num_classes or 2
         build(cfg, group)
     assert not (tmp_path / "run").exists(), "building things writes nothing"
@@ -78,6 +78,7 @@ def test_a_config_lists_every_argument_of_its_class(group: str, option: str, con
     given_by_the_program = {
         "augment",
         "crops",
+        "mix",
         "test_classes",
         "network",
         "optimizer",

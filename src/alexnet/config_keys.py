@@ -2,7 +2,7 @@
 
 PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
 GROUPS = (
-    *("model", "data", "augment", "loss", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer"),
+    *("model", "data", "augment", "mix", "loss", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer"),
     *("logger",),
 )
 ROOT = {  # what the programs read of their own file, beside the groups

@@ -36,8 +36,8 @@ KINDS = {
         "checkpoint_every=2",
     ),
     # Validated within epochs, and ended within one.
-    "counted": ("+trainer.max_steps=22", "+trainer.val_check_interval=0.5"),
-    "two ranks": ("trainer.devices=2",),
+    "counted": ("+trainer.max_steps=22", "+trainer.val_check_interval=0.5", "mix=mixup_cutmix"),
+    "two ranks": ("trainer.devices=2", "mix=cutmix"),
     "averaged": ("callbacks=swa", "callbacks.swa.start=0.4"),
 }
 TIMES = ("seconds", "images_per_second")

@@ -13,11 +13,21 @@ import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.trainer.states import RunningStage
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader
 
 from alexnet.cores import available_cores
 from alexnet.data.decode import check_background, check_value_range
-from alexnet.data.loader import Batch, CropBoxes, EpochSampler, RandomCropDataset, ShardedBatchSampler
+from alexnet.data.loader import (
+    Batch,
+    CropBoxes,
+    EpochSampler,
+    RandomCropDataset,
+    Sample,
+    ShardedBatchSampler,
+    with_partners,
+)
+from alexnet.data.mixing import Mix
 from alexnet.data.packed import DatasetInfo, PackedDataset, open_lazily, pack_in_memory, pack_on_disk
 from alexnet.data.prefetch import PrefetchLoader
 from alexnet.data.sources import SOURCES, open_source
@@ -61,10 +71,12 @@ class ImageDataModule(LightningDataModule):
             from 0 to 255, less the mean of all training images at that place (paper, section 2).
         seed: of order and augmentation; with the epoch and a sample's number it says all that is drawn for it.
         augment: what is done to training images.
+        mix: what mixes them and their labels, see mixing.py; None mixes nothing.
         crops: windows of each test image, 1, 5 or 10 (paper, section 4.1).
 
     Batches for the network: images (N, channels, crop, crop), channels-last, float32 or, where the trainer computes in
-    it, bfloat16, and of several test crops a list of such; labels int64 (N,).
+    it, bfloat16, and of several test crops a list of such; labels int64 (N,), or of mixed training images soft labels
+    float32 (N, num_classes), whose sum is 1.
 
     Raises:
         ArgumentError: for a value out of range, or a folder that is not there. No image is read before `setup`.
@@ -93,6 +105,7 @@ class ImageDataModule(LightningDataModule):
         background: str | None = "white",
         value_range: float | Sequence[float] | None = None,
         test_classes: list[str] | None = None,
+        mix: Mix | None = None,
     ) -> None:
         super().__init__()
         self.source = check_choice("source", source, SOURCES)
@@ -119,6 +132,7 @@ class ImageDataModule(LightningDataModule):
         self.subtract_mean_image = check_choice("normalize", normalize, ("channels", "mean_image")) == "mean_image"
         self.seed = check_int("seed", seed, 0, 2**32 - 1)
         self.augment = augment or Augment()
+        self.mix = mix
         self.crops = check_crops("crops", crops)
         if channels not in (1, 3):
             raise ArgumentError(f"channels={channels}: must be 1 (grey) or 3 (RGB)")
@@ -240,12 +254,11 @@ class ImageDataModule(LightningDataModule):
         random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)
         device = self._device()
         copied_to = device if self.prefetch and device.type == "cuda" else None
+        pinned, paired = device.type == "cuda" and not self.num_workers, training and self.mix is not None
         return PrefetchLoader(
-            RandomCropDataset(
-                packed_split, self.crop, self.seed, random, whole, cut, device.type == "cuda" and not self.num_workers
-            ),
+            RandomCropDataset(packed_split, self.crop, self.seed, random, whole, cut, pinned, paired),
             device=copied_to,
-            batch_sampler=ShardedBatchSampler(sampler, self.batch_size, rank, world_size, start),
+            batch_sampler=ShardedBatchSampler(sampler, self.batch_size, rank, world_size, start, paired=paired),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=device.type == "cuda",
@@ -271,7 +284,7 @@ class ImageDataModule(LightningDataModule):
         return True
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor | list[Tensor], Tensor]:
-        images, labels, rand = batch
+        images, labels = batch[0], batch[1]
         if isinstance(images, CropBoxes):
             assert self.device_images is not None
             images = images.crop(self.device_images)
@@ -280,7 +293,9 @@ class ImageDataModule(LightningDataModule):
         dtype = torch.bfloat16 if self.trainer.precision == "bf16-mixed" else torch.float32
         stage = self.trainer.state.stage
         if stage == RunningStage.TRAINING:
-            return self.preprocess(images, rand, dtype, self.trainer.current_epoch), labels
+            rand, partners = batch[2], batch[3:]
+            inputs = self.preprocess(images, rand, dtype, self.trainer.current_epoch)
+            return self.mix_with_partners(inputs, labels, rand, *partners)
         if self.crops > 1 and stage == RunningStage.TESTING:
             return [self.preprocess(view, dtype=dtype) for view in multi_crop(images, self.crop, self.crops)], labels
         return self.preprocess(images, dtype=dtype), labels
@@ -294,6 +309,29 @@ class ImageDataModule(LightningDataModule):
         self.principal = self.principal[0].to(images.device), self.principal[1].to(images.device)
         noise = self.augment.noise(rand, *self.principal, epoch)
         return self.normalize(self.augment(images, rand, self.crop), dtype, noise, self.augment.divisor(epoch))
+
+    def training_inputs(self, epoch: int, index: list[int]) -> Tensor:
+        """Images of the training split as the network gets them in an epoch, were they a batch: (N, C, crop, crop)."""
+        samples: list[Sample] = [(epoch, i) for i in index]
+        if self.mix:
+            samples = with_partners(samples)
+        dataset: Any = self.loader("train", training=True).dataset
+        images, labels, rand, *partners = dataset.__getitems__(samples)
+        return self.mix_with_partners(self.preprocess(images, rand, epoch=epoch), labels, rand, *partners)[0]
+
+    def mix_with_partners(
+        self, inputs: Tensor, labels: Tensor, rand: Tensor, partners: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Of a training batch: the inputs mixed, (n, C, crop, crop), and their soft labels (n, num_classes).
+
+        Args:
+            inputs: augmented and normalised, (N, C, crop, crop).
+            partners: the row of each one's partner, (n,), n <= N. Without it nothing is mixed.
+        """
+        if self.mix is None or partners is None:
+            return inputs, labels
+        n, targets = len(partners), one_hot(labels, self.num_classes).float()
+        return self.mix((inputs[:n], inputs[partners]), (targets[:n], targets[partners]), rand[:n])
 
 
 def _check_num_workers(num_workers: Any, *, packed: bool) -> int:

@@ -22,10 +22,13 @@ RANDOM_COLUMNS = (
     *("top", "left", "flip", "vertical_flip", "area", "ratio"),
     *("brightness", "contrast", "saturation", "hue", "pca1", "pca2", "pca3"),
     *("own1", "own2", "own3", "own4"),  # of whatever augmentation is added
+    *("mix", "mix_share", "mix_top", "mix_left", "mix_kind"),
 )
 
 T = TypeVar("T")
-Batch = tuple["Tensor | CropBoxes", Tensor, Tensor]
+# Images, labels and random numbers; of a batch whose images are mixed, also the row of each one's partner.
+Batch = tuple["Tensor | CropBoxes", Tensor, Tensor] | tuple["Tensor | CropBoxes", Tensor, Tensor, Tensor]
+Sample = tuple[int, ...]  # epoch and index; of a batch whose images are mixed, also the row of the partner, or -1
 
 
 class CropBoxes(NamedTuple):
@@ -48,6 +51,9 @@ class RandomCropDataset(Dataset[Batch]):
     (N, C, crop, crop) in channels-last memory, labels int64 (N,) and the samples' random numbers float32
     (N, len(RANDOM_COLUMNS)).
 
+    With `paired` a sample is (epoch, index, row of its partner), as with_partners gives them, and the rows, int64 (n,),
+    are returned too. The images from n on are only partners.
+
     Args:
         random: windows at random places; in the centre otherwise.
         whole: the stored images as they are; augmentation cuts the windows itself.
@@ -64,15 +70,24 @@ class RandomCropDataset(Dataset[Batch]):
         whole: bool = False,
         cut: bool = True,
         pinned: bool = False,
+        paired: bool = False,
     ) -> None:
         self.split, self.seed, self.random, self.cut, self.pinned = split, seed, random, cut, pinned
+        self.paired = paired
         self.side = split.images.shape[1] if whole else crop
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitems__(self, samples: list[tuple[int, int]]) -> Batch:
-        index = np.array([i for _, i in samples], np.int64)
+    def __getitems__(self, samples: list[Sample]) -> Batch:
+        batch = self._load(samples)
+        if not self.paired:
+            return batch
+        partners = [sample[2] for sample in samples if sample[2] >= 0]
+        return *batch, torch.tensor(partners, dtype=torch.int64)
+
+    def _load(self, samples: list[Sample]) -> tuple[Tensor | CropBoxes, Tensor, Tensor]:
+        index = np.array([sample[1] for sample in samples], np.int64)
         epoch = samples[0][0] if samples else 0  # a batch never spans two epochs
         rand = uniform(self.seed, epoch, index, len(RANDOM_COLUMNS))
         stored, side = self.split.images, self.side
@@ -96,7 +111,7 @@ class RandomCropDataset(Dataset[Batch]):
         return cut.permute(0, 3, 1, 2), labels, numbers
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
+class EpochSampler(Sampler[Sample]):
     """(epoch, index) of every sample once: in order, or shuffled as a function of (seed, epoch) alone.
 
     Lightning calls set_epoch.
@@ -126,7 +141,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Sample]:
         order = torch.arange(self.size)
         if self.shuffle:
             epoch = 0 if self.same_order else self.epoch
@@ -138,11 +153,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
         yield from ((self.epoch, i) for i in order.tolist())
 
 
-class ShardedBatchSampler(Sampler[list[tuple[int, int]]]):
+class ShardedBatchSampler(Sampler[list[Sample]]):
     """Batches of `sampler`, and of each the share of one rank, every world_size-th sample: together the ranks see the
     batches that one process sees. A batch of fewer samples than ranks leaves some of them none.
 
     start: an epoch, and how many of its first batches are left out, since they have been seen before.
+    paired: each sample comes with its partner, see with_partners.
     """
 
     def __init__(
@@ -152,25 +168,46 @@ class ShardedBatchSampler(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         world_size: int = 1,
         start: tuple[int, int] = (0, 0),
+        *,
+        paired: bool = False,
     ) -> None:
         self.sampler, self.batch_size, self.rank, self.world_size = sampler, batch_size, rank, world_size
-        self.start = start
+        self.start, self.paired = start, paired
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Sample]]:
         epoch, done = self.start
         if self.sampler.epoch != epoch:
             done = 0
         samples = islice(self.sampler, done * self.batch_size, None)
         while batch := list(islice(samples, self.batch_size)):
-            yield batch[self.rank :: self.world_size]
+            if self.paired:
+                yield with_partners(batch, self.rank, self.world_size)
+            else:
+                yield batch[self.rank :: self.world_size]
 
     def positions(self, batch: int, n: int) -> list[int]:
         """Returns where the n samples that this rank has of a batch are in the order of `sampler`."""
         first = batch * self.batch_size + self.rank
         return [first + i * self.world_size for i in range(n)]
+
+
+def with_partners(batch: list[Sample], rank: int = 0, world_size: int = 1) -> list[Sample]:
+    """Returns one rank's samples of a batch as (epoch, index, row of its partner in the list returned), and after them,
+    with the row -1, the partners that other ranks have.
+
+    A sample's partner is half a batch further on, the same one for any number of ranks. Where twice that number divides
+    the batch, the partner is of the same rank, and no image is loaded twice.
+    """
+    n = len(batch)
+    own = list(range(rank, n, world_size))
+    partners = [(place + n // 2) % n for place in own]
+    others = sorted({*partners} - {*own})
+    rows = {place: row for row, place in enumerate([*own, *others])}
+    mixed = [(*batch[place], rows[partner]) for place, partner in zip(own, partners, strict=True)]
+    return [*mixed, *((*batch[place], -1) for place in others)]
 
 
 def ignore_signals_in_worker(worker: int) -> None:

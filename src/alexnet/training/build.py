@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.loggers import Logger
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
@@ -20,6 +20,7 @@ from alexnet.checkpoint import check_trusted, network_class
 from alexnet.config import build
 from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
+from alexnet.data.loader import RANDOM_COLUMNS
 from alexnet.data.transforms import check_crops
 from alexnet.errors import ArgumentError, UserError
 from alexnet.io import is_remote
@@ -72,7 +73,8 @@ def build_components(cfg: DictConfig) -> Components:
         check_crops("test_crops", cfg.test_crops)
         seed_everything(check_int("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
     _make_paths_absolute(cfg)
-    data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.test_crops)
+    mix = build(cfg, "mix") if cfg.mix else None
+    data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.test_crops, mix=mix)
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
     network = with_named_seeds(lambda: build(cfg, "model"), cfg.seed)
     summary = _summarize(cfg, network, data)
@@ -93,7 +95,8 @@ def build_components(cfg: DictConfig) -> Components:
     optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=multipliers)
     scheduler = build(cfg, "scheduler", _partial_=True)
     _try_optimizer(cfg, network, trainer, optimizer, scheduler)
-    loss = _build_loss(cfg, data.num_classes)
+    labels = _try_mix(cfg, data)
+    loss = _build_loss(cfg, data.num_classes, labels)
     metrics = _build_metrics(cfg, data.num_classes)
     metric_names = ["loss", *accuracies(data.num_classes), *metrics]
     _check_root(cfg, metric_names)
@@ -149,7 +152,21 @@ def _try_optimizer(
         make_schedule(scheduler, trial, 1, total_steps, cfg.monitor, cfg.mode)
 
 
-def _build_loss(cfg: DictConfig, num_classes: int) -> nn.Module:
+def _try_mix(cfg: DictConfig, data: ImageDataModule) -> Tensor:
+    """Returns a label of each class, (num_classes,), or as the group `mix` gives it, (num_classes, num_classes)."""
+    n = data.num_classes
+    images, rand = torch.zeros(n, data.channels, data.crop, data.crop), torch.full((n, len(RANDOM_COLUMNS)), 0.5)
+    with prefix_errors("mix", cfg.mix):
+        mixed, labels = data.mix_with_partners(images, torch.arange(n), rand, torch.arange(n).roll(1))
+        if mixed.shape != images.shape or labels.shape not in ((n,), (n, n)):
+            raise ArgumentError(
+                f"must give as many images and soft labels as it gets, {tuple(images.shape)} and {(n, n)}, and gives "
+                f"{tuple(mixed.shape)} and {tuple(labels.shape)}"
+            )
+    return labels
+
+
+def _build_loss(cfg: DictConfig, num_classes: int, labels: Tensor) -> nn.Module:
     """Returns the group `loss`, tried on one logit of every class."""
     loss = build(cfg, "loss")
     with prefix_errors("loss", cfg.loss):
@@ -161,7 +178,18 @@ def _build_loss(cfg: DictConfig, num_classes: int) -> nn.Module:
         value = total_loss(loss, torch.eye(num_classes), torch.arange(num_classes))
         if value.shape != ():
             raise ArgumentError("must give one number for a batch, or with reduction=none one for each image")
+        if labels.ndim == 2:
+            _try_soft_labels(loss, labels)
     return loss
+
+
+def _try_soft_labels(loss: nn.Module, labels: Tensor) -> None:
+    try:
+        total_loss(loss, torch.eye(len(labels)), labels)
+    except Exception as error:  # of whatever kind the module raises for labels that it does not take
+        raise ArgumentError(
+            f"takes no soft labels {tuple(labels.shape)}, which this run's mix gives ({error}); use mix=none"
+        ) from error
 
 
 def balance_loss(cfg: DictConfig, components: Components) -> None:

@@ -12,9 +12,9 @@ def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[s
     """Tells every logger. again: the run was killed after its training, perhaps when this was told already; TensorBoard
     gets no figure twice.
     """
-    groups = ("model", "data", "augment", "loss", "optimizer", "scheduler", "trainer")
+    groups = ("model", "data", "augment", "mix", "loss", "optimizer", "scheduler", "trainer")
     settings = {f"{g}.{k}": v for g in groups for k, v in config[g].items() if not k.startswith("_")}
-    settings |= {g: config[g]["_target_"].rpartition(".")[2] for g in groups}
+    settings |= {g: config[g]["_target_"].rpartition(".")[2] for g in groups if config[g]}
     settings |= {key: config[key] for key in ("monitor", "early_stopping", "compile", "channels_last")}
     plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
     settings = {"seed": config["seed"]} | plain

@@ -1,7 +1,8 @@
 """What training makes small: modules of logits and labels.
 
-One of torch.nn or of one's own serves as well. Its `reduction` says what it gives: the mean over the images of a batch,
-as without one, their sum, or with `none` a loss for each.
+One of torch.nn or of one's own serves as well; where images are mixed (mix=mixup), it must take soft labels. Its
+`reduction` says what it gives: the mean over the images of a batch, as without one, their sum, or with `none` a loss
+for each.
 """
 
 import math
@@ -10,7 +11,7 @@ from numbers import Real
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from alexnet.errors import ArgumentError
 from alexnet.validation import check_float
@@ -46,12 +47,14 @@ class CrossEntropy(_WeightedLoss):
         self.label_smoothing = check_float("label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """logits: (N, num_classes). labels: int64 (N,). Returns a scalar."""
+        """logits: (N, num_classes). labels: int64 (N,) or soft (N, num_classes). Returns a scalar."""
         return cross_entropy(logits, labels, self.weight, reduction="sum", label_smoothing=self.label_smoothing)
 
 
 class Focal(_WeightedLoss):
     """Cross-entropy times (1 - p)^gamma, of the probability p of the right class; summed.
+
+    Of a soft label, the mean of its classes' losses, each class counted by its share.
 
     Args:
         gamma: how much less an image counts that is right already (Lin et al., ICCV 2017, section 3.2).
@@ -63,13 +66,15 @@ class Focal(_WeightedLoss):
         self.gamma = check_float("gamma", gamma, 0)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """logits: (N, num_classes). labels: int64 (N,). Returns a scalar."""
-        plain = cross_entropy(logits, labels, reduction="none")
-        easy = (-torch.expm1(-plain)).clamp(min=1e-12)  # 1 - p; of 0 a power below 1 has no gradient
-        losses = easy**self.gamma * plain
+        """logits: (N, num_classes). labels: int64 (N,) or soft (N, num_classes). Returns a scalar."""
+        log_p = log_softmax(logits, 1)
+        easy = (-torch.expm1(log_p)).clamp(min=1e-12)  # 1 - p; of 0 a power below 1 has no gradient
+        losses = -(easy**self.gamma) * log_p
         if self.weight is not None:
-            losses = losses * self.weight[labels]
-        return losses.sum()
+            losses = losses * self.weight
+        if labels.ndim == 1:
+            labels = one_hot(labels, logits.shape[1])
+        return (losses * labels).sum()
 
 
 def total_loss(loss: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:

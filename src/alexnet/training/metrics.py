@@ -51,6 +51,11 @@ class TopAccuracy(Metric):
         return self.correct / self.n
 
 
+def largest_share(labels: Tensor) -> Tensor:
+    """Of soft labels (N, num_classes) the class that has the largest share, int64 (N,); of others, as they are."""
+    return labels.argmax(1) if labels.ndim == 2 else labels
+
+
 def accuracies(num_classes: int) -> dict[str, Metric]:
     """Of every run: top1, and top5 where there are more than five classes."""
     return {name: TopAccuracy(k) for name, k in top_k(num_classes).items()}

@@ -17,10 +17,10 @@ from alexnet.rng import generator
 from alexnet.training.averaging import save_average
 from alexnet.training.callbacks import is_logging_step
 from alexnet.training.losses import CrossEntropy, total_loss
-from alexnet.training.metrics import MeanLoss, accuracies
+from alexnet.training.metrics import MeanLoss, accuracies, largest_share
 from alexnet.training.optim import make_schedule, unfused
 
-Batch = tuple[Tensor | list[Tensor], Tensor]  # images, or several windows of each; labels
+Batch = tuple[Tensor | list[Tensor], Tensor]  # images, or several windows of each; labels, or soft ones
 
 
 class ImageClassifier(LightningModule):
@@ -34,8 +34,10 @@ class ImageClassifier(LightningModule):
         monitor, mode: the metric that says which epoch is best, and whether `max` or `min` is better.
         seed: of the dropout masks, which are a function of (seed, epoch, batch, rank).
         record: plain values that every checkpoint holds, the run's config among them.
-        loss: of logits (N, num_classes) and labels (N,), see losses.py; None: cross-entropy.
-        metrics: more figures of (logits, labels), by name, beside those of `accuracies`.
+        loss: of logits (N, num_classes) and labels (N,), or soft labels (N, num_classes), see losses.py; None:
+            cross-entropy.
+        metrics: more figures of (logits, labels), by name, beside those of `accuracies`. Of a soft label, the class
+            with the largest share counts.
         channels_last: the memory layout of network and images.
     """
 
@@ -124,7 +126,7 @@ class ImageClassifier(LightningModule):
             self.log(f"{stage}/loss", mean, on_step=False, on_epoch=True)
             self.log_dict(metrics, on_step=False, on_epoch=True)
         if n:
-            metrics.update(logits.detach(), labels)
+            metrics.update(logits.detach(), largest_share(labels))
             mean.update(total.detach(), n)
         return total / max(n, 1), logits
 

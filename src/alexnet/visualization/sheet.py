@@ -23,6 +23,8 @@ TEXT, LINE = 22, 28  # pixels: height of letters, and of a line of text
 def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -> NDArray[np.uint8]:
     """One row per class under its name: a training image as stored, then as augmented in `variants` epochs.
 
+    Where the run mixes images, each is mixed with that of another row.
+
     Returns uint8 (height, width, 3). `data` must have been set up.
     """
     train = data.splits["train"]
@@ -33,18 +35,17 @@ def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -
     draw = ImageDraw.Draw(sheet)
     font = image_font(names, TEXT)
     draw.text((0, 0), "stored", "gray", image_font("", TEXT))
-    draw.text((_left(1), 0), fit("augmented, each in another epoch", font, sheet.width - _left(1)), "gray", font)
-    cutter = data.loader("train", training=True).dataset
-    for row, index in enumerate(first):
+    title = f"augmented{' and mixed' if data.mix else ''}, each in another epoch"
+    draw.text((_left(1), 0), fit(title, font, sheet.width - _left(1)), "gray", font)
+    columns = [[torch.from_numpy(train.images[train.rows[index]] / 255.0) for index in first]]
+    for epoch in range(variants):
+        inputs = data.normalize.denormalize(data.training_inputs(epoch, first))
+        columns.append([*inputs.permute(0, 2, 3, 1).cpu()])
+    for row, name in enumerate(names):
         top = LINE + row * height
-        draw.text((0, top), fit(names[row], font, sheet.width), "black", font)
-        shown = [cell(torch.from_numpy(train.images[train.rows[index]] / 255.0), CELL)]
-        for epoch in range(variants):
-            images, _, rand = cutter.__getitems__([(epoch, index)])  # type: ignore[attr-defined]
-            x = data.normalize.denormalize(data.preprocess(images, rand, epoch=epoch))[0]
-            shown.append(cell(x.permute(1, 2, 0).cpu(), CELL))
-        for column, one in enumerate(shown):
-            sheet.paste(one, (_left(column), top + LINE))
+        draw.text((0, top), fit(name, font, sheet.width), "black", font)
+        for column, images in enumerate(columns):
+            sheet.paste(cell(images[row], CELL), (_left(column), top + LINE))
     return np.asarray(sheet)
 
 

@@ -1,0 +1,146 @@
+"""Training images mixed with others of their batch, and their labels with them.
+
+One of one's own serves as well: any object that is called as `mix(images, labels, rand)` and returns images and soft
+labels, see Mix.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy.special import betaincinv
+from torch import Tensor
+
+from alexnet.data.loader import RANDOM_COLUMNS
+from alexnet.validation import check_float
+
+Pair = tuple[Tensor, Tensor]
+QUANTILES = 4096
+
+
+class Mix(Protocol):
+    """What mixes the images of a batch."""
+
+    def __call__(self, images: Pair, labels: Pair, rand: Tensor) -> Pair:
+        """Mixes each image with its partner.
+
+        Args:
+            images: of each sample its own input and its partner's, each (N, C, H, W).
+            labels: likewise, each float32 (N, num_classes), 1 for the class and 0 elsewhere.
+            rand: a sample's own uniform numbers, (N, len(RANDOM_COLUMNS)).
+
+        Returns:
+            Images (N, C, H, W) of the same dtype, and soft labels float32 (N, num_classes).
+        """
+
+
+class _Mix:
+    """Both images of a pair, weighted pixel by pixel.
+
+    Args:
+        prob: the share of the samples that are mixed.
+    """
+
+    def __init__(self, prob: float) -> None:
+        self.prob = check_float("prob", prob, 0, 1)
+
+    def weights(self, u: dict[str, Tensor], height: int, width: int) -> Tensor:
+        """How much of the own image each pixel keeps, (N, 1, height, width) or (N, 1, 1, 1). u: by RANDOM_COLUMNS."""
+        raise NotImplementedError
+
+    def __call__(self, images: Pair, labels: Pair, rand: Tensor) -> Pair:
+        own, partner = images
+        u = dict(zip(RANDOM_COLUMNS, rand.to(own.device).T, strict=True))
+        weights = self.weights(u, *own.shape[-2:])
+        weights = weights.where(_per_image(u["mix"] < self.prob), 1.0)
+        mixed = torch.lerp(partner.float(), own.float(), weights)
+        return mixed.to(own.dtype), torch.lerp(labels[1], labels[0], weights.mean((1, 2, 3))[:, None])
+
+
+class MixUp(_Mix):
+    """The weighted mean of two images, and of their labels (Zhang et al., ICLR 2018, section 2).
+
+    Args:
+        alpha: the own image's weight is drawn from Beta(alpha, alpha): the larger alpha, the nearer it is to one half.
+        prob: the share of the samples that are mixed.
+    """
+
+    def __init__(self, alpha: float = 1.0, prob: float = 1.0) -> None:
+        super().__init__(prob)
+        self.share = _BetaShare("alpha", alpha)
+
+    def weights(self, u: dict[str, Tensor], height: int, width: int) -> Tensor:
+        return _per_image(self.share(u["mix_share"]))
+
+
+class CutMix(_Mix):
+    """A rectangle is the partner's, and so is its part of the label (Yun et al., ICCV 2019, section 3.1).
+
+    Its centre is anywhere, and what lies outside the image is cut off, as in torchvision's CutMix.
+
+    Args:
+        alpha: the part that stays, before that, is drawn from Beta(alpha, alpha); above 0.
+        prob: the share of the samples that are mixed.
+    """
+
+    def __init__(self, alpha: float = 1.0, prob: float = 1.0) -> None:
+        super().__init__(prob)
+        self.share = _BetaShare("alpha", alpha)
+
+    def weights(self, u: dict[str, Tensor], height: int, width: int) -> Tensor:
+        return _outside_box(u, self.share(u["mix_share"]), height, width)
+
+
+class MixUpCutMix(_Mix):
+    """For each image one of the two, by chance.
+
+    Args:
+        mixup_alpha, cutmix_alpha: alpha of each.
+        cutmix: the share of the mixed samples that CutMix is for.
+        prob: the share of the samples that are mixed.
+    """
+
+    def __init__(
+        self, mixup_alpha: float = 1.0, cutmix_alpha: float = 1.0, cutmix: float = 0.5, prob: float = 1.0
+    ) -> None:
+        super().__init__(prob)
+        self.cutmix = check_float("cutmix", cutmix, 0, 1)
+        self.mixup_share = _BetaShare("mixup_alpha", mixup_alpha)
+        self.cutmix_share = _BetaShare("cutmix_alpha", cutmix_alpha)
+
+    def weights(self, u: dict[str, Tensor], height: int, width: int) -> Tensor:
+        box = _outside_box(u, self.cutmix_share(u["mix_share"]), height, width)
+        mean = _per_image(self.mixup_share(u["mix_share"]))
+        return box.where(_per_image(u["mix_kind"] < self.cutmix), mean)
+
+
+class _BetaShare:
+    """Makes of uniform numbers those of Beta(alpha, alpha), by a table of its quantiles. name: of alpha in an error."""
+
+    def __init__(self, name: str, alpha: float) -> None:
+        alpha = check_float(name, alpha, 0.01, 1000)
+        middles = (np.arange(QUANTILES) + 0.5) / QUANTILES
+        self.table = torch.from_numpy(betaincinv(alpha, alpha, middles)).float()
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        if self.table.device != uniform.device:
+            self.table = self.table.to(uniform.device)
+        return self.table[(uniform * QUANTILES).long()]
+
+
+def _outside_box(u: dict[str, Tensor], share: Tensor, height: int, width: int) -> Tensor:
+    """1 for the pixels outside a box that takes 1 - share of the image, 0 for those inside: (N, 1, height, width)."""
+    half = (1 - share).sqrt() / 2  # of its side, as a part of the image's
+    rows, columns = _near(u["mix_top"], half, height), _near(u["mix_left"], half, width)
+    return (~(rows[:, None, :, None] & columns[:, None, None, :])).float()
+
+
+def _near(centre: Tensor, half: Tensor, size: int) -> Tensor:
+    """Which of `size` places are at most half a box from its centre, (N, size). centre, half: parts of `size`."""
+    middle, reach = (centre * size).floor()[:, None], (half * size).floor()[:, None]
+    place = torch.arange(size, device=centre.device)
+    return (place >= middle - reach) & (place < middle + reach)
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
