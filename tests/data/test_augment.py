@@ -4,6 +4,7 @@ import pytest
 import torch
 import torchvision.transforms.functional as tv
 from torch import Tensor
+from torchvision.transforms import RandAugment
 
 from alexnet.data.functional import adjust_hue, resized_crop
 from alexnet.data.loader import RANDOM_COLUMNS
@@ -141,3 +142,45 @@ def test_everything_at_once_on_one_channel() -> None:
 def test_values_out_of_range(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Augment(**arguments)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("magnitude", [0, 9, 30])
+def test_rand_augment_does_what_torchvisions_does(channels: int, magnitude: int) -> None:
+    """Every image becomes one of what torchvision makes of it, and all of these come up."""
+    images, _ = batch(1, n=1, channels=channels)
+    theirs = RandAugment(num_ops=1, magnitude=magnitude)
+    torch.manual_seed(0)
+    expected = {theirs(images[0]).numpy().tobytes() for _ in range(400)}
+    rand = torch.from_numpy(uniform(2, 0, range(400), len(RANDOM_COLUMNS)))
+    found = Augment(rand_augment=1, rand_augment_magnitude=magnitude)(images.expand(400, -1, -1, -1), rand, 24)
+    assert found.dtype == torch.uint8
+    assert {image.numpy().tobytes() for image in found} == expected
+
+
+def test_rand_augment_in_turn() -> None:
+    """Each operation has a draw of its own, and the next one is done to its result."""
+    images, rand = batch(3)
+    twice = Augment(rand_augment=2)(images, rand, 24)
+    once = Augment(rand_augment=1)(images, rand, 24)
+    second = rand.clone()
+    second[:, RANDOM_COLUMNS.index("op1")] = column(rand, "op2")
+    assert torch.equal(twice, Augment(rand_augment=1)(once, second, 24))
+    rescaled = Augment(rescale=0.5, rand_augment=1)(images, rand, 24)
+    assert (rescaled.dtype, rescaled.shape) == (torch.uint8, images.shape)
+
+
+def test_random_erasing_box_by_box() -> None:
+    _, rand = batch(4, n=300)
+    x = Augment(erase=0.4).erase_boxes(torch.ones(300, 2, 24, 24), rand)
+    for i, image in enumerate(x):
+        u = dict(zip(RANDOM_COLUMNS, rand[i].tolist(), strict=True))
+        area = 24 * 24 * (0.02 + (0.33 - 0.02) * u["erase_area"])
+        ratio = math.exp(math.log(0.3) + u["erase_ratio"] * (math.log(3.3) - math.log(0.3)))
+        height, width = (min(round(math.sqrt(side)), 24) for side in (area * ratio, area / ratio))
+        top, left = int(u["erase_top"] * (25 - height)), int(u["erase_left"] * (25 - width))
+        expected = torch.ones(2, 24, 24)
+        if u["erase"] < 0.4:
+            expected[:, top : top + height, left : left + width] = 0
+        assert torch.equal(image, expected)
+    assert 80 < (x.mean((1, 2, 3)) < 1).sum() < 160

@@ -308,7 +308,8 @@ class ImageDataModule(LightningDataModule):
             return self.normalize(images, dtype)
         self.principal = self.principal[0].to(images.device), self.principal[1].to(images.device)
         noise = self.augment.noise(rand, *self.principal, epoch)
-        return self.normalize(self.augment(images, rand, self.crop), dtype, noise, self.augment.divisor(epoch))
+        x = self.normalize(self.augment(images, rand, self.crop), dtype, noise, self.augment.divisor(epoch))
+        return self.augment.erase_boxes(x, rand)
 
     def training_inputs(self, epoch: int, index: list[int]) -> Tensor:
         """Images of the training split as the network gets them in an epoch, were they a batch: (N, C, crop, crop)."""

@@ -23,6 +23,7 @@ RANDOM_COLUMNS = (
     *("brightness", "contrast", "saturation", "hue", "pca1", "pca2", "pca3"),
     *("own1", "own2", "own3", "own4"),  # of whatever augmentation is added
     *("mix", "mix_share", "mix_top", "mix_left", "mix_kind"),
+    *("erase", "erase_area", "erase_ratio", "erase_top", "erase_left", "op1", "op2", "op3", "op4"),
 )
 
 T = TypeVar("T")

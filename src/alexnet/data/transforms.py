@@ -9,14 +9,16 @@ from torchvision.transforms.functional import rgb_to_grayscale
 
 from alexnet.data.functional import adjust_hue, affine, flipped, resized_crop
 from alexnet.data.loader import RANDOM_COLUMNS
+from alexnet.data.randaugment import BINS, rand_augment
 from alexnet.errors import ArgumentError
 from alexnet.validation import check_bool, check_float, check_int
 
 CROPS = (1, 5, 10)
+ERASED_AREA, ERASED_RATIO = (0.02, 0.33), (0.3, 3.3)  # torchvision's RandomErasing
 
 
 class Augment:
-    """Crop, flip, rescale, colour jitter and colour noise. 0 or False turns each of them off.
+    """Crop, flip, rescale, RandAugment, colour jitter, colour noise, erasing. 0 or False turns each of them off.
 
     Args:
         crop: windows at random places (paper, section 4.1); in the centre if False.
@@ -24,6 +26,8 @@ class Augment:
         vertical_flip: probability of an upside-down one.
         rescale: least share of the image's area that a window takes, scaled to the network's input; its shape
             varies from 3:4 to 4:3, as in torchvision's RandomResizedCrop.
+        rand_augment: operations of RandAugment on each image (Cubuk et al., 2020), at most 4; 2 in torchvision.
+        rand_augment_magnitude: how strong each of them is, 0 to 30.
         color_jitter: strength of brightness, contrast and saturation, each a factor from [1 - s, 1 + s].
         brightness, contrast, saturation: the strength of one of them, in place of color_jitter.
         hue: largest turn of the colour circle, up to 0.5. Grey images have no saturation or hue to change.
@@ -34,6 +38,8 @@ class Augment:
         pca_divide: the image, less the mean and with its noise, is divided by 1 + pca, as in the 2012 source
             (convdata.py), "so that the overall scale of the training data doesn't become too different".
         pca_epochs: the noise ends after so many epochs, 68 in the log of 2012; None: never.
+        erase: probability that a rectangle of the normalised image becomes 0, which is the mean (Zhong et al., 2020).
+            Its area and shape are drawn as by torchvision's RandomErasing; one that is too large is cut to the image.
 
     The order is the one above. Each operation on one image is torchvision's functional of the same name.
 
@@ -56,6 +62,9 @@ class Augment:
         pca_sqrt: bool = False,
         pca_divide: bool = False,
         pca_epochs: int | None = None,
+        rand_augment: int = 0,
+        rand_augment_magnitude: int = 9,
+        erase: float = 0.0,
     ) -> None:
         self.crop = check_bool("crop", crop)
         self.flip = check_float("flip", flip, 0, 1, allow_false=True)
@@ -70,22 +79,35 @@ class Augment:
         self.pca_sqrt = check_bool("pca_sqrt", pca_sqrt)
         self.pca_divide = check_bool("pca_divide", pca_divide)
         self.pca_epochs = None if pca_epochs is None else check_int("pca_epochs", pca_epochs, 0)
+        self.rand_augment = check_int("rand_augment", rand_augment, 0, 4)
+        self.magnitude = check_int("rand_augment_magnitude", rand_augment_magnitude, 0, BINS - 1)
+        self.erase = check_float("erase", erase, 0, 1, allow_false=True)
 
     def __call__(self, images: Tensor, rand: Tensor, crop: int) -> Tensor:
-        """uint8 (N, C, H, W) to (N, C, crop, crop): still uint8 where nothing but crops and flips was asked for, else
-        float32 in [0, 1]. Colour noise is not in it: `noise`.
+        """uint8 (N, C, H, W) to (N, C, crop, crop): still uint8 where no colour is changed, else float32 in [0, 1].
 
-        draws: uniform numbers (N, len(RANDOM_COLUMNS)).
+        Colour noise and erasing are not in it: `noise`, `erase_boxes`.
+
+        rand: uniform numbers (N, len(RANDOM_COLUMNS)).
         """
         u = dict(zip(RANDOM_COLUMNS, rand.to(images.device).T, strict=True))
         for name, p, axis in (("flip", self.flip, -1), ("vertical_flip", self.vertical_flip, -2)):
             if p:
                 images = flipped(images, u[name] < p, axis)
-        if not (self.rescale or self.brightness or self.contrast or self.saturation or self.hue):
-            return images
-        x = images.float() / 255
         if self.rescale:
-            x = resized_crop(x, *self._windows(u, images.shape[-1]), crop)
+            images = resized_crop(images.float() / 255, *self._windows(u, images.shape[-1]), crop)
+        if self.rand_augment:
+            if images.is_floating_point():
+                images = (images * 255).round_().byte()
+            for i in range(self.rand_augment):
+                images = rand_augment(images, u[f"op{i + 1}"], self.magnitude)
+        if self.brightness or self.contrast or self.saturation or self.hue:
+            return self._jitter(images, u)
+        return images
+
+    def _jitter(self, images: Tensor, u: dict[str, Tensor]) -> Tensor:
+        """Colours of images, uint8 or float32 in [0, 1], changed: float32."""
+        x = images if images.is_floating_point() else images.float() / 255
         if self.brightness:
             x = (x * _factor(u["brightness"], self.brightness)).clamp_(0, 1)
         if self.contrast:
@@ -96,6 +118,26 @@ class Augment:
         if self.hue and x.shape[1] == 3:
             x = adjust_hue(x, (2 * u["hue"] - 1) * self.hue)
         return x
+
+    def erase_boxes(self, x: Tensor, rand: Tensor) -> Tensor:
+        """Returns normalised images (N, C, H, W), a rectangle of some of which is 0."""
+        if not self.erase:
+            return x
+        u = dict(zip(RANDOM_COLUMNS, rand.to(x.device).T, strict=True))
+        size = x.shape[-1]
+        low, high = ERASED_AREA
+        area = size * size * (low + (high - low) * u["erase_area"])
+        low, high = ERASED_RATIO
+        ratio = low * (high / low) ** u["erase_ratio"]
+        inside = []
+        for name, length in (("erase_top", (area * ratio).sqrt()), ("erase_left", (area / ratio).sqrt())):
+            length = length.round().clamp(max=size)
+            start = (u[name] * (size - length + 1)).floor()
+            place = torch.arange(size, device=x.device)
+            inside.append((place >= start[:, None]) & (place < (start + length)[:, None]))
+        rows, columns = inside
+        chosen = _each(u["erase"] < self.erase)
+        return x.masked_fill(rows[:, None, :, None] & columns[:, None, None, :] & chosen, 0)
 
     def color_noise_active(self, epoch: int) -> bool:
         return self.pca > 0 and (self.pca_epochs is None or epoch < self.pca_epochs)
