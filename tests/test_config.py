@@ -41,6 +41,10 @@ def test_every_option_is_built(group: str, option: str, config: Config, image_fo
     if option == "stream":
         quick("prepare.py", "data=folder", f"data.root={image_folder}", f"stream={tmp_path / 'stream'}")
         root = [f"data.root={tmp_path / 'stream'}"]
+    if option == "csv":
+        rows = [f"{path},{path.parent.name}" for path in image_folder.glob("training/*/*")]
+        (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+        root = [f"data.root={tmp_path}/labels.csv"]
     cfg = config(f"{group}={option}", f"run_dir={tmp_path / 'run'}", *small, *root)
     check(cfg)
     if group == "trainer":

@@ -71,6 +71,15 @@ def rebuild_loss(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tupl
         return plain, [f"loss: {' '.join(str(error).split())[:300]}; the loss is cross-entropy"]
 
 
+def rebuild_source(node: Mapping[str, Any], trusted: Sequence[str] = ()) -> Any:
+    """Returns the images of one's own that a checkpoint's config describes: alexnet.data.sources.images.ImageSource.
+
+    Raises:
+        ArgumentError: for a class of a package that is not trusted.
+    """
+    return _make(node, (*TRUSTED, *trusted), object)
+
+
 def _make(node: Mapping[str, Any], packages: Sequence[str], kind: Any) -> Any:
     """What a recorded node describes. Raises ArgumentError unless it is a `kind` of one of these packages."""
     arguments = dict(node)
@@ -170,6 +179,9 @@ def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
     config = {key: value for key, value in checkpoint["config"].items() if key not in (*PATHS, *SHOWN)}
     config["model"] = {key: None if key == "weights" else value for key, value in config["model"].items()}
     config["data"] = {key: value for key, value in config["data"].items() if f"data.{key}" not in PATHS}
+    source = config["data"].get("source")
+    if isinstance(source, Mapping):  # images of one's own
+        config["data"]["source"] = {k: v for k, v in source.items() if f"data.source.{k}" not in PATHS}
     plain = {"config": config, "data": about, "epoch": checkpoint["epoch"], "state": rest}
     # save_file would leave a file that only its owner can read
     file.write_bytes(save(tensors, {"format": "pt", "alexnet": json.dumps(plain)}))

@@ -121,17 +121,26 @@ def replace_config(cfg: DictConfig, other: DictConfig, choices: DictConfig) -> N
 
 
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
-    """The object that the config node `key` describes.
+    """The object that the config node `key` describes. Those that its own keys describe are built first.
 
     Raises:
         UserError: with the key of whatever does not suit it.
         Exception: of a class outside the known libraries, as it was raised, with the key as a note.
     """
     node = OmegaConf.select(cfg, key)
+    nested = [name for name in map(str, node) if _is_object(node, name)]
+    arguments = {name: build(cfg, f"{key}.{name}") for name in nested} | arguments
     with prefix_errors(key, node):
         target = _class(node.get("_target_"))
         _check_arguments(key, target, node, arguments)
         return instantiate(node, _convert_="all", **arguments)
+
+
+def _is_object(node: DictConfig, name: str) -> bool:
+    """Whether a key's value describes an object by itself."""
+    if OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):
+        return False
+    return isinstance(node[name], DictConfig) and "_target_" in node[name]
 
 
 def _check_arguments(key: str, target: Any, node: DictConfig, arguments: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from alexnet.compat import earlier_names
 # The one table of keys that do not decide a result. Where images lie is left to their fingerprint, and which weights a
 # run starts from to their SHA-256.
 CAUSE = ("study", "reproduce", "resume")  # what a run was started by
-PLACES = ("outputs", "run_dir", "data.root", "data.cache_dir")  # folders of one machine
+PLACES = ("outputs", "run_dir", "data.root", "data.source.root", "data.cache_dir")  # folders of one machine
 SHOWN = ("logger", "panels", "callbacks.gradients", "callbacks.lrn")  # what only looks on
 WORK = (  # how it is done: however that is, the result is the same to rounding
     *("checkpoint_every", "keep_memory", "trusted", "data.num_workers", "data.on_device", "data.prefetch"),

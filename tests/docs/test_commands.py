@@ -55,14 +55,29 @@ def test_the_readme_is_read_in_two_minutes() -> None:
     assert len(README.splitlines()) <= 170
 
 
+def listed(folder: Path, column: str, pattern: str) -> Path:
+    """A CSV file of 24 images, whose column has what `pattern` makes paths of."""
+    file = folder.with_name(f"{column}.csv")
+    images = file.parent / "images"
+    images.mkdir(exist_ok=True)
+    rows = [f"{column},label"]
+    for i in range(24):
+        path = images / f"{i}.png"
+        Image.new("RGB", (30, 30), (10 * i, 0, 0)).save(path)
+        rows.append(f"{i if pattern != '{}' else f'images/{i}.png'},{'ab'[i % 2]}")
+    file.write_text("\n".join(rows))
+    return file
+
+
 @pytest.mark.parametrize("line", cases("python train.py"))
 def test_train_lines(line: str, smoke: Path, image_folder: Path, tmp_path: Path) -> None:
     if "init_from=RUN" in line and "digits" not in options("data"):
         pytest.skip("the digits are gone")
-    arguments = [
-        word.replace("data.root=monkeys", f"data.root={image_folder}").replace("=RUN", f"={smoke}")
-        for word in shlex.split(line)[2:]
-    ]
+    roots = {"monkeys": image_folder, "labels.csv": listed(image_folder, "path", "{}"),
+             "train.csv": listed(image_folder, "id", "images/{}.png")}  # fmt: skip
+    arguments = [word.replace("=RUN", f"={smoke}") for word in shlex.split(line)[2:]]
+    for name, root in roots.items():
+        arguments = [word.replace(f"data.root={name}", f"data.root={root}") for word in arguments]
     if "data=stream" in arguments:
         quick("prepare.py", "data=folder", f"data.root={image_folder}", f"stream={image_folder}-stream")
     study = next((argument for argument in arguments if argument.startswith("study=")), None)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -128,14 +129,17 @@ def test_more(python: Python, copy: Path) -> None:
     for path, text in FILES:
         assert not (copy / path).exists()
         (copy / path).write_text(text)
+    (copy / "scans").mkdir()
+    for i in range(40):
+        np.save(copy / "scans" / f"{('healthy', 'ill')[i % 2]}_{i}.npy", np.full((30, 30), 5 * i, np.uint8))
     lines = [line for line in LINES if line.startswith("python train.py")]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for number, line in enumerate(lines):
         arguments = [*shlex.split(line)[1:], *TINY, f"outputs={copy}/out{number}"]
         python(copy, *arguments, *(["seed=7"] if "study=" in line else ["panels=none"]))
-    runs = {n: sorted((copy / f"out{n}").rglob("config.yaml")) for n in range(5)}
-    assert [len(found) for found in runs.values()] == [1, 3, 1, 1, 1]
-    last = yaml.safe_load(runs[4][0].read_text())
+    runs = {n: sorted((copy / f"out{n}").rglob("config.yaml")) for n in range(6)}
+    assert [len(found) for found in runs.values()] == [1, 3, 1, 1, 1, 1]
+    last = yaml.safe_load(runs[5][0].read_text())
     kinds = {"model": "ResNet", "optimizer": "RMSprop", "scheduler": "OneCycleLR", "augment": "Cutout"}
     assert {group: last[group]["_target_"].rpartition(".")[2] for group in kinds} == kinds
     assert "val/recall" in (runs[2][0].parent / "metrics.csv").read_text()

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ from alexnet.data.loader import (
 from alexnet.data.mixing import Mix
 from alexnet.data.packed import DatasetInfo, PackedDataset, open_lazily, pack_in_memory, pack_on_disk
 from alexnet.data.prefetch import PrefetchLoader
-from alexnet.data.sources import SOURCES, open_source
-from alexnet.data.sources.folder import Reading, open_test_folder, training_classes
-from alexnet.data.sources.torchvision import DOWNLOADS
+from alexnet.data.sources import SOURCES, find_source, open_source
+from alexnet.data.sources.folder import Reading
+from alexnet.data.sources.images import ImageSource, source_name
 from alexnet.data.splits import subset
 from alexnet.data.transforms import Augment, Normalize, check_crops, multi_crop
 from alexnet.errors import ArgumentError, UserError
@@ -45,9 +45,9 @@ class ImageDataModule(LightningDataModule):
     """Images of one source, packed as uint8, cropped, augmented and normalised on the device.
 
     Args:
-        source: one of alexnet.data.sources.SOURCES.
-        root: the folder of images (source=folder, imagenet), the folder or address of a stream (source=stream), or
-            where downloads go; None: cache_dir/downloads/SOURCE.
+        source: one of alexnet.data.sources.SOURCES, or images of one's own: sources.images.ImageSource.
+        root: the folder of images (source=folder, imagenet), the folder or address of a stream (source=stream), where
+            an ImageSource has its images, or where downloads go; None: cache_dir/downloads/SOURCE.
         num_classes: number of classes; None counts the class folders.
         channels: of a stored image, 1 (grey) or 3 (RGB), whatever the files are.
         size: side of a stored image in pixels (paper, section 2: 256).
@@ -84,7 +84,7 @@ class ImageDataModule(LightningDataModule):
 
     def __init__(
         self,
-        source: str,
+        source: str | ImageSource,
         root: str | None = None,
         num_classes: int | None = None,
         channels: int = 3,
@@ -108,7 +108,7 @@ class ImageDataModule(LightningDataModule):
         mix: Mix | None = None,
     ) -> None:
         super().__init__()
-        self.source = check_choice("source", source, SOURCES)
+        self.source = check_choice("source", source, SOURCES) if isinstance(source, str) else source_name(source)
         self.size = check_int("size", size, 1, 4096)
         self.crop = check_int("crop", crop, 1)
         if crop > size:
@@ -127,7 +127,6 @@ class ImageDataModule(LightningDataModule):
         self.reading = Reading(
             check_background("background", background), check_value_range("value_range", value_range)
         )
-        self.test_classes = test_classes
         self.cache_dir = folder_path("cache_dir", cache_dir)
         self.subtract_mean_image = check_choice("normalize", normalize, ("channels", "mean_image")) == "mean_image"
         self.seed = check_int("seed", seed, 0, 2**32 - 1)
@@ -140,21 +139,22 @@ class ImageDataModule(LightningDataModule):
         if root is None and source in ("folder", "stream"):
             expected = "train/CLASS/*.jpg" if source == "folder" else "what prepare.py stream=FOLDER has written"
             raise ArgumentError(f"root is missing: pass data.root=FOLDER with {expected} in it")
-        self.root = self.cache_dir / "downloads" / source if root is None else folder_path("root", root)
-        known = {"digits": 10, "fake": num_classes, **DOWNLOADS}.get(source)
-        if source == "folder":
-            known = len(test_classes or training_classes(self.root))
-        elif source == "stream":
+        self.root = self.cache_dir / "downloads" / self.source if root is None else folder_path("root", root)
+        if source == "stream":
             from alexnet.data.streaming import find_stream  # optional
 
             self.stream = find_stream(str(root), self.cache_dir)
             if (size, size, channels) != self.stream.shape:
                 side, _, kind = self.stream.shape
                 raise ArgumentError(f"size={size}, channels={channels}: images of this stream have {side} and {kind}")
-            known = len(self.stream.info.classes)
+            known: Any = len(self.stream.info.classes)
+        else:
+            made = size, channels, num_classes
+            self.open, known = find_source(source, self.root, made, self.reading, test_classes)
         if num_classes not in (None, known):
-            raise ArgumentError(f"num_classes={num_classes}: {source} has {known}; leave it empty")
+            raise ArgumentError(f"num_classes={num_classes}: {self.source} has {known}; leave it empty")
         self.num_classes = check_int("num_classes", known, 2)
+        self.origin = f"{self.root.resolve()}" + ("" if test_classes is None else f"\0{test_classes}")
         self.resume_position = (0, 0)  # where training begins: an epoch, and how many of its batches are done already
         self.packed: PackedDataset | None = None
         self.cache_path: Path | None = None  # the packed array's folder
@@ -164,22 +164,16 @@ class ImageDataModule(LightningDataModule):
         """Opens the images, once, packing them first where that has not been done."""
         if self.packed:
             return
-        opened = partial(open_source, self.source, self.root, self.size, self.channels, self.num_classes, self.reading)
-        if self.test_classes is not None:
-            opened = partial(open_test_folder, self.root, self.test_classes, self.reading)
         if self.source in ("digits", "fake"):
             self.packed = _embedded(self.source, self.size, self.channels, self.num_classes)
         elif self.source == "stream":
             self.packed = self.stream.open()
         elif not self.use_cache:
-            self.packed = open_lazily(opened(), self.size, self.channels)
+            self.packed = open_lazily(self.open(), self.size, self.channels)
         else:
-            origin = str(self.root.resolve())
-            if self.test_classes is not None:
-                origin += f"\0{self.test_classes}"
-            root = hashlib.sha256(origin.encode(errors="surrogateescape")).hexdigest()[:12]
+            root = hashlib.sha256(self.origin.encode(errors="surrogateescape")).hexdigest()[:12]
             self.cache_path = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{root}"
-            self.packed = pack_on_disk(opened, self.cache_path, self.size, self.channels, self.on_broken)
+            self.packed = pack_on_disk(self.open, self.cache_path, self.size, self.channels, self.on_broken)
         if len(self.info.classes) != self.num_classes:
             found = f"{self.source} has {self.num_classes} classes, and here are {len(self.info.classes)}"
             raise UserError(f"data.root={self.root}: {found}")

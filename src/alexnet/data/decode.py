@@ -70,17 +70,29 @@ def decode(path: Path, *, background: str | None = "white", value_range: Range |
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 data = torch.from_numpy(np.fromfile(path, np.uint8))
                 return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
-            if deep := _decode_deep(image, path):
-                values, known = deep
-                found = value_range or known
-                return values if found is None else to_uint8(values, found, background)
-            upright = ImageOps.exif_transpose(image)
-            if background is not None and upright.has_transparency_data:
-                upright = _on_background(upright, background)
-            array = np.array(upright.convert("RGB"))
-            return torch.from_numpy(array).permute(2, 0, 1)
+            if deep := _decode_deep_png(image, path):
+                return _in_range(*deep, background, value_range)
+            return from_pil(image, background=background, value_range=value_range)
     except Exception as error:  # for damaged files PIL raises nearly every kind
         raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def from_pil(image: Image.Image, *, background: str | None = "white", value_range: Range | None = None) -> Tensor:
+    """As `decode`, of an image that PIL has opened."""
+    if image.mode.startswith(("I", "F")):  # more than 8 bits a channel
+        array = np.asarray(ImageOps.exif_transpose(image)).astype(np.float32)
+        return _in_range(torch.from_numpy(array)[None], _known_range(image), background, value_range)
+    upright = ImageOps.exif_transpose(image)
+    if background is not None and upright.has_transparency_data:
+        upright = _on_background(upright, background)
+    array = np.array(upright.convert("RGB"))
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def _in_range(values: Tensor, known: Range | None, background: str | None, value_range: Range | None) -> Tensor:
+    """Values float32 (C, H, W) as uint8, if it is known which range they have."""
+    found = value_range or known
+    return values if found is None else to_uint8(values, found, background)
 
 
 def _open(path: Path) -> Image.Image:
@@ -158,26 +170,27 @@ def check_value_range(name: str, value: Any) -> Range | None:
     return float(pair[0]), float(pair[1])
 
 
-def _decode_deep(image: Image.Image, path: Path) -> tuple[Tensor, Range | None] | None:
-    """Of an image with more than 8 bits a channel: float32 (C, H, W), and the range of its values if the file says it.
-    None for any other image, and for the kinds that PIL cuts to 8 bits.
+def _decode_deep_png(image: Image.Image, path: Path) -> tuple[Tensor, Range | None] | None:
+    """Of a PNG with 16 bits a channel: its values, float32 (C, H, W), and their range if the file says it; else None.
+
+    PIL would keep only the upper 8 bits of colours.
     """
-    if image.format == "PNG":
-        with path.open("rb") as file:
-            deep, bits = _png_depth(file)
-        if deep:  # PIL would keep only the upper 8 bits of colours
-            data = torch.from_numpy(np.fromfile(path, np.uint8))
-            values = decode_image(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True).float()
-            return values, None if bits is None else _png_range(values, bits)
-    if not image.mode.startswith(("I", "F")):
+    if image.format != "PNG":
         return None
-    known: Range | None = (
-        (0, SIXTEEN_BITS) if image.format in ("PPM", "JPEG2000") else None
-    )  # PIL has scaled these to 16 bits
-    if image.format == "TIFF":
-        known = _tiff_range(image)
-    array = np.asarray(ImageOps.exif_transpose(image)).astype(np.float32)
-    return torch.from_numpy(array)[None], known
+    with path.open("rb") as file:
+        deep, bits = _png_depth(file)
+    if not deep:
+        return None
+    data = torch.from_numpy(np.fromfile(path, np.uint8))
+    values = decode_image(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True).float()
+    return values, None if bits is None else _png_range(values, bits)
+
+
+def _known_range(image: Image.Image) -> Range | None:
+    """Of an image with more than 8 bits, what its file says of its values."""
+    if image.format in ("PPM", "JPEG2000"):  # PIL has scaled these to 16 bits
+        return (0, SIXTEEN_BITS)
+    return _tiff_range(image) if image.format == "TIFF" else None
 
 
 def _png_depth(file: BinaryIO) -> tuple[bool, int | None]:

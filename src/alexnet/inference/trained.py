@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alexnet.checkpoint import check_trusted, read, rebuild
+from alexnet.checkpoint import check_trusted, read, rebuild, rebuild_source
 from alexnet.config_errors import prefix_errors
 from alexnet.cores import limit_threads
 from alexnet.data import ImageDataModule
@@ -91,6 +91,8 @@ class TrainedModel:
                 known = ("data", *(f"data.{free}" for free in FREE))
                 raise UserError(f"{key}: no such key.{suggest(key, known) or ' Known are ' + ', '.join(known)}")
             values[name] = value
+        if "data.root" in asked and isinstance(values["source"], Mapping) and "root" in values["source"]:
+            values["source"] = {**values["source"], "root": asked["data.root"]}
         if "data" in asked:
             values |= {"num_classes": None} | ({} if "data.root" in asked else {"root": None})
         data = self._opened(values, asked, crops)
@@ -117,6 +119,8 @@ class TrainedModel:
             if values.get("value_range") is None:
                 values["value_range"] = self.info.get("value_range")
         with prefix_errors("data"):
+            if isinstance(values["source"], Mapping):
+                values = values | {"source": rebuild_source(values["source"], self.trusted)}
             data = ImageDataModule(**values, crops=crops)
         data.setup()
         return data

@@ -1,0 +1,166 @@
+"""Images that a CSV file lists."""
+
+import csv
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from alexnet.data.sources.images import SPLITS
+from alexnet.data.sources.layout import SPLIT_WORDS
+from alexnet.errors import ArgumentError, escape_control_chars, suggest
+
+Row = Mapping[str, str]
+
+
+class CsvImages:
+    """An ImageSource: a row of a CSV file for each image.
+
+    Args:
+        root: the CSV file. The paths in it are relative to its folder.
+        path: the column of images.
+        label: the column of classes, names or numbers.
+        split: the column that says train, val or test; None, or where the file has no column `split`: 15% of the images
+            of every class are for validation, 15% for testing.
+        class_name: the column of the names of classes, where `label` is a number; None: labels are the names.
+        class_file: another CSV file, relative to the folder of the first, with the columns `label` and `class_name`, or
+            `name` if that is None.
+        pattern: where the image of a value of `path` lies, such as train/{}.jpg for values without folder and ending.
+        delimiter: between columns.
+
+    Raises:
+        ArgumentError: for a file that cannot be read, with the row, as a spreadsheet counts it, and the column.
+    """
+
+    name = "csv"
+
+    def __init__(
+        self,
+        root: str | None,
+        path: str = "path",
+        label: str = "label",
+        split: str | None = "split",
+        class_name: str | None = None,
+        class_file: str | None = None,
+        pattern: str = "{}",
+        delimiter: str = ",",
+    ) -> None:
+        if root is None:
+            raise ArgumentError("root is missing: pass data.root=FILE.csv")
+        self.file, self.pattern = Path(root).expanduser(), str(pattern)
+        if "{}" not in self.pattern:
+            raise ArgumentError(f"pattern={pattern}: must have {{}} in it, where the value of {path} goes")
+        rows = _read_rows(self.file, delimiter)
+        _check_columns(self.file, rows[0], {"path": path, "label": label, "class_name": class_name})
+        if split is not None and split not in rows[0]:
+            if split != "split":
+                _check_columns(self.file, rows[0], {"split": split})
+            split = None
+        self.names = [_value(self.file, i, row, path) for i, row in enumerate(rows)]
+        texts = [_value(self.file, i, row, label) for i, row in enumerate(rows)]
+        known = sorted(set(texts), key=_in_order)
+        numbers = {text: number for number, text in enumerate(known)}
+        self.labels = [numbers[text] for text in texts]
+        self.classes = known
+        if class_file is not None:
+            named = self.file.parent / class_file
+            self.classes = _names_of(known, named, _read_rows(named, delimiter), label, class_name or "name")
+        elif class_name is not None:
+            self.classes = _names_of(known, self.file, rows, label, class_name)
+        self.splits = None if split is None else _splits(self.file, rows, split)
+        _check_overlap(self.file, self.names, self.splits)
+        self.state = self._state()
+
+    def read(self, i: int) -> Path:
+        path = self._path(i)
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.file}, row {i + 2}: no such file: {path}")
+        return path
+
+    def _path(self, i: int) -> Path:
+        return self.file.parent / self.pattern.replace("{}", self.names[i])
+
+    def _state(self) -> str:
+        """Of every file, its size and time."""
+        state = hashlib.sha256(self.pattern.encode())
+        for i in range(len(self.names)):
+            try:
+                info = os.stat(self._path(i))
+                state.update(f"{info.st_size} {info.st_mtime_ns}\0".encode())
+            except OSError:
+                state.update(b"missing\0")
+        return state.hexdigest()
+
+
+def _read_rows(file: Path, delimiter: str) -> list[Row]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            rows: list[Row] = list(csv.DictReader(opened, delimiter=delimiter, skipinitialspace=True, strict=True))
+    except OSError as error:
+        raise ArgumentError(f"root={file}: cannot be read: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError, TypeError) as error:
+        raise ArgumentError(f"root={file}: no CSV file of UTF-8 with the delimiter {delimiter!r}: {error}") from error
+    if not rows:
+        raise ArgumentError(f"root={file}: has no rows below its first line, which names the columns")
+    return rows
+
+
+def _check_columns(file: Path, row: Row, columns: Mapping[str, str | None]) -> None:
+    known = [str(column) for column in row if column is not None]
+    for key, column in columns.items():
+        if column is not None and column not in known:
+            near = suggest(column, known) or f" Its columns are {', '.join(map(escape_control_chars, known))}"
+            raise ArgumentError(f"{key}={column}: {file} has no such column.{near}")
+
+
+def _value(file: Path, i: int, row: Row, column: str) -> str:
+    value = (row[column] or "").strip()
+    if not value:
+        raise ArgumentError(f"root={file}: row {i + 2} has nothing in the column {column}")
+    return value
+
+
+def _in_order(label: str) -> tuple[bool, float, str]:
+    """Sorts numbers as numbers, before names."""
+    is_number = label.lstrip("-").isdecimal()
+    return not is_number, int(label) if is_number else 0, label
+
+
+def _names_of(labels: Sequence[str], file: Path, rows: Sequence[Row], label: str, name: str) -> list[str]:
+    """The name of each label."""
+    _check_columns(file, rows[0], {"label": label, "class_name": name})
+    names: dict[str, str] = {}
+    for i, row in enumerate(rows):
+        given, named = _value(file, i, row, label), _value(file, i, row, name)
+        if names.setdefault(given, named) != named:
+            raise ArgumentError(
+                f"class_name={name}: row {i + 2} of {file} calls the label {given} {named}, and an earlier row "
+                f"{names[given]}"
+            )
+    if unnamed := [text for text in labels if text not in names]:
+        raise ArgumentError(f"class_name={name}: {file} has no name for the label {unnamed[0]}")
+    return [names[text] for text in labels]
+
+
+def _splits(file: Path, rows: Sequence[Row], column: str) -> list[str]:
+    found = []
+    for i, row in enumerate(rows):
+        value = _value(file, i, row, column)
+        split = SPLIT_WORDS.get(value.lower())
+        if split is None:
+            raise ArgumentError(f"split={column}: row {i + 2} of {file} has {value}; known are {', '.join(SPLITS)}")
+        found.append(split)
+    return found
+
+
+def _check_overlap(file: Path, names: Sequence[str], splits: Sequence[str] | None) -> None:
+    """Refuses an image that is in two splits, or listed twice where they are still to be drawn."""
+    first: dict[str, int] = {}
+    for i, name in enumerate(names):
+        before = first.setdefault(name, i)
+        if before == i or (splits and splits[i] == splits[before]):
+            continue
+        where = f"for {splits[before]} and {splits[i]}" if splits else "and no column says which split each is for"
+        raise ArgumentError(
+            f"root={file}: rows {before + 2} and {i + 2} are the same image, {escape_control_chars(name)}, {where}"
+        )

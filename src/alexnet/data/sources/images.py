@@ -1,0 +1,109 @@
+"""Images of one's own: any object that says what they are and reads one of them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from alexnet.data.decode import decode, from_pil
+from alexnet.data.sources.folder import Reading
+from alexnet.data.splits import Source, Split, stratified_split
+from alexnet.errors import ArgumentError, escape_control_chars
+
+SPLITS = ("train", "val", "test")
+
+
+class ImageSource(Protocol):
+    """What `data.source` may be, by its _target_.
+
+    It may also have `splits`, of every image train, val or test (a split that has none gets 15% of the training images
+    of every class); `state`, a text that changes whenever the images do, which are then packed again; and `name`, what
+    to call the data set.
+
+    Attributes:
+        classes: the names of the classes.
+        names: of every image, for messages.
+        labels: of every image, its class's place in `classes`.
+    """
+
+    classes: Sequence[str]
+    names: Sequence[str]
+    labels: Sequence[int]
+
+    def read(self, i: int) -> Tensor | Image.Image | Path | str:
+        """Returns image i: uint8 (C, H, W) with C 1 or 3, of any size; or a PIL image, or the path of an image file.
+
+        Raises:
+            OSError: where it cannot be read; `data.on_broken` says what then.
+        """
+
+
+def open_images(images: ImageSource, reading: Reading) -> Source:
+    """Opens an ImageSource.
+
+    Raises:
+        ArgumentError: where its attributes do not suit each other.
+    """
+    classes, names = [str(name) for name in images.classes], [str(name) for name in images.names]
+    labels, splits = _checked_labels(images, len(names)), _checked_splits(images, len(names))
+    every = Split(labels, names, partial(_read, images, reading))
+    found = {split: every.take(np.flatnonzero(splits == split)) for split in SPLITS if split in splits}
+    if "train" not in found:
+        raise ArgumentError("source: has no training images")
+    if empty := sorted({*range(len(classes))} - {*found["train"].labels.tolist()}):
+        raise ArgumentError(f"source: no images to train on of {', '.join(classes[label] for label in empty)}")
+    missing = {split: 0.15 for split in ("val", "test") if split not in found}
+    found |= stratified_split(found["train"], {"train": 1.0, **missing})
+    known = [classes, names, labels.tolist(), splits.tolist(), str(getattr(images, "state", "")), str(reading)]
+    state = hashlib.sha256(json.dumps(known).encode(errors="surrogateescape")).hexdigest()
+    return Source(classes, state, found, background=reading.background, files=True)
+
+
+def source_name(images: ImageSource) -> str:
+    """What to call the data set."""
+    return str(getattr(images, "name", type(images).__name__))
+
+
+def _checked_labels(images: ImageSource, n: int) -> Any:
+    labels = np.asarray(images.labels)
+    if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ArgumentError(f"source: labels must be whole numbers, one for each of {n} names")
+    outside = (labels < 0) | (labels >= len(images.classes))
+    if outside.any():
+        i = int(outside.argmax())
+        raise ArgumentError(
+            f"source: {escape_control_chars(str(images.names[i]))} has the label {labels[i]}, and there are "
+            f"{len(images.classes)} classes, from 0"
+        )
+    return labels.astype(np.int64)
+
+
+def _checked_splits(images: ImageSource, n: int) -> Any:
+    splits = getattr(images, "splits", None)
+    if splits is None:
+        return np.full(n, "train")
+    found = np.asarray(splits, dtype=str)
+    if found.shape != (n,):
+        raise ArgumentError(f"source: splits must be one for each of {n} names")
+    if unknown := sorted({*found.tolist()} - {*SPLITS}):
+        raise ArgumentError(f"source: splits has {', '.join(unknown)}; known are {', '.join(SPLITS)}")
+    return found
+
+
+def _read(images: ImageSource, reading: Reading, i: int) -> Tensor:
+    found = images.read(i)
+    if isinstance(found, str | Path):
+        return decode(Path(found), background=reading.background, value_range=reading.value_range)
+    if isinstance(found, Image.Image):
+        return from_pil(found, background=reading.background, value_range=reading.value_range)
+    if not isinstance(found, Tensor) or found.dtype != torch.uint8 or found.dim() != 3 or len(found) not in (1, 3):
+        kind = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise TypeError(f"{source_name(images)}.read({i}): must be uint8 (1 or 3, H, W), and is {kind}")
+    return found
