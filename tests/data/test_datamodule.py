@@ -10,7 +10,7 @@ from pytorch_lightning import Trainer
 
 from alexnet.cores import available_cores
 from alexnet.data import Augment, ImageDataModule
-from alexnet.errors import UserError
+from alexnet.errors import ArgumentError, UserError
 from tests.conftest import slow
 
 
@@ -45,6 +45,24 @@ def test_ready_batches_are_normalised() -> None:
     torch.testing.assert_close(x.double(), expected, atol=1e-5, rtol=0)
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert labels.dtype == torch.int64
+
+
+def test_statistics_that_are_given() -> None:
+    data = fake(mean=[0.5, 0.4, 0.3], std=[0.2, 0.2, 0.1])
+    images, *_ = next(iter(data.test_dataloader()))
+    mean, std = torch.tensor([[0.5, 0.4, 0.3], [0.2, 0.2, 0.1]])[:, :, None, None]
+    expected = (images / 255 - mean) / std
+    torch.testing.assert_close(data.preprocess(images), expected, atol=1e-5, rtol=0)
+    assert data.describe()["std"] == pytest.approx([0.2, 0.2, 0.1])
+    for arguments, message in (
+        ({"mean": [0.5]}, r"mean=\[0.5\]: must be a number for each of 3 channels"),
+        ({"std": 0.5}, "std=0.5: must be a number for each"),
+        ({"std": [0.5, 0, 0.5]}, "std=0: must be a number"),
+        ({"mean": [0.5] * 3, "normalize": "mean_image"}, "mean, std: are of normalize=channels"),
+        ({"sampler": "weighted"}, "sampler=weighted: must be one of shuffle, balanced"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            fake(**arguments)
 
 
 @pytest.mark.parametrize("divide", [False, True])

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from alexnet.data import ImageDataModule
-from alexnet.data.loader import RANDOM_COLUMNS, CropBoxes, EpochSampler, RandomCropDataset, ShardedBatchSampler
+from alexnet.data.loader import (
+    RANDOM_COLUMNS,
+    CropBoxes,
+    EpochSampler,
+    RandomCropDataset,
+    ShardedBatchSampler,
+    class_balance,
+)
 from alexnet.data.packed import PackedSplit
 from alexnet.data.prefetch import PrefetchLoader, in_thread
 from alexnet.data.transforms import Augment
@@ -65,6 +72,31 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert order(1, 2) == order(1, 2)
     assert len({tuple(order(s, e)) for s in range(3) for e in range(3)}) == 9
     assert [i for _, i in EpochSampler(5, 1, False)] == [0, 1, 2, 3, 4]
+
+
+def test_balanced_classes_are_drawn_as_often() -> None:
+    """As many samples as there are, in an order of (seed, epoch) alone."""
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+
+    def epoch(number: int) -> list[int]:
+        sampler = EpochSampler(1000, 4, True, weights=class_balance(labels))
+        sampler.set_epoch(number)
+        return [index for _, index in sampler]
+
+    found = labels[np.concatenate([epoch(number) for number in range(30)])]
+    assert np.bincount(found) / 10_000 == pytest.approx(1, abs=0.03)
+    assert epoch(3) == epoch(3) != epoch(4)
+    assert len(epoch(0)) == 1000
+
+
+def test_the_training_split_alone_is_balanced() -> None:
+    data = ImageDataModule("digits", channels=1, size=20, crop=16, sampler="balanced")
+    data.setup()
+    drawn = [int(label) for batch in data.train_dataloader() for label in batch[1]]
+    assert np.bincount(drawn).tolist() != np.bincount(data.splits["train"].labels).tolist()
+    assert len(drawn) == len(data.splits["train"])
+    tested = [int(label) for batch in data.test_dataloader() for label in batch[1]]
+    assert tested == data.splits["test"].labels.tolist()
 
 
 def test_crops_are_windows_of_the_images() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -16,8 +17,10 @@ from alexnet.checkpoint import read, write_safetensors
 from alexnet.errors import UserError
 from alexnet.models import AlexNet
 from alexnet.training import optim
+from alexnet.training.build import build_components
 from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained
 from tests.conftest import SMOKE, digits, slow, train_py
+from tests.training.test_run import TINY, Config
 
 
 def small_network(**changes: Any) -> AlexNet:
@@ -79,11 +82,40 @@ def test_the_same_number_of_classes_keeps_the_head(tmp_path: Path) -> None:
         new = small_network()
         told.append(load_pretrained(new, f"{tmp_path}/{name}", 10))
         assert all(torch.equal(a, b) for a, b in zip(new.parameters(), old.parameters(), strict=True))
-    assert told[0] == (f"weights of {tmp_path}/a.ckpt, epoch 5", told[1][1])
+    assert told[0] == (f"weights of {tmp_path}/a.ckpt, epoch 5", told[1][1], info)
     with pytest.raises(
         UserError, match=r"init_from=.*a.ckpt: these weights belong to another variant: activation is relu"
     ):
         load_pretrained(small_network(activation="tanh"), f"{tmp_path}/a.ckpt", 10)
+
+
+def test_images_are_normalised_as_for_the_weights(config: Config, tmp_path: Path) -> None:
+    """Unless the user says otherwise, or it is a run of an earlier version that is repeated."""
+    info = {"classes": list("0123456789"), "mean": [0.25, 0.5, 0.75], "std": [0.1, 0.2, 0.3]}
+    network = AlexNet(10, 3, 67, width=1 / 16)
+    state = {f"network.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "data": info, "epoch": 4, "config": {}}, tmp_path / "a.ckpt")
+    start = (*TINY, f"init_from={tmp_path}/a.ckpt")
+
+    def statistics(cfg: DictConfig) -> tuple[list[float], list[float]]:
+        components = build_components(cfg)
+        components.data.setup()
+        norm = components.data.normalize
+        said = any("data.mean=[0.250, 0.500, 0.750]" in note for note in components.notes)
+        assert said == (cfg.data.get("mean") == info["mean"])
+        return norm.mean.tolist(), norm.std.tolist()
+
+    cfg = config(*start)
+    assert statistics(cfg) == (pytest.approx(info["mean"]), pytest.approx(info["std"]))
+    assert (cfg.data.mean, cfg.data.std) == (info["mean"], info["std"]), "the run's record has them"
+    mean, std = statistics(config(*start, "data.mean=[0.3,0.3,0.3]"))
+    own = statistics(config(*TINY))
+    assert (mean, std) == (pytest.approx([0.3] * 3), own[1])
+    earlier = config(*start)
+    del earlier.data.mean, earlier.data.std
+    assert statistics(earlier) == own
+    notes = build_components(config(*start, "data.normalize=mean_image")).notes
+    assert "data.normalize=mean_image, and these weights were trained with data.normalize=channels" in notes
 
 
 @pytest.mark.parametrize("weights", [3, "", ["a"], "/none", True])

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +15,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader
 
-from alexnet.cores import available_cores
 from alexnet.data.decode import check_background, check_value_range
 from alexnet.data.loader import (
     Batch,
@@ -25,6 +23,8 @@ from alexnet.data.loader import (
     RandomCropDataset,
     Sample,
     ShardedBatchSampler,
+    check_num_workers,
+    class_balance,
     with_partners,
 )
 from alexnet.data.mixing import Mix
@@ -34,7 +34,7 @@ from alexnet.data.sources import SOURCES, find_source, open_source
 from alexnet.data.sources.folder import Reading
 from alexnet.data.sources.images import ImageSource, source_name
 from alexnet.data.splits import subset
-from alexnet.data.transforms import Augment, Normalize, check_crops, multi_crop
+from alexnet.data.transforms import Augment, Normalize, check_crops, check_statistic, multi_crop
 from alexnet.errors import ArgumentError, UserError
 from alexnet.validation import check_bool, check_choice, check_float, check_int, folder_path
 
@@ -69,6 +69,8 @@ class ImageDataModule(LightningDataModule):
         cache_dir: where packed images are kept. digits and fake are small, and packed in memory.
         normalize: channels: each less the training set's mean, and over its standard deviation. mean_image: the values
             from 0 to 255, less the mean of all training images at that place (paper, section 2).
+        mean, std: of each channel, in [0, 1], in place of the training images' own (normalize=channels).
+        sampler: shuffle: each training image once an epoch. balanced: as many are drawn, of every class as often.
         seed: of order and augmentation; with the epoch and a sample's number it says all that is drawn for it.
         augment: what is done to training images.
         mix: what mixes them and their labels, see mixing.py; None mixes nothing.
@@ -106,6 +108,9 @@ class ImageDataModule(LightningDataModule):
         value_range: float | Sequence[float] | None = None,
         test_classes: list[str] | None = None,
         mix: Mix | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        sampler: str = "shuffle",
     ) -> None:
         super().__init__()
         self.source = check_choice("source", source, SOURCES) if isinstance(source, str) else source_name(source)
@@ -122,7 +127,7 @@ class ImageDataModule(LightningDataModule):
         if on_device and not self.use_cache:
             raise ArgumentError("on_device=true: needs packed=true, and is not for streams")
         self.prefetch = check_bool("prefetch", prefetch)
-        self.num_workers = _check_num_workers(num_workers, packed=self.use_cache)
+        self.num_workers = check_num_workers(num_workers, packed=self.use_cache)
         self.on_broken = check_choice("on_broken", on_broken, ("error", "skip"))
         self.reading = Reading(
             check_background("background", background), check_value_range("value_range", value_range)
@@ -136,29 +141,40 @@ class ImageDataModule(LightningDataModule):
         if channels not in (1, 3):
             raise ArgumentError(f"channels={channels}: must be 1 (grey) or 3 (RGB)")
         self.channels = channels
+        self.mean, self.std = (check_statistic(k, v, channels) for k, v in (("mean", mean), ("std", std)))
+        if self.subtract_mean_image and (mean, std) != (None, None):
+            raise ArgumentError("mean, std: are of normalize=channels, and this is mean_image")
+        self.sampler = check_choice("sampler", sampler, ("shuffle", "balanced"))
         if root is None and source in ("folder", "stream"):
             expected = "train/CLASS/*.jpg" if source == "folder" else "what prepare.py stream=FOLDER has written"
             raise ArgumentError(f"root is missing: pass data.root=FOLDER with {expected} in it")
         self.root = self.cache_dir / "downloads" / self.source if root is None else folder_path("root", root)
+        self.origin = f"{self.root.resolve()}" + ("" if test_classes is None else f"\0{test_classes}")
         if source == "stream":
-            from alexnet.data.streaming import find_stream  # optional
-
-            self.stream = find_stream(str(root), self.cache_dir)
-            if (size, size, channels) != self.stream.shape:
-                side, _, kind = self.stream.shape
-                raise ArgumentError(f"size={size}, channels={channels}: images of this stream have {side} and {kind}")
-            known: Any = len(self.stream.info.classes)
+            known: int | None = self._find_stream(str(root))
         else:
             made = size, channels, num_classes
             self.open, known = find_source(source, self.root, made, self.reading, test_classes)
         if num_classes not in (None, known):
             raise ArgumentError(f"num_classes={num_classes}: {self.source} has {known}; leave it empty")
         self.num_classes = check_int("num_classes", known, 2)
-        self.origin = f"{self.root.resolve()}" + ("" if test_classes is None else f"\0{test_classes}")
         self.resume_position = (0, 0)  # where training begins: an epoch, and how many of its batches are done already
         self.packed: PackedDataset | None = None
         self.cache_path: Path | None = None  # the packed array's folder
         self.device_images: Tensor | None = None  # the packed array, where it lives on the device
+
+    def _find_stream(self, root: str) -> int:
+        """Returns its number of classes."""
+        from alexnet.data.streaming import find_stream  # optional
+
+        self.stream = find_stream(root, self.cache_dir)
+        asked = self.size, self.size, self.channels
+        if asked != self.stream.shape:
+            side, _, kind = self.stream.shape
+            raise ArgumentError(
+                f"size={self.size}, channels={self.channels}: images of this stream have {side} and {kind}"
+            )
+        return len(self.stream.info.classes)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the images, once, packing them first where that has not been done."""
@@ -190,7 +206,10 @@ class ImageDataModule(LightningDataModule):
             centre = self.packed.mean_image[top : top + self.crop, top : top + self.crop]
             image = torch.from_numpy(centre).permute(2, 0, 1)
         std = covariance.diagonal().clamp(min=255**-2).sqrt()  # one flat colour has no spread
-        self.normalize = Normalize(torch.tensor(self.info.mean), std, image)
+        if self.std is not None:
+            std = torch.tensor(self.std, dtype=torch.float32)
+        mean = torch.tensor(self.mean or self.info.mean, dtype=torch.float32)
+        self.normalize = Normalize(mean, std, image)
 
     @property
     def info(self) -> DatasetInfo:
@@ -242,7 +261,10 @@ class ImageDataModule(LightningDataModule):
         if self.trainer:
             world_size, rank = self.trainer.world_size, self.trainer.global_rank
             overfit = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        sampler = EpochSampler(len(packed_split), self.seed, training, packed_split.chunks, same_order=overfit)
+        weights = class_balance(packed_split.labels) if training and self.sampler == "balanced" else None
+        sampler = EpochSampler(
+            len(packed_split), self.seed, training, packed_split.chunks, same_order=overfit, weights=weights
+        )
         start = self.resume_position if training else (0, 0)
         sampler.epoch = start[0]  # workers begin before Lightning sets it
         random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)
@@ -327,14 +349,6 @@ class ImageDataModule(LightningDataModule):
             return inputs, labels
         n, targets = len(partners), one_hot(labels, self.num_classes).float()
         return self.mix((inputs[:n], inputs[partners]), (targets[:n], targets[partners]), rand[:n])
-
-
-def _check_num_workers(num_workers: Any, *, packed: bool) -> int:
-    cores = available_cores()
-    if num_workers is None:
-        cores_of_rank = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        return 0 if packed else cores_of_rank
-    return check_int("num_workers", num_workers, 0, 8 * cores)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from alexnet.cores import available_cores
 from alexnet.data.packed import PackedSplit
 from alexnet.rng import generator, uniform
+from alexnet.validation import check_int
 
 # One column of random numbers for each thing that is drawn for a sample, so that switching one off leaves the others.
 RANDOM_COLUMNS = (
@@ -118,6 +120,7 @@ class EpochSampler(Sampler[Sample]):
     Lightning calls set_epoch.
 
     Args:
+        weights: how likely each sample is to be drawn; then as many samples are, with replacement.
         same_order: every epoch has the order of the first.
         chunks: of each sample, the number of the chunk that it must be read with: then one chunk follows another, in
             an order of each epoch's own, and the samples are shuffled within them.
@@ -131,9 +134,10 @@ class EpochSampler(Sampler[Sample]):
         chunks: NDArray[np.int64] | None = None,
         *,
         same_order: bool = False,
+        weights: Tensor | None = None,
     ) -> None:
         self.size, self.seed, self.shuffle, self.chunks = size, seed, shuffle, chunks
-        self.same_order = same_order
+        self.same_order, self.weights = same_order, weights
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -147,11 +151,19 @@ class EpochSampler(Sampler[Sample]):
         if self.shuffle:
             epoch = 0 if self.same_order else self.epoch
             draw = generator(self.seed, f"order/{epoch}")
-            order = torch.randperm(self.size, generator=draw)
+            if self.weights is None:
+                order = torch.randperm(self.size, generator=draw)
+            else:
+                order = torch.multinomial(self.weights, self.size, replacement=True, generator=draw)
             if self.chunks is not None:
                 place = torch.randperm(int(self.chunks.max(initial=0)) + 1, generator=draw)
                 order = order[place[self.chunks[order]].argsort(stable=True)]
         yield from ((self.epoch, i) for i in order.tolist())
+
+
+def class_balance(labels: NDArray[np.int64]) -> Tensor:
+    """Returns how likely each sample is to be drawn where all classes are as likely, for EpochSampler."""
+    return torch.from_numpy(1 / np.bincount(labels)[labels])
 
 
 class ShardedBatchSampler(Sampler[list[Sample]]):
@@ -209,6 +221,15 @@ def with_partners(batch: list[Sample], rank: int = 0, world_size: int = 1) -> li
     rows = {place: row for row, place in enumerate([*own, *others])}
     mixed = [(*batch[place], rows[partner]) for place, partner in zip(own, partners, strict=True)]
     return [*mixed, *((*batch[place], -1) for place in others)]
+
+
+def check_num_workers(num_workers: Any, *, packed: bool) -> int:
+    """Returns how many processes load images; None stands for 0 where they are packed, else for one per core."""
+    cores = available_cores()
+    if num_workers is None:
+        cores_of_rank = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        return 0 if packed else cores_of_rank
+    return check_int("num_workers", num_workers, 0, 8 * cores)
 
 
 def ignore_signals_in_worker(worker: int) -> None:

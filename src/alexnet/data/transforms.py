@@ -1,6 +1,6 @@
 """What is done to images on the device, a batch at a time: augmentation, normalisation, and the crops of a test."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -238,6 +238,16 @@ class Normalize:
         if self.mean_image is not None:
             return (x + self.mean_image) / 255
         return x * self.std[:, None, None] + self.mean[:, None, None]
+
+
+def check_statistic(name: str, values: object, channels: int) -> list[float] | None:
+    """Returns `values` as one number for each channel. Raises ArgumentError for anything else but None."""
+    if values is None:
+        return None
+    if not isinstance(values, Sequence) or len(values) != channels:
+        raise ArgumentError(f"{name}={values}: must be a number for each of {channels} channels, in [0, 1]")
+    least = 1e-6 if name == "std" else 0
+    return [check_float(name, value, least, 1) for value in values]
 
 
 def check_crops(name: str, value: object) -> int:

@@ -26,7 +26,7 @@ from alexnet.errors import ArgumentError, UserError
 from alexnet.io import is_remote
 from alexnet.models.init import with_named_seeds
 from alexnet.models.summary import Summary, summarize
-from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained
+from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained, normalize_like
 from alexnet.training.losses import BALANCED, balanced_weights, total_loss
 from alexnet.training.metrics import accuracies
 from alexnet.training.optim import make_optimizer, make_schedule
@@ -80,8 +80,10 @@ def build_components(cfg: DictConfig) -> Components:
     summary = _summarize(cfg, network, data)
     notes, weights_sha256 = [], None
     if cfg.init_from is not None and cfg.resume is None:
-        note, weights_sha256 = load_pretrained(network, cfg.init_from, data.num_classes)
+        note, weights_sha256, theirs = load_pretrained(network, cfg.init_from, data.num_classes)
         notes.append(note)
+        if "mean" in cfg.data:  # a run of an earlier version that is repeated has its own images'
+            notes += filter(None, [normalize_like(cfg, data, theirs)])
     with prefix_errors(""):
         if cfg.freeze is not None:
             notes.append(freeze(network, cfg.freeze))

@@ -1,26 +1,27 @@
 """What a network starts from, and which parts of it are trained, and how fast."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import ListConfig
+from omegaconf import DictConfig, ListConfig
 from torch import Tensor, nn
 
 from alexnet.checkpoint import network_state, read
+from alexnet.data import ImageDataModule
 from alexnet.errors import ArgumentError, UserError, suggest
 from alexnet.models.base import last_layer, load_weights
 from alexnet.validation import check_float
 
 
-def load_pretrained(network: nn.Module, weights: Any, num_classes: int) -> tuple[str, str]:
+def load_pretrained(network: nn.Module, weights: Any, num_classes: int) -> tuple[str, str, dict[str, Any]]:
     """Loads the weights of a run, a checkpoint or an exported file into `network`. Where these are for another number
     of classes the last layer keeps its initial weights.
 
     Returns:
-        A message about it, and the SHA-256 of the loaded weights.
+        A message about it, the SHA-256 of the loaded weights, and what the images were that they were trained on.
 
     Raises:
         UserError: for a file that is none of these, and weights of another network or variant.
@@ -41,7 +42,31 @@ def load_pretrained(network: nn.Module, weights: Any, num_classes: int) -> tuple
     said = f"weights of {weights}, epoch {checkpoint['epoch'] + 1}"
     if theirs != num_classes:
         said += f"; {last_layer(network)} is re-initialised, for {num_classes} classes in place of {theirs}"
-    return said, taken.hexdigest()
+    return said, taken.hexdigest(), checkpoint["data"]
+
+
+def normalize_like(cfg: DictConfig, data: ImageDataModule, theirs: Mapping[str, Any]) -> str | None:
+    """Normalises the images as those that pretrained weights have learned from, unless data.mean or data.std is set.
+
+    Args:
+        theirs: a checkpoint's "data".
+
+    Returns:
+        What to say of it.
+    """
+    mode, their_mode = cfg.data.normalize, "channels" if theirs.get("mean_image") is None else "mean_image"
+    if mode != their_mode:
+        return f"data.normalize={mode}, and these weights were trained with data.normalize={their_mode}"
+    if mode == "mean_image" or cfg.data.mean is not None or cfg.data.std is not None:
+        return None
+    cfg.data.mean, cfg.data.std = theirs["mean"], theirs["std"]
+    data.mean, data.std = theirs["mean"], theirs["std"]
+    mean, std = _in_brief(theirs["mean"]), _in_brief(theirs["std"])
+    return f"images are normalised as for these weights: data.mean=[{mean}] data.std=[{std}]"
+
+
+def _in_brief(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def freeze(network: nn.Module, parts: Any) -> str:
