@@ -37,7 +37,9 @@ def test_every_group_is_known() -> None:
 @pytest.mark.parametrize(("group", "option"), OURS)
 def test_every_option_is_built(group: str, option: str, config: Config, image_folder: Path, tmp_path: Path) -> None:
     small = ["model.width=0.0625"] if group != "model" else []
-    root = [f"data.root={image_folder}"] if option == "folder" else []
+    root = [f"data.root={image_folder}"] if option in ("folder", "hf") else []
+    if option == "hf":
+        pytest.importorskip("datasets")
     if option == "stream":
         quick("prepare.py", "data=folder", f"data.root={image_folder}", f"stream={tmp_path / 'stream'}")
         root = [f"data.root={tmp_path / 'stream'}"]

@@ -24,8 +24,8 @@ class ImageSource(Protocol):
     """What `data.source` may be, by its _target_.
 
     It may also have `splits`, of every image train, val or test (a split that has none gets 15% of the training images
-    of every class); `state`, a text that changes whenever the images do, which are then packed again; and `name`, what
-    to call the data set.
+    of every class); `state`, a text that changes whenever the images do, which are then packed again; `name`, what to
+    call the data set; and `notes`, what the user should know of what is not used.
 
     Attributes:
         classes: the names of the classes.
@@ -63,7 +63,7 @@ def open_images(images: ImageSource, reading: Reading) -> Source:
     found |= stratified_split(found["train"], {"train": 1.0, **missing})
     known = [classes, names, labels.tolist(), splits.tolist(), str(getattr(images, "state", "")), str(reading)]
     state = hashlib.sha256(json.dumps(known).encode(errors="surrogateescape")).hexdigest()
-    return Source(classes, state, found, background=reading.background, files=True)
+    return Source(classes, state, found, list(getattr(images, "notes", ())), reading.background, files=True)
 
 
 def source_name(images: ImageSource) -> str:
