@@ -47,6 +47,8 @@ def test_every_option_is_built(group: str, option: str, config: Config, image_fo
         rows = [f"{path},{path.parent.name}" for path in image_folder.glob("training/*/*")]
         (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
         root = [f"data.root={tmp_path}/labels.csv"]
+    if (group, option) == ("model", "torchvision"):
+        root = ["data.channels=3"]
     cfg = config(f"{group}={option}", f"run_dir={tmp_path / 'run'}", *small, *root)
     check(cfg)
     if group == "trainer":

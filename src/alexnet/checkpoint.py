@@ -17,6 +17,7 @@ from alexnet.run_identity import PATHS, SHOWN
 PREFIX = "network."  # ImageClassifier.network
 IMAGE = "mean_image"
 TRUSTED = (__name__.partition(".")[0], "torch", "torchvision")
+LIBRARY = tuple(f"{TRUSTED[0]}.models.library.{name}" for name in ("torchvision", "timm"))  # which make networks
 
 
 def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
@@ -41,7 +42,8 @@ def rebuild(checkpoint: dict[str, Any], path: str | Path, trusted: Sequence[str]
     try:
         model = dict(checkpoint["config"]["model"])
         make = network_class(model.pop("_target_"), trusted)
-        model |= {key: None for key in ("weights", "devices") if key in model}  # of the run, not of the network
+        of_run = {"weights": None, "devices": None, "new_head": False}  # what the run did, and not what the network is
+        model |= {key: value for key, value in of_run.items() if key in model}
         network = make(**model)
         network.load_state_dict(network_state(checkpoint))
     except Exception as error:  # whatever a file holds that was made or changed by somebody else
@@ -133,7 +135,7 @@ def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.
     found = _named(target, (*TRUSTED, *trusted))
     module, _, name = target.rpartition(".")
     is_class = isinstance(found, type) and issubclass(found, nn.Module)
-    is_trusted = module.split(".")[0] in trusted and callable(found)
+    is_trusted = target in LIBRARY or (module.split(".")[0] in trusted and callable(found))
     if is_class or is_trusted or (module.startswith("torchvision.models") and _makes_a_network(name)):
         return found
     raise ArgumentError(f"_target_={target}: no network class, and no other is loaded from a checkpoint")

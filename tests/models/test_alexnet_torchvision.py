@@ -61,7 +61,7 @@ def test_what_does_not_fit(hub: dict[str, torch.Tensor], tmp_path: Path, monkeyp
     broken.write_bytes(b"text")
     torch.save({"1.weight": torch.zeros(3)}, other)
     for arguments, message in (
-        ({"weights": "V9"}, "weights=V9: must be IMAGENET1K_V1, or a file that is there"),
+        ({"weights": "V9"}, "weights=V9: must be IMAGENET1K_V1, DEFAULT, or a file that is there"),
         (
             {"weights": "IMAGENET1K_V1", "in_channels": 1},
             "weights=IMAGENET1K_V1: are for 3 channels, and the input has 1",

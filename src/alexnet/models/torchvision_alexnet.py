@@ -2,15 +2,12 @@
 local response normalisation.
 """
 
-from pathlib import Path
-from typing import Any
-
-import torch
 from torch import Tensor, nn
-from torchvision.models import AlexNet, AlexNet_Weights
+from torchvision.models import AlexNet
 
 from alexnet.errors import ArgumentError
 from alexnet.models.base import check_input, load_weights
+from alexnet.models.library import read_weights
 from alexnet.validation import check_bool, check_float, check_int
 
 LEAST = 63  # pixels that leave the last pooling something
@@ -25,7 +22,7 @@ class TorchvisionAlexNet(AlexNet):
         image_size: height and width of the input; 224 in torchvision.
         dropout: probability of dropping an input of the first and of the second linear layer; 0 or False turns it off.
         weights: IMAGENET1K_V1 starts from torchvision's, which are downloaded once into torch.hub's folder; or a file
-            of such weights, as torch.save has written it. They expect images normalised as ImageNet's.
+            of such weights, as torch.save has written it. A run normalises its images as theirs were.
         new_head: the last layer is re-initialised, for other classes than those of the weights.
 
     Input (N, in_channels, image_size, image_size), output (N, num_classes) logits.
@@ -52,7 +49,7 @@ class TorchvisionAlexNet(AlexNet):
         if check_bool("new_head", new_head) and weights is None:
             raise ArgumentError("new_head=true: there are no weights whose head it would replace")
         if weights is not None:
-            state = _read(weights)
+            state, self.pretrained_statistics = read_weights(weights, "alexnet")
             if in_channels != 3:
                 raise ArgumentError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
             try:
@@ -63,20 +60,3 @@ class TorchvisionAlexNet(AlexNet):
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.input_shape)
         return super().forward(x)
-
-
-def _read(weights: str) -> dict[str, Any]:
-    known = AlexNet_Weights.__members__.get(weights) if isinstance(weights, str) else None
-    if known is None:
-        names = ", ".join(weight.name for weight in AlexNet_Weights)
-        if not isinstance(weights, str) or not Path(weights).is_file():
-            raise ArgumentError(f"weights={weights}: must be {names}, or a file that is there")
-        try:
-            return dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except Exception as error:  # a damaged file raises nearly every kind
-            raise ArgumentError(f"weights={weights}: no state dict that can be read safely: {error!r:.100}") from error
-    try:
-        return dict(known.get_state_dict(progress=True, check_hash=True))
-    except (OSError, RuntimeError) as error:
-        place = f"{torch.hub.get_dir()}/checkpoints/{known.url.rpartition('/')[2]}"
-        raise ArgumentError(f"weights={weights}: cannot be fetched ({error}); put {known.url} at {place}") from error

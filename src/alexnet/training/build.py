@@ -84,6 +84,8 @@ def build_components(cfg: DictConfig) -> Components:
         notes.append(note)
         if "mean" in cfg.data:  # a run of an earlier version that is repeated has its own images'
             notes += filter(None, [normalize_like(cfg, data, theirs)])
+    elif statistics := vars(network).get("pretrained_statistics"):  # of model.weights
+        notes += filter(None, [normalize_like(cfg, data, statistics)])
     with prefix_errors(""):
         if cfg.freeze is not None:
             notes.append(freeze(network, cfg.freeze))

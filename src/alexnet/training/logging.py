@@ -141,7 +141,7 @@ def print_summary(result: dict[str, Any], cfg: DictConfig) -> None:
         python = Path(sys.executable)
         python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
         log.info("next   %s", shlex.join([str(python.with_name("tensorboard")), "--logdir", cfg.outputs]))
-        toggles = (key for key, value in cfg.model.items() if isinstance(value, bool))
+        toggles = (key for key, value in cfg.model.items() if isinstance(value, bool) and key != "new_head")
         toggle = None if cfg.init_from is not None else next(toggles, None)  # other variants' weights are refused
         left_out = ("seed", "run_dir", "resume", f"model.{toggle}")
         same = [as_typed(o) for o in HydraConfig.get().overrides.task if o.lstrip("+~").split("=")[0] not in left_out]

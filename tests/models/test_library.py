@@ -1,0 +1,119 @@
+"""model=torchvision and model=timm: other people's networks, as they make them, started by seed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import nn
+from torchvision import models
+
+from alexnet.checkpoint import network_class, rebuild
+from alexnet.errors import ArgumentError
+from alexnet.models import library
+from alexnet.models.init import with_named_seeds
+from alexnet.training.build import build_components
+
+SMALL = ("data=fake", "data.size=36", "data.crop=32")
+
+
+def test_a_network_is_torchvisions_own() -> None:
+    torch.manual_seed(0)
+    theirs = models.shufflenet_v2_x0_5(num_classes=7)
+    torch.manual_seed(0)
+    ours = library.torchvision("shufflenet_v2_x0_5", 7)
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    deep = library.torchvision("convnext_tiny", 7, options={"stochastic_depth_prob": 0.7})
+    assert any(getattr(layer, "p", 0) == pytest.approx(0.7) for layer in deep.modules())
+
+
+def make(kind: str, classes: int, options: dict[str, Any] | None = None) -> nn.Module:
+    if kind == "timm":
+        pytest.importorskip("timm")
+        return library.timm("convnext_atto", classes, options=options)
+    return library.torchvision("shufflenet_v2_x0_5", classes, options=options)
+
+
+@pytest.mark.parametrize("kind", ["torchvision", "timm"])
+def test_layers_that_are_shared_start_from_the_same_weights(kind: str) -> None:
+    """Whatever else was drawn before them."""
+    few, many = (with_named_seeds(lambda n=n: make(kind, n), 5).state_dict() for n in (3, 10))
+    other = with_named_seeds(lambda: make(kind, 3), 6).state_dict()
+    shared = [key for key in few if few[key].shape == many[key].shape]
+    assert len(few) - len(shared) == 2, "all but the head's weight and bias"
+    assert all(torch.equal(few[key], many[key]) for key in shared)
+    drawn = [key for key in shared if few[key].ndim == 4]
+    assert len(drawn) > 10
+    assert not any(torch.equal(few[key], other[key]) for key in drawn)
+
+
+def test_weights_of_a_file(tmp_path: Path, config: Callable[..., DictConfig]) -> None:
+    """All but the head of other classes; the images are normalised as ImageNet's."""
+    state = library.torchvision("resnet18", 4).state_dict()
+    torch.save(state, tmp_path / "theirs.pth")
+    start = ("model=torchvision", *SMALL, f"model.weights={tmp_path}/theirs.pth", "model.new_head=true")
+    cfg = config(*start)
+    components = build_components(cfg)
+    for key, value in components.network.state_dict().items():
+        assert torch.equal(value, state[key]) == (not key.startswith("fc."))
+    assert (cfg.data.mean, cfg.data.std) == (library.IMAGENET["mean"], library.IMAGENET["std"])
+    assert any("data.mean=[0.485, 0.456, 0.406]" in note for note in components.notes)
+
+
+def test_weights_of_a_safetensors_file(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    pytest.importorskip("timm")
+    theirs = library.timm("convnext_atto", 4)
+    save_file(theirs.state_dict(), tmp_path / "a.safetensors")
+    ours: Any = library.timm("convnext_atto", 4, weights=f"{tmp_path}/a.safetensors")
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
+    assert ours.pretrained_statistics == library.IMAGENET
+
+
+@pytest.mark.parametrize("name", ["library.torchvision", "TorchvisionAlexNet"])
+def test_a_checkpoint_of_a_new_head_is_loaded(name: str) -> None:
+    """By then there are no weights to start from."""
+    model = {"_target_": f"alexnet.models.{name}", "num_classes": 3, "weights": "/gone.pth", "new_head": True}
+    model |= {"name": "resnet18", "options": None} if "library" in name else {"image_size": 63}
+    made = network_class(model["_target_"])
+    arguments = {k: v for k, v in model.items() if k != "_target_"} | {"weights": None, "new_head": False}
+    state = {f"network.{key}": value for key, value in made(**arguments).state_dict().items()}
+    network = rebuild({"config": {"model": model}, "state_dict": state}, "x")
+    assert all(torch.equal(value, state[f"network.{key}"]) for key, value in network.state_dict().items())
+
+
+def test_a_checkpoint_may_name_no_other_function_of_the_library() -> None:
+    with pytest.raises(ArgumentError, match="no network class"):
+        network_class("alexnet.models.library.read_weights")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnet81"}, r"name=resnet81: torchvision has no such classifier. Did you mean resnet18\?"),
+        ({"name": "fcn_resnet50"}, "name=fcn_resnet50: torchvision has no such classifier"),
+        ({"in_channels": 1}, "in_channels=1: torchvision's networks take 3"),
+        ({"options": {"depth": 3}}, "options={'depth': 3}: .*unexpected keyword argument 'depth'"),
+        ({"new_head": True}, "new_head=true: there are no weights"),
+        ({"weights": "V9"}, "weights=V9: must be IMAGENET1K_V1, DEFAULT, or a file that is there"),
+    ],
+)
+def test_mistakes(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        library.torchvision(**{"name": "resnet18", "num_classes": 3} | arguments)
+
+
+def test_mistakes_with_timm(tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    (tmp_path / "broken.pth").write_text("text")
+    for arguments, message in (
+        ({"name": "convnext_ato"}, r"Did you mean convnext_atto\?"),
+        ({"weights": "DEFAULT"}, "weights=DEFAULT: must be a file that is there"),
+        ({"weights": f"{tmp_path}/broken.pth"}, "no state dict that can be read safely"),
+        ({"options": {"depth": 3}}, "options={'depth': 3}"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            library.timm(**{"name": "convnext_atto", "num_classes": 3} | arguments)
