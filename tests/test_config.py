@@ -14,11 +14,12 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet.config import build, check
+from alexnet.config import build, check, target_class
 from alexnet.config_keys import GROUPS, PRESETS
 from alexnet.config_keys import ROOT as ROOT_KEYS
 from alexnet.errors import UserError, suggest
 from alexnet.training.build import panels
+from alexnet.training.module import ImageModule
 from alexnet.training.optim import make_optimizer, make_schedule
 from tests.conftest import ROOT, first, has, quick, train_py
 
@@ -61,6 +62,8 @@ def test_every_option_is_built(group: str, option: str, config: Config, image_fo
                 package = NEEDS[group, option]
                 assert f"pip install {package}" in str(error)  # noqa: PT017
                 assert subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True).returncode
+    elif group == "task":
+        assert issubclass(target_class(cfg, "task"), ImageModule)
     elif group in ("metrics", "callbacks"):
         assert all(build(cfg, f"{group}.{name}") for name in cfg[group])
     elif group == "panels":
@@ -79,7 +82,7 @@ def test_every_option_is_built(group: str, option: str, config: Config, image_fo
 def test_a_config_lists_every_argument_of_its_class(group: str, option: str, config: Config) -> None:
     """What is not listed could not be set on the command line without a plus sign."""
     node = config(f"{group}={option}")[group]
-    if "alexnet." not in node.get("_target_", ""):
+    if group == "task" or "alexnet." not in node.get("_target_", ""):
         pytest.skip("another project's class, with more arguments than are of use here")
     parameters = inspect.signature(get_object(node._target_)).parameters
     arguments = {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}

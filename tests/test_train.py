@@ -335,7 +335,7 @@ INTERRUPTED = """
 import sys, time, runpy
 import alexnet.training.resume
 from alexnet.data import ImageDataModule
-from alexnet.training.module import ImageClassifier
+from alexnet.training.tasks import ImageClassifier
 
 alexnet.training.resume.GRACE = 1
 

@@ -14,7 +14,7 @@ from alexnet.compat import upgrade
 from alexnet.errors import ArgumentError, UserError
 from alexnet.run_identity import PATHS, SHOWN
 
-PREFIX = "network."  # ImageClassifier.network
+PREFIX = "network."  # ImageModule.network
 IMAGE = "mean_image"
 TRUSTED = (__name__.partition(".")[0], "torch", "torchvision")
 LIBRARY = tuple(f"{TRUSTED[0]}.models.library.{name}" for name in ("torchvision", "timm"))  # which make networks
@@ -46,9 +46,34 @@ def rebuild(checkpoint: dict[str, Any], path: str | Path, trusted: Sequence[str]
         model |= {key: value for key, value in of_run.items() if key in model}
         network = make(**model)
         network.load_state_dict(network_state(checkpoint))
+        about = checkpoint["data"]
+        if "label_mean" in about:  # of numbers, which it has learned in standard deviations
+            network = Rescaled(network, about["label_mean"], about["label_std"])
     except Exception as error:  # whatever a file holds that was made or changed by somebody else
         raise UserError(f"checkpoint={path}: cannot be rebuilt: {' '.join(str(error).split())[:300]}") from error
     return network.eval()
+
+
+class Rescaled(nn.Module):
+    """A network whose outputs are in the unit of the numbers that it predicts.
+
+    Args:
+        mean, std: of the training images' numbers, (num_classes,).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (N, C, H, W). Returns (N, num_classes)."""
+        outputs: Tensor = self.network(images)
+        return outputs * self.std + self.mean
 
 
 def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tuple[dict[str, Metric], list[str]]:

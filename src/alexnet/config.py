@@ -136,6 +136,13 @@ def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
         return instantiate(node, _convert_="all", **arguments)
 
 
+def target_class(cfg: DictConfig, key: str) -> Any:
+    """The class or function that the config node `key` names. Raises UserError where there is none."""
+    node = OmegaConf.select(cfg, key)
+    with prefix_errors(key, node):
+        return _class(node.get("_target_"))
+
+
 def _is_object(node: DictConfig, name: str) -> bool:
     """Whether a key's value describes an object by itself."""
     if OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):

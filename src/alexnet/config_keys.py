@@ -2,7 +2,20 @@
 
 PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
 GROUPS = (
-    *("model", "data", "augment", "mix", "loss", "optimizer", "scheduler", "metrics", "callbacks", "panels", "trainer"),
+    *(
+        "task",
+        "model",
+        "data",
+        "augment",
+        "mix",
+        "loss",
+        "optimizer",
+        "scheduler",
+        "metrics",
+        "callbacks",
+        "panels",
+        "trainer",
+    ),
     *("logger",),
 )
 ROOT = {  # what the programs read of their own file, beside the groups
@@ -13,5 +26,6 @@ ROOT = {  # what the programs read of their own file, beside the groups
     ),
     "prepare": ("seed", "show", "stream", "jpeg", "outputs", "run_dir"),
 }
-FREE = ("trainer.devices", "trainer.deterministic")  # a number, a list or auto; true, false or warn
+# Of several types: a number, a list or auto; true, false or warn; a column or a list of them.
+FREE = ("trainer.devices", "trainer.deterministic", "data.source.label")
 NAMED = ("metrics.", "callbacks.", "logger.")  # groups of objects under names that the user chooses

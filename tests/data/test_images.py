@@ -105,7 +105,7 @@ def test_what_read_may_return(tmp_path: Path) -> None:
     ],
 )
 def test_attributes_that_do_not_suit(changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=f"source: {message}"):
+    with pytest.raises(ArgumentError, match=f"source=Changed: {message}"):
         opened(Changed(**changed))
 
 

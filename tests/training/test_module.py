@@ -8,7 +8,7 @@ from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from alexnet.training.metrics import TopAccuracy
-from alexnet.training.module import ImageClassifier
+from alexnet.training.tasks import ImageClassifier
 
 
 @pytest.mark.parametrize("k", [1, 5])

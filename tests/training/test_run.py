@@ -22,8 +22,8 @@ from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
 from alexnet.models import AlexNet
 from alexnet.training.build import build_components
-from alexnet.training.module import ImageClassifier
 from alexnet.training.run import train
+from alexnet.training.tasks import ImageClassifier
 from tests.conftest import digits, first, needs, slow
 
 Config = Callable[..., DictConfig]

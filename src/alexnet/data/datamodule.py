@@ -30,10 +30,10 @@ from alexnet.data.loader import (
 from alexnet.data.mixing import Mix
 from alexnet.data.packed import DatasetInfo, PackedDataset, open_lazily, pack_in_memory, pack_on_disk
 from alexnet.data.prefetch import PrefetchLoader
-from alexnet.data.sources import SOURCES, find_source, open_source
+from alexnet.data.sources import find_source, name_and_kind, open_source
 from alexnet.data.sources.folder import Reading
-from alexnet.data.sources.images import ImageSource, source_name
-from alexnet.data.splits import subset
+from alexnet.data.sources.images import ImageSource
+from alexnet.data.splits import CLASS, NUMBERS, strata, subset
 from alexnet.data.transforms import Augment, Normalize, check_crops, check_statistic, multi_crop
 from alexnet.errors import ArgumentError, UserError
 from alexnet.validation import check_bool, check_choice, check_float, check_int, folder_path
@@ -84,6 +84,11 @@ class ImageDataModule(LightningDataModule):
         ArgumentError: for a value out of range, or a folder that is not there. No image is read before `setup`.
     """
 
+    resume_position = (0, 0)  # where training begins: an epoch, and how many of its batches are done already
+    packed: PackedDataset | None = None
+    cache_path: Path | None = None  # the packed array's folder
+    device_images: Tensor | None = None  # the packed array, where it lives on the device
+
     def __init__(
         self,
         source: str | ImageSource,
@@ -113,7 +118,7 @@ class ImageDataModule(LightningDataModule):
         sampler: str = "shuffle",
     ) -> None:
         super().__init__()
-        self.source = check_choice("source", source, SOURCES) if isinstance(source, str) else source_name(source)
+        self.source, self.kind = name_and_kind(source)
         self.size = check_int("size", size, 1, 4096)
         self.crop = check_int("crop", crop, 1)
         if crop > size:
@@ -155,13 +160,11 @@ class ImageDataModule(LightningDataModule):
         else:
             made = size, channels, num_classes
             self.open, known = find_source(source, self.root, made, self.reading, test_classes)
+        if self.sampler == "balanced" and self.kind != CLASS:
+            raise ArgumentError("sampler=balanced: is of classes")
         if num_classes not in (None, known):
             raise ArgumentError(f"num_classes={num_classes}: {self.source} has {known}; leave it empty")
-        self.num_classes = check_int("num_classes", known, 2)
-        self.resume_position = (0, 0)  # where training begins: an epoch, and how many of its batches are done already
-        self.packed: PackedDataset | None = None
-        self.cache_path: Path | None = None  # the packed array's folder
-        self.device_images: Tensor | None = None  # the packed array, where it lives on the device
+        self.num_classes = check_int("num_classes", known, 1 + (self.kind == CLASS))
 
     def _find_stream(self, root: str) -> int:
         """Returns its number of classes."""
@@ -196,7 +199,7 @@ class ImageDataModule(LightningDataModule):
         self.splits = dict(self.packed.splits)
         if "train" in self.splits:
             train = self.splits["train"]
-            self.splits["train"] = train.take(subset(train.labels, self.fraction))
+            self.splits["train"] = train.take(subset(strata(train.labels), self.fraction))
         covariance = torch.tensor(self.info.covariance)
         values, vectors = torch.linalg.eigh(covariance)
         self.principal = values.clamp(min=0), vectors  # rounding may have made a value less than none
@@ -230,6 +233,7 @@ class ImageDataModule(LightningDataModule):
         description = {
             "source": self.source,
             "classes": self.info.classes,
+            "kind": self.kind,
             "channels": self.channels,
             "size": self.size,
             "crop": self.crop,
@@ -239,6 +243,10 @@ class ImageDataModule(LightningDataModule):
             "background": self.reading.background,
             "value_range": self.reading.value_range or self.info.value_range,
         }
+        if self.kind == NUMBERS:
+            numbers = self.splits["train"].labels
+            spread = numbers.std(0)
+            description |= {"label_mean": numbers.mean(0).tolist(), "label_std": np.where(spread, spread, 1).tolist()}
         if self.normalize.mean_image is not None:
             description["mean_image"] = self.normalize.mean_image
         return description
@@ -261,7 +269,9 @@ class ImageDataModule(LightningDataModule):
         if self.trainer:
             world_size, rank = self.trainer.world_size, self.trainer.global_rank
             overfit = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        weights = class_balance(packed_split.labels) if training and self.sampler == "balanced" else None
+        weights = None
+        if training and self.sampler == "balanced":
+            weights = class_balance(packed_split.labels)
         sampler = EpochSampler(
             len(packed_split), self.seed, training, packed_split.chunks, same_order=overfit, weights=weights
         )
@@ -347,7 +357,9 @@ class ImageDataModule(LightningDataModule):
         """
         if self.mix is None or partners is None:
             return inputs, labels
-        n, targets = len(partners), one_hot(labels, self.num_classes).float()
+        n, targets = len(partners), labels
+        if labels.ndim == 1:
+            targets = one_hot(labels, self.num_classes).float()
         return self.mix((inputs[:n], inputs[partners]), (targets[:n], targets[partners]), rand[:n])
 
 

@@ -21,7 +21,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from alexnet.cores import available_cores
 from alexnet.data.decode import FEW_LEVELS, Range, bounds, few_levels, resize_and_center_crop, to_uint8
-from alexnet.data.splits import Source, Split
+from alexnet.data.splits import CLASS, LABELS, Source, Split
 from alexnet.errors import UserError, escape_control_chars
 from alexnet.io import wait_for
 
@@ -31,14 +31,14 @@ QUEUED = 4096  # images that are handed to the packing threads at a time
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """One split: image i is images[rows[i]], uint8 (size, size, C), and labels[i] its class.
+    """One split: image i is images[rows[i]], uint8 (size, size, C), and labels[i] its label, see splits.Split.
 
     file: the array on disk that `images` maps, which another process then maps too instead of getting a copy.
     """
 
     images: NDArray[np.uint8]
     rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     file: Path | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -74,7 +74,8 @@ class DatasetInfo:
 
     mean (C) and covariance (C, C) are of the training images' channels in [0, 1]; fingerprint is the SHA-256 of all
     images and labels in order; state is the source's at the time of packing; broken lists what could not be read;
-    value_range is what images with more than 8 bits were scaled from; notes are for the user.
+    value_range is what images with more than 8 bits were scaled from; notes are for the user; kind is what a label is,
+    of splits.KINDS.
     """
 
     classes: list[str]
@@ -86,6 +87,15 @@ class DatasetInfo:
     format: int = FORMAT
     value_range: Range | None = None
     notes: list[str] = field(default_factory=list)
+    kind: str = CLASS
+
+    def label_text(self, label: Any) -> str:
+        """An image's label in words: its class, the labels that hold, or its numbers by name."""
+        if self.kind == CLASS:
+            return self.classes[label]
+        if self.kind == LABELS:
+            return ", ".join(name for name, holds in zip(self.classes, label, strict=True) if holds > 0.5)
+        return ", ".join(f"{name} {value:.3g}" for name, value in zip(self.classes, label, strict=True))
 
 
 @dataclass(frozen=True)
@@ -285,7 +295,7 @@ def _pack(
     covariance = packer.products[rows].sum(0) / pixels / 255**2 - np.outer(mean, mean)
     info = DatasetInfo(
         source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing,
-        value_range=packer.value_range, notes=packer.notes(),
+        value_range=packer.value_range, notes=packer.notes(), kind=source.kind,
     )  # fmt: skip
     return PackedDataset(splits, info, names, (images_sum / len(rows)).astype(np.float32), source.notes)
 

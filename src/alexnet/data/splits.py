@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,18 @@ from torch import Tensor
 
 from alexnet.rng import generator
 
+CLASS, LABELS, NUMBERS = KINDS = ("class", "labels", "numbers")  # what an image's label is
+
 
 @dataclass(frozen=True)
 class Split:
     """Images of one split: `read(i)` gives image i as uint8 (C, H, W), C being 1 or 3, of any size; or as values whose
     range is not known, as `decode` does.
+
+    labels: int64 (N,), a class each; or float32 (N, outputs), 1 for each of several labels that holds, or numbers.
     """
 
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     names: Sequence[str]
     read: Callable[[int], Tensor]
 
@@ -31,11 +36,12 @@ class Source:
     """A data set before it is packed.
 
     Attributes:
-        classes: their names.
+        classes: their names, or those of the labels or numbers.
         state: changes whenever the images do.
         splits: train, and perhaps val and test; or test alone.
         notes: what the user should know of files that are not used.
         background: the colour behind transparent pixels; see `decode`.
+        kind: what a label is, of KINDS.
         files: whether the images come from files of somebody's own, which may hold anything.
     """
 
@@ -45,6 +51,12 @@ class Source:
     notes: list[str] = field(default_factory=list)
     background: str | None = "white"
     files: bool = False
+    kind: str = CLASS
+
+
+def strata(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """What must be shared out evenly: the class of each sample; where it has none, one for all."""
+    return labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
 
 
 def stratified_indices(labels: NDArray[np.int64], shares: dict[str, float]) -> dict[str, NDArray[np.int64]]:
@@ -83,7 +95,7 @@ def array_split(images: Tensor, labels: NDArray[np.int64]) -> Split:
 
 
 def stratified_split(split: Split, shares: dict[str, float]) -> dict[str, Split]:
-    return {name: split.take(index) for name, index in stratified_indices(split.labels, shares).items()}
+    return {name: split.take(index) for name, index in stratified_indices(strata(split.labels), shares).items()}
 
 
 def _item(images: Tensor, i: int) -> Tensor:

@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error,
 from alexnet.checkpoint import rebuild_loss, rebuild_metrics
 from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
+from alexnet.data.splits import CLASS
 from alexnet.data.transforms import check_crops, log_mean_softmax, multi_crop
 from alexnet.errors import UserError
 from alexnet.inference import figures
@@ -44,6 +45,8 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
         UserError: before the test begins, for what does not suit.
     """
     trained = load_run(path, asked.get("trusted", ()))
+    if trained.info.get("kind", CLASS) != CLASS:
+        raise UserError(f"{path}: of another task than classification, which this program does not know yet")
     metrics, problems = rebuild_metrics(trained.config, trained.trusted)
     loss, loss_problems = rebuild_loss(trained.config, trained.trusted)
     problems += loss_problems

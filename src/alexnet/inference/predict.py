@@ -12,6 +12,7 @@ from torch import Tensor
 from alexnet.config_errors import prefix_errors
 from alexnet.data.decode import check_background, check_value_range
 from alexnet.data.sources.folder import Reading
+from alexnet.data.splits import CLASS
 from alexnet.data.transforms import multi_crop
 from alexnet.errors import UserError, escape_control_chars, truncate
 from alexnet.inference.files import batches, named_files
@@ -58,6 +59,8 @@ def predict(
         raise UserError("; ".join(problems) or "no images: name files, folders, or - for a list on standard input")
     asked = dict(asked or {})
     trained = load_run(run, asked.pop("trusted", ()))
+    if trained.info.get("kind", CLASS) != CLASS:
+        raise UserError(f"{run}: of another task than classification, which this program does not know yet")
     reading = _reading(trained, asked)
     data = trained.images(asked) if neighbours else None
     if data and not data.has("train"):

@@ -17,10 +17,11 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from alexnet.checkpoint import check_trusted, network_class
-from alexnet.config import build
+from alexnet.config import build, target_class
 from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
 from alexnet.data.loader import RANDOM_COLUMNS
+from alexnet.data.splits import CLASS, LABELS, NUMBERS
 from alexnet.data.transforms import check_crops
 from alexnet.errors import ArgumentError, UserError
 from alexnet.io import is_remote
@@ -28,10 +29,12 @@ from alexnet.models.init import with_named_seeds
 from alexnet.models.summary import Summary, summarize
 from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained, normalize_like
 from alexnet.training.losses import BALANCED, balanced_weights, total_loss
-from alexnet.training.metrics import accuracies
+from alexnet.training.module import ImageModule
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.trainer import resolve_trainer
 from alexnet.validation import check_bool, check_choice, check_int
+
+NAMES = {CLASS: "one class", LABELS: "any number of labels", NUMBERS: "numbers"}
 
 
 @dataclass
@@ -73,9 +76,13 @@ def build_components(cfg: DictConfig) -> Components:
         check_crops("test_crops", cfg.test_crops)
         seed_everything(check_int("seed", cfg.seed, 0, 2**32 - 1), verbose=False)
     _make_paths_absolute(cfg)
+    task = _task(cfg)
+    if isinstance(cfg.data.get("source"), DictConfig) and cfg.data.source.get("kind", "") is None:
+        cfg.data.source.kind = task.kind
     mix = build(cfg, "mix") if cfg.mix else None
     data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.test_crops, mix=mix)
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
+    _check_kind(cfg, task, data)
     network = with_named_seeds(lambda: build(cfg, "model"), cfg.seed)
     summary = _summarize(cfg, network, data)
     notes, weights_sha256 = [], None
@@ -99,15 +106,33 @@ def build_components(cfg: DictConfig) -> Components:
     optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=multipliers)
     scheduler = build(cfg, "scheduler", _partial_=True)
     _try_optimizer(cfg, network, trainer, optimizer, scheduler)
-    labels = _try_mix(cfg, data)
-    loss = _build_loss(cfg, data.num_classes, labels)
-    metrics = _build_metrics(cfg, data.num_classes)
-    metric_names = ["loss", *accuracies(data.num_classes), *metrics]
-    _check_root(cfg, metric_names)
+    loss = _build_loss(cfg, task, data.num_classes, _try_mix(cfg, data))
+    own = task.make_metrics(data.num_classes)
+    metrics = _build_metrics(cfg, task, data.num_classes)
+    metric_names = ["loss", *own, *metrics]
+    _check_root(cfg, task, metric_names)
     _try_loggers_and_callbacks(cfg)
     return Components(
         data, network, summary, optimizer, scheduler, loss, metrics, metric_names, trainer, notes, weights_sha256
     )
+
+
+def _task(cfg: DictConfig) -> type[ImageModule]:
+    """Returns the class of the group `task`."""
+    task = target_class(cfg, "task")
+    if not (isinstance(task, type) and issubclass(task, ImageModule)):
+        raise UserError(f"task._target_={cfg.task._target_}: must be a {ImageModule.__name__}")
+    return task
+
+
+def _check_kind(cfg: DictConfig, task: type[ImageModule], data: ImageDataModule) -> None:
+    if data.kind != task.kind:
+        raise UserError(
+            f"task: {task.__name__} is for images whose label is {NAMES[task.kind]}, and those of {data.source} have "
+            f"{NAMES[data.kind]}"
+        )
+    if data.kind != CLASS and "class_weights" in cfg.loss and cfg.loss.class_weights is not None:
+        raise UserError(f"loss.class_weights={cfg.loss.class_weights}: are of classes")
 
 
 def _summarize(cfg: DictConfig, network: nn.Module, data: ImageDataModule) -> Summary:
@@ -170,20 +195,21 @@ def _try_mix(cfg: DictConfig, data: ImageDataModule) -> Tensor:
     return labels
 
 
-def _build_loss(cfg: DictConfig, num_classes: int, labels: Tensor) -> nn.Module:
-    """Returns the group `loss`, tried on one logit of every class."""
+def _build_loss(cfg: DictConfig, task: type[ImageModule], num_classes: int, mixed: Tensor) -> nn.Module:
+    """Returns the group `loss`, tried on a few outputs. mixed: labels as the group `mix` gives them."""
     loss = build(cfg, "loss")
+    outputs, labels, _ = task.trial(num_classes)
     with prefix_errors("loss", cfg.loss):
         if not isinstance(loss, nn.Module):
             raise ArgumentError(f"must be a module of logits and labels, and is a {type(loss).__name__}")
         weight = getattr(loss, "weight", None)
         if isinstance(weight, torch.Tensor) and len(weight) != num_classes:
             raise ArgumentError(f"class_weights={weight.tolist()}: the data have {num_classes} classes")
-        value = total_loss(loss, torch.eye(num_classes), torch.arange(num_classes))
+        value = total_loss(loss, outputs, labels)
         if value.shape != ():
             raise ArgumentError("must give one number for a batch, or with reduction=none one for each image")
-        if labels.ndim == 2:
-            _try_soft_labels(loss, labels)
+        if task.kind == CLASS and mixed.ndim == 2:
+            _try_soft_labels(loss, mixed)
     return loss
 
 
@@ -206,12 +232,15 @@ def balance_loss(cfg: DictConfig, components: Components) -> None:
     components.loss = build(cfg, "loss")
 
 
-def _build_metrics(cfg: DictConfig, num_classes: int) -> dict[str, Metric]:
-    """Returns the group `metrics`, each tried on one logit of every class."""
+def _build_metrics(cfg: DictConfig, task: type[ImageModule], num_classes: int) -> dict[str, Metric]:
+    """Returns the group `metrics`, each tried on a few outputs."""
     metrics = build_each(cfg, "metrics", Metric)
+    outputs, _, targets = task.trial(num_classes)
     for name, metric in metrics.items():
+        if name in task.better:
+            raise UserError(f"metrics.{name}: every run of {task.__name__} has a metric of this name")
         with prefix_errors(f"metrics.{name}", cfg.metrics[name]):
-            value = metric.clone()(torch.eye(num_classes), torch.arange(num_classes))
+            value = metric.clone()(outputs, targets)
             if getattr(value, "shape", None) != ():
                 raise ArgumentError("must give one number, as with average=macro")
     return metrics
@@ -245,22 +274,23 @@ def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None
     for name, thing in made.items():
         if not isinstance(thing, kind):
             raise UserError(f"{group}.{name}: must be a {kind.__name__}, and is a {type(thing).__name__}")
-        if group == "metrics" and (not name.isidentifier() or name in ("loss", "top1", "top5")):
-            raise UserError(
-                f"metrics.{name}: not a name for a metric: letters, digits and _, but not loss, top1 or top5"
-            )
+        if group == "metrics" and (not name.isidentifier() or name == "loss"):
+            raise UserError(f"metrics.{name}: not a name for a metric: letters, digits and _, but not loss")
     return made
 
 
 def panels(cfg: DictConfig) -> list[Callback]:
-    """What TensorBoard shows; nothing with panels=none, and where the package was deleted."""
-    return build(cfg, "panels") if cfg.get("panels") else []
+    """What TensorBoard shows of this task; nothing with panels=none, and where the package was deleted."""
+    if not cfg.get("panels"):
+        return []
+    kind = _task(cfg).kind
+    return [panel for panel in build(cfg, "panels") if getattr(panel, "kind", kind) == kind]
 
 
-def _check_root(cfg: DictConfig, metric_names: list[str]) -> None:
+def _check_root(cfg: DictConfig, task: type[ImageModule], metric_names: list[str]) -> None:
     with prefix_errors(""):
         check_choice("monitor", cfg.monitor, [f"{split}/{name}" for split in ("val", "train") for name in metric_names])
-        better = {"loss": "min", "top1": "max", "top5": "max"}.get(cfg.monitor.split("/")[1])
+        better = task.better.get(cfg.monitor.split("/")[1])
         check_choice("mode", cfg.mode, ("min", "max"))
         if better and cfg.mode != better:
             raise ArgumentError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")

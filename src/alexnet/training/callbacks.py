@@ -5,6 +5,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from alexnet.errors import UserError
 
 log = logging.getLogger(__name__)
+SHOWN = {"top1": "top-1"}  # metrics by the name that a line of progress has for them
 
 
 def is_logging_step(trainer: Trainer) -> bool:
@@ -88,11 +90,18 @@ class Throughput(Callback):
         pl_module.log("images_per_second", rate, sync_dist=True)
         metrics, epoch, epochs = trainer.callback_metrics, trainer.current_epoch + 1, trainer.max_epochs
         stages = ("train", "val") if getattr(pl_module, "validated", epoch - 1) == epoch - 1 else ("train",)
-        parts = [f"{stage} loss {metrics[f'{stage}/loss']:.4f} top-1 {metrics[f'{stage}/top1']:.4f}"
+        parts = [f"{stage} loss {metrics[f'{stage}/loss']:.4f}{_others(metrics, stage, pl_module)}"
                  for stage in stages if f"{stage}/loss" in metrics]  # fmt: skip
         each = (time.perf_counter() - self.begin) / (epoch - self.first)
         left = f", {each * (epochs - epoch):.0f} s left" if epochs and epochs > 0 else ""
         log.info("epoch %d/%s: %s, %.1f images/s%s", epoch, epochs, ", ".join(parts), rate, left)
+
+
+def _others(metrics: Mapping[str, Tensor], stage: str, module: LightningModule) -> str:
+    """The metrics of a stage beside its loss, but for top5."""
+    names = [name for name in getattr(module, "better", ("top1",)) if name not in ("loss", "top5")]
+    known = [name for name in names if f"{stage}/{name}" in metrics]
+    return "".join(f" {SHOWN.get(name, name)} {metrics[f'{stage}/{name}']:.4f}" for name in known)
 
 
 class ProgressBar(RichProgressBar):
@@ -133,19 +142,20 @@ class RestoreSigtermHandler(Callback):
             self.on_train_start(trainer, pl_module)
 
 
-class TestCorrectnessWriter(Callback):
-    """Leaves test_right.npz: of every test image, in their order, whether it is right. A comparison of two runs then
-    knows which images they differ in.
+class TestImagesWriter(Callback):
+    """Leaves what the module's `by_image` says of every test image, in their order. A comparison of two runs then knows
+    which images they differ in.
 
-    The file has `pictures`, their number, and for each of top1 and top5 (`ranks`: 1 and 5) an array of packed bits:
-    np.unpackbits(file["top1"], count=file["pictures"]).
+    Where images are right or wrong this is test_right.npz: `pictures`, their number, and for each of top1 and top5 an
+    array of packed bits, np.unpackbits(file["top1"], count=file["pictures"]). Else it is test_values.npz, with an array
+    float32 for each metric.
     """
 
-    def __init__(self, folder: Path, ranks: dict[str, int]) -> None:
-        self.folder, self.ranks = folder, ranks
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seen: list[Tensor] = []
+        self.seen: list[dict[str, Tensor]] = []
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -153,27 +163,39 @@ class TestCorrectnessWriter(Callback):
     ) -> None:  # fmt: skip
         labels, loader = batch[1], trainer.test_dataloaders
         index = torch.as_tensor(loader.batch_sampler.positions(batch_idx, len(labels)), device=labels.device)  # type: ignore[union-attr]
-        first = outputs.topk(max(self.ranks.values())).indices == labels[:, None]
-        right = [outputs.argmax(1) == labels if k == 1 else first[:, :k].any(1) for k in self.ranks.values()]
-        self.seen.append(torch.stack((index, *right), 1))
+        module: Any = pl_module
+        self.seen.append({"index": index, **module.by_image(outputs, labels)})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        rows = torch.cat(self.seen).cpu()
+        seen = _joined(self.seen)
         if trainer.world_size > 1:
             parts: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(parts, rows)
-            rows = torch.cat(parts)
-        if trainer.is_global_zero:
-            rows = rows[rows[:, 0].argsort()]
-            bits = {name: np.packbits(rows[:, 1 + i].numpy().astype(bool)) for i, name in enumerate(self.ranks)}
-            np.savez(self.folder / "test_right.npz", pictures=len(rows), **bits)  # type: ignore[arg-type]
+            torch.distributed.all_gather_object(parts, seen)
+            seen = _joined(parts)
+        order = seen.pop("index").argsort()
+        found = {name: values[order].numpy() for name, values in seen.items()}
+        if not trainer.is_global_zero or not found:
+            return
+        if all(values.dtype == bool for values in found.values()):
+            file, found = "test_right.npz", {name: np.packbits(values) for name, values in found.items()}
+        else:
+            file = "test_values.npz"
+        np.savez(self.folder / file, pictures=len(order), **found)  # type: ignore[arg-type]
+
+
+def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of the same names, one after another, on the CPU."""
+    joined = {}
+    for name in parts[0]:
+        joined[name] = torch.cat([part[name] for part in parts]).cpu()
+    return joined
 
 
 class StopAtNaN(Callback):
     """Stops when the loss is NaN or infinite, before a checkpoint of such weights replaces a good one.
 
     What each step finds stays on the device; it is read every `every` steps on an accelerator, every step on the CPU.
-    The loss is that of all ranks (ImageClassifier.step_loss), so that they stop in the same step.
+    The loss is that of all ranks (ImageModule.step_loss), so that they stop in the same step.
     """
 
     def __init__(self, every: int = 50) -> None:

@@ -15,16 +15,15 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from alexnet.checkpoint import read
-from alexnet.config import build
+from alexnet.config import build, target_class
 from alexnet.data import ImageDataModule
 from alexnet.errors import ArgumentError, ConfigError
 from alexnet.training.build import Components, build_each, panels
-from alexnet.training.callbacks import ProgressBar, RestoreSigtermHandler, StopAtNaN, TestCorrectnessWriter, Throughput
+from alexnet.training.callbacks import ProgressBar, RestoreSigtermHandler, StopAtNaN, TestImagesWriter, Throughput
 from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.hyperparameters import log_hyperparameters
 from alexnet.training.metadata import write_json
-from alexnet.training.metrics import top_k
-from alexnet.training.module import ImageClassifier
+from alexnet.training.module import ImageModule
 from alexnet.training.resume import LAST, ResumeCheckpoint, purge
 from alexnet.training.trainer import strategy_arguments
 
@@ -93,8 +92,9 @@ def _set_backends(cfg: DictConfig) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]) -> ImageClassifier:
-    module = ImageClassifier(
+def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]) -> ImageModule:
+    about = components.data.describe()
+    module: ImageModule = target_class(cfg, "task")(
         components.network,
         components.optimizer,
         components.scheduler,
@@ -102,10 +102,11 @@ def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]
         monitor=cfg.monitor,
         mode=cfg.mode,
         seed=cfg.seed,
-        record={"config": config, "data": components.data.describe()},
+        record={"config": config, "data": about},
         loss=components.loss,
         metrics=components.metrics,
         channels_last=cfg.channels_last,
+        data=about,
     )
     if cfg.compile and _can_compile(components.trainer.strategy.root_device):
         module.network.compile()
@@ -115,12 +116,16 @@ def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]
 
 def _make_trainer(cfg: DictConfig, components: Components, callbacks: list[Callback]) -> Trainer:
     run_dir = Path(cfg.run_dir)
-    correct = TestCorrectnessWriter(run_dir, top_k(components.data.num_classes))
     trainer: Trainer = build(
         cfg,
         "trainer",
         logger=list(build_each(cfg, "logger", Logger).values()),
-        callbacks=[RestoreSigtermHandler(), ResumeCheckpoint(run_dir, cfg.checkpoint_every), *callbacks, correct],
+        callbacks=[
+            RestoreSigtermHandler(),
+            ResumeCheckpoint(run_dir, cfg.checkpoint_every),
+            *callbacks,
+            TestImagesWriter(run_dir),
+        ],
         default_root_dir=str(run_dir),
         plugins=[WholeCheckpoints()],
         **strategy_arguments(cfg),
@@ -128,7 +133,7 @@ def _make_trainer(cfg: DictConfig, components: Components, callbacks: list[Callb
     return trainer
 
 
-def _train(trainer: Trainer, module: ImageClassifier, data: ImageDataModule, checkpoint: Path | None) -> None:
+def _train(trainer: Trainer, module: ImageModule, data: ImageDataModule, checkpoint: Path | None) -> None:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     except (MisconfigurationException, ValueError) as error:
@@ -138,7 +143,7 @@ def _train(trainer: Trainer, module: ImageClassifier, data: ImageDataModule, che
 
 
 def _choose_best(
-    trainer: Trainer, module: ImageClassifier, best: ModelCheckpoint, cfg: DictConfig, components: Components
+    trainer: Trainer, module: ImageModule, best: ModelCheckpoint, cfg: DictConfig, components: Components
 ) -> tuple[int, dict[str, Any]]:
     """Returns the epoch to test, counted from 1, and its metrics. Its weights are at best.best_model_path."""
     data = components.data

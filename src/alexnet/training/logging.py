@@ -135,7 +135,10 @@ def print_summary(result: dict[str, Any], cfg: DictConfig) -> None:
     if "test" in result:
         chosen = "last" if cfg.test_epoch == "last" else f"best {result['monitor']}"
         of_epoch = f", of epoch {result['best_epoch']} ({chosen})" if result["best_epoch"] else ""
-        log.info("test top-1 accuracy %.4f%s", result["test"]["top1"], of_epoch)
+        shown = {name: value for name, value in result["test"].items() if name != "loss"}
+        if "top1" in shown:
+            shown = {"top-1 accuracy": shown["top1"]}
+        log.info("test %s%s", ", ".join(f"{name} {value:.4f}" for name, value in shown.items()), of_epoch)
     log.info("run    %s", shlex.quote(cfg.run_dir))
     if not in_sweep():
         python = Path(sys.executable)

@@ -1,8 +1,8 @@
-"""The LightningModule: what one step of training, validation and testing is."""
+"""The LightningModule: what one step of training, validation and testing is. Tasks are its subclasses, tasks.py."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from lightning_fabric.utilities import move_data_to_device
@@ -12,34 +12,40 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
-from alexnet.data.transforms import log_mean_softmax
 from alexnet.rng import generator
 from alexnet.training.averaging import save_average
 from alexnet.training.callbacks import is_logging_step
-from alexnet.training.losses import CrossEntropy, total_loss
-from alexnet.training.metrics import MeanLoss, accuracies, largest_share
+from alexnet.training.losses import total_loss
+from alexnet.training.metrics import MeanLoss
 from alexnet.training.optim import make_schedule, unfused
 
 Batch = tuple[Tensor | list[Tensor], Tensor]  # images, or several windows of each; labels, or soft ones
+Trial = tuple[Tensor, Tensor, Tensor]
 
 
-class ImageClassifier(LightningModule):
-    """A loss on a network's logits, with top-1 and (for more than five classes) top-5 accuracy.
+class ImageModule(LightningModule):
+    """A loss on a network's outputs, and metrics. A task is a subclass; it says what the outputs mean.
+
+    Attributes:
+        kind: what a label is, of alexnet.data.splits.KINDS.
+        better: of each metric that every run of the task has, whether `max` or `min` is better.
 
     Args:
-        network: (N, ...) images to (N, num_classes) logits.
+        network: (N, ...) images to (N, num_classes) outputs.
         optimizer: of the network, as optim.make_optimizer makes it.
         scheduler: see optim.make_schedule.
-        num_classes: number of classes.
+        num_classes: number of outputs.
         monitor, mode: the metric that says which epoch is best, and whether `max` or `min` is better.
         seed: of the dropout masks, which are a function of (seed, epoch, batch, rank).
         record: plain values that every checkpoint holds, the run's config among them.
-        loss: of logits (N, num_classes) and labels (N,), or soft labels (N, num_classes), see losses.py; None:
-            cross-entropy.
-        metrics: more figures of (logits, labels), by name, beside those of `accuracies`. Of a soft label, the class
-            with the largest share counts.
+        loss: of outputs and labels, see losses.py; None: the task's own.
+        metrics: more figures, of what `metric_inputs` gives, by name, beside those of `make_metrics`.
         channels_last: the memory layout of network and images.
+        data: what a checkpoint's "data" says of images and labels.
     """
+
+    kind: ClassVar[str]
+    better: ClassVar[dict[str, str]]
 
     def __init__(
         self,
@@ -54,11 +60,12 @@ class ImageClassifier(LightningModule):
         loss: nn.Module | None = None,
         metrics: dict[str, Metric] | None = None,
         channels_last: bool = True,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.loss = loss or CrossEntropy()
+        self.loss = loss or self.make_loss()
         self.optimizer, self.scheduler = optimizer, scheduler
         self.monitor, self.mode, self.seed, self.record = monitor, mode, seed, record or {}
         self.compiled = False  # whether the network is, by torch.compile
@@ -66,12 +73,46 @@ class ImageClassifier(LightningModule):
         self.resumed_mid_epoch = False  # within an epoch, without a step so far
         self.step_loss = torch.tensor(0.0)  # of the last step, the mean over the samples of all ranks
         # Groups would make one metric of those whose counts are the same after a batch, as top1's and top5's may be.
-        every: Any = accuracies(num_classes) | (metrics or {})
+        every: Any = self.make_metrics(num_classes) | (metrics or {})
         collection = MetricCollection(every, compute_groups=False)
         self.train_metrics = collection.clone(prefix="train/")
         self.val_metrics = collection.clone(prefix="val/")
         self.test_metrics = collection.clone(prefix="test/")
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
+
+    @classmethod
+    def make_metrics(cls, num_classes: int) -> dict[str, Metric]:
+        """The metrics of every run of this task."""
+        raise NotImplementedError
+
+    @classmethod
+    def make_loss(cls) -> nn.Module:
+        """The loss where none is given."""
+        raise NotImplementedError
+
+    @classmethod
+    def trial(cls, num_classes: int) -> Trial:
+        """Outputs (num_classes, num_classes), labels and metric targets for them, to try a loss and metrics on."""
+        raise NotImplementedError
+
+    def merge_views(self, views: list[Tensor]) -> Tensor:
+        """The outputs (N, num_classes) of an image, of those of its windows."""
+        return torch.stack(views).mean(0)
+
+    def loss_inputs(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What the loss takes."""
+        return outputs, labels
+
+    def metric_inputs(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What metrics take."""
+        return outputs, labels
+
+    def by_image(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Metrics of each image, (N,), whose mean is the run's: then a study's intervals are for new test images too.
+
+        Bool where an image is right or wrong.
+        """
+        return {}
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images.contiguous(memory_format=self.memory_format))
@@ -120,15 +161,15 @@ class ImageClassifier(LightningModule):
         views = images if isinstance(images, list) else [images]
         if n == 0:
             views = [view.new_zeros(2, *view.shape[1:]) for view in views]
-        logits = log_mean_softmax([self(view)[:n].float() for view in views])
-        total = total_loss(self.loss, logits, labels)
+        outputs = self.merge_views([self(view)[:n].float() for view in views])
+        total = total_loss(self.loss, *self.loss_inputs(outputs, labels))
         if not mean.update_called:  # once an epoch: Lightning asks them at its end, and telling it takes 1 ms each
             self.log(f"{stage}/loss", mean, on_step=False, on_epoch=True)
             self.log_dict(metrics, on_step=False, on_epoch=True)
         if n:
-            metrics.update(logits.detach(), largest_share(labels))
+            metrics.update(*self.metric_inputs(outputs.detach(), labels))
             mean.update(total.detach(), n)
-        return total / max(n, 1), logits
+        return total / max(n, 1), outputs
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from alexnet.data.splits import CLASS
 from alexnet.fonts import choose_fonts
 from alexnet.plotting import bars, confusion
 from alexnet.visualization.board import PlotOnImprovement
@@ -14,6 +15,8 @@ from alexnet.visualization.board import PlotOnImprovement
 
 class Confusion(PlotOnImprovement):
     """The confusion matrix of the validation images, and every class's accuracy, at each best epoch."""
+
+    kind = CLASS
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]

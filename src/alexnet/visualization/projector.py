@@ -48,8 +48,11 @@ class Projector(Callback):
         activations, thumbnails, labels = (torch.cat(parts)[:IMAGES] for parts in zip(*self.seen, strict=True))
         centred = activations - activations.mean(0)
         _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-        names = trainer.datamodule.info.classes  # type: ignore[attr-defined]
+        info = trainer.datamodule.info  # type: ignore[attr-defined]
         board.add_embedding(
-            centred @ directions[:DIMENSIONS].T, [escape_control_chars(names[label]) for label in labels], thumbnails,
-            "projector", "last hidden layer",
-        )  # fmt: skip
+            centred @ directions[:DIMENSIONS].T,
+            [escape_control_chars(info.label_text(label)) for label in labels.tolist()],
+            thumbnails,
+            "projector",
+            "last hidden layer",
+        )

@@ -23,13 +23,16 @@ TEXT, LINE = 22, 28  # pixels: height of letters, and of a line of text
 def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -> NDArray[np.uint8]:
     """One row per class under its name: a training image as stored, then as augmented in `variants` epochs.
 
-    Where the run mixes images, each is mixed with that of another row.
+    Where images have no class, the first ones are shown, with their labels. Where the run mixes
+    images, each is mixed with that of another row.
 
     Returns uint8 (height, width, 3). `data` must have been set up.
     """
     train = data.splits["train"]
-    first = [int(np.flatnonzero(train.labels == label)[0]) for label in np.unique(train.labels)[:classes]]
-    names = [escape_control_chars(data.info.classes[train.labels[index]]) for index in first]
+    first = list(range(min(classes, len(train))))
+    if train.labels.ndim == 1:
+        first = [int(np.flatnonzero(train.labels == label)[0]) for label in np.unique(train.labels)[:classes]]
+    names = [escape_control_chars(data.info.label_text(train.labels[index])) for index in first]
     height = LINE + CELL + GAP
     sheet = Image.new("RGB", ((1 + variants) * (CELL + GAP) + 2 * GAP, LINE + len(first) * height), "white")
     draw = ImageDraw.Draw(sheet)

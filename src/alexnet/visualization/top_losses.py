@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from alexnet.data.splits import CLASS
 from alexnet.errors import escape_control_chars
 from alexnet.fonts import image_font
 from alexnet.visualization.board import PlotOnImprovement
@@ -24,6 +25,8 @@ class TopLosses(PlotOnImprovement):
     """The wrong answers of the largest loss among the validation images (of the first rank), at each best epoch: the
     class, and what the network says with how much certainty.
     """
+
+    kind = CLASS
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,13 +5,25 @@ from functools import partial
 from pathlib import Path
 
 from alexnet.data.sources.folder import Reading, open_folder, open_test_folder, training_classes
-from alexnet.data.sources.images import ImageSource, open_images
+from alexnet.data.sources.images import ImageSource, open_images, source_name
 from alexnet.data.sources.synthetic import digits, fake
 from alexnet.data.sources.torchvision import DOWNLOADS, downloaded
-from alexnet.data.splits import Source
+from alexnet.data.splits import CLASS, Source
+from alexnet.validation import check_choice
 
 SOURCES = ("digits", *DOWNLOADS, "folder", "fake", "stream")
 Made = tuple[int, int, int | None]  # of the images that `fake` makes: size, channels, number of classes
+
+
+def name_and_kind(source: str | ImageSource) -> tuple[str, str]:
+    """Returns what a source is called, and what its labels are, of splits.KINDS.
+
+    Raises:
+        ArgumentError: for a name that is not one of SOURCES.
+    """
+    if isinstance(source, str) or source is None:
+        return check_choice("source", source, SOURCES), CLASS
+    return source_name(source), getattr(source, "kind", CLASS)
 
 
 def find_source(

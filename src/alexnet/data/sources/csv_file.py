@@ -5,10 +5,13 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alexnet.data.sources.images import SPLITS
 from alexnet.data.sources.layout import SPLIT_WORDS
+from alexnet.data.splits import CLASS, KINDS, LABELS, NUMBERS
 from alexnet.errors import ArgumentError, escape_control_chars, suggest
+from alexnet.validation import check_choice
 
 Row = Mapping[str, str]
 
@@ -19,7 +22,7 @@ class CsvImages:
     Args:
         root: the CSV file. The paths in it are relative to its folder.
         path: the column of images.
-        label: the column of classes, names or numbers.
+        label: the column of classes, names or numbers; of kind=labels or numbers also a list of columns.
         split: the column that says train, val or test; None, or where the file has no column `split`: 15% of the images
             of every class are for validation, 15% for testing.
         class_name: the column of the names of classes, where `label` is a number; None: labels are the names.
@@ -27,6 +30,9 @@ class CsvImages:
             `name` if that is None.
         pattern: where the image of a value of `path` lies, such as train/{}.jpg for values without folder and ending.
         delimiter: between columns.
+        kind: what a label is. class, as is None. labels: any number of them, columns of 0 and 1, or one column of names
+            with `separator` between them. numbers: columns of numbers.
+        separator: between the names of labels in one column.
 
     Raises:
         ArgumentError: for a file that cannot be read, with the row, as a spreadsheet counts it, and the column.
@@ -38,12 +44,14 @@ class CsvImages:
         self,
         root: str | None,
         path: str = "path",
-        label: str = "label",
+        label: str | Sequence[str] = "label",
         split: str | None = "split",
         class_name: str | None = None,
         class_file: str | None = None,
         pattern: str = "{}",
         delimiter: str = ",",
+        kind: str | None = None,
+        separator: str = " ",
     ) -> None:
         if root is None:
             raise ArgumentError("root is missing: pass data.root=FILE.csv")
@@ -51,25 +59,42 @@ class CsvImages:
         if "{}" not in self.pattern:
             raise ArgumentError(f"pattern={pattern}: must have {{}} in it, where the value of {path} goes")
         rows = _read_rows(self.file, delimiter)
-        _check_columns(self.file, rows[0], {"path": path, "label": label, "class_name": class_name})
+        self.kind = CLASS if kind is None else check_choice("kind", kind, KINDS)
+        columns = [label] if isinstance(label, str) else list(label)
+        _check_columns(self.file, rows[0], [("path", path), *(("label", column) for column in columns)])
         if split is not None and split not in rows[0]:
             if split != "split":
-                _check_columns(self.file, rows[0], {"split": split})
+                _check_columns(self.file, rows[0], [("split", split)])
             split = None
         self.names = [_value(self.file, i, row, path) for i, row in enumerate(rows)]
-        texts = [_value(self.file, i, row, label) for i, row in enumerate(rows)]
-        known = sorted(set(texts), key=_in_order)
-        numbers = {text: number for number, text in enumerate(known)}
-        self.labels = [numbers[text] for text in texts]
-        self.classes = known
-        if class_file is not None:
-            named = self.file.parent / class_file
-            self.classes = _names_of(known, named, _read_rows(named, delimiter), label, class_name or "name")
-        elif class_name is not None:
-            self.classes = _names_of(known, self.file, rows, label, class_name)
+        if self.kind == CLASS and len(columns) > 1:
+            raise ArgumentError(f"label={columns}: of one class an image has one column; task=multilabel has several")
+        self.classes: Sequence[str]
+        self.labels: Sequence[Any]
+        if self.kind == NUMBERS or len(columns) > 1:
+            self.classes, self.labels = columns, _numbers(self.file, rows, columns)
+        elif self.kind == LABELS:
+            self.classes, self.labels = _several(rows, columns[0], separator)
+        else:
+            self.classes, self.labels = self._classes(rows, columns[0], class_name, class_file, delimiter)
         self.splits = None if split is None else _splits(self.file, rows, split)
         _check_overlap(self.file, self.names, self.splits)
         self.state = self._state()
+
+    def _classes(
+        self, rows: Sequence[Row], label: str, class_name: str | None, class_file: str | None, delimiter: str
+    ) -> tuple[list[str], list[int]]:
+        """The classes' names, and each row's class."""
+        texts = [_value(self.file, i, row, label) for i, row in enumerate(rows)]
+        known = sorted(set(texts), key=_in_order)
+        numbers = {text: number for number, text in enumerate(known)}
+        labels = [numbers[text] for text in texts]
+        if class_file is not None:
+            named = self.file.parent / class_file
+            return _names_of(known, named, _read_rows(named, delimiter), label, class_name or "name"), labels
+        if class_name is not None:
+            return _names_of(known, self.file, rows, label, class_name), labels
+        return known, labels
 
     def read(self, i: int) -> Path:
         path = self._path(i)
@@ -105,10 +130,10 @@ def _read_rows(file: Path, delimiter: str) -> list[Row]:
     return rows
 
 
-def _check_columns(file: Path, row: Row, columns: Mapping[str, str | None]) -> None:
+def _check_columns(file: Path, row: Row, columns: Sequence[tuple[str, str]]) -> None:
     known = [str(column) for column in row if column is not None]
-    for key, column in columns.items():
-        if column is not None and column not in known:
+    for key, column in columns:
+        if column not in known:
             near = suggest(column, known) or f" Its columns are {', '.join(map(escape_control_chars, known))}"
             raise ArgumentError(f"{key}={column}: {file} has no such column.{near}")
 
@@ -120,6 +145,31 @@ def _value(file: Path, i: int, row: Row, column: str) -> str:
     return value
 
 
+def _numbers(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> list[list[float]]:
+    """The columns of each row as numbers."""
+    found = []
+    for i, row in enumerate(rows):
+        values = []
+        for column in columns:
+            text = _value(file, i, row, column)
+            try:
+                values.append(float(text))
+            except ValueError:
+                raise ArgumentError(f"label={column}: row {i + 2} of {file} has {text}, and no number") from None
+        found.append(values)
+    return found
+
+
+def _several(rows: Sequence[Row], column: str, separator: str) -> tuple[list[str], list[list[int]]]:
+    """The names of all labels in a column, and for each row which of them it has. An empty cell has none."""
+    given = [{*map(str.strip, (row[column] or "").split(separator))} - {""} for row in rows]
+    known = sorted(set().union(*given), key=_in_order)
+    labels = []
+    for names in given:
+        labels.append([int(name in names) for name in known])
+    return known, labels
+
+
 def _in_order(label: str) -> tuple[bool, float, str]:
     """Sorts numbers as numbers, before names."""
     is_number = label.lstrip("-").isdecimal()
@@ -128,7 +178,7 @@ def _in_order(label: str) -> tuple[bool, float, str]:
 
 def _names_of(labels: Sequence[str], file: Path, rows: Sequence[Row], label: str, name: str) -> list[str]:
     """The name of each label."""
-    _check_columns(file, rows[0], {"label": label, "class_name": name})
+    _check_columns(file, rows[0], [("label", label), ("class_name", name)])
     names: dict[str, str] = {}
     for i, row in enumerate(rows):
         given, named = _value(file, i, row, label), _value(file, i, row, name)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from alexnet.data.decode import decode, from_pil
 from alexnet.data.sources.folder import Reading
-from alexnet.data.splits import Source, Split, stratified_split
+from alexnet.data.splits import CLASS, KINDS, NUMBERS, Source, Split, strata, stratified_split
 from alexnet.errors import ArgumentError, escape_control_chars
+from alexnet.validation import check_choice
 
 SPLITS = ("train", "val", "test")
 
@@ -25,17 +26,19 @@ class ImageSource(Protocol):
 
     It may also have `splits`, of every image train, val or test (a split that has none gets 15% of the training images
     of every class); `state`, a text that changes whenever the images do, which are then packed again; `name`, what to
-    call the data set; and `notes`, what the user should know of what is not used.
+    call the data set; `notes`, what the user should know of what is not used; and `kind`, what a label is: class (the
+    default), labels or numbers.
 
     Attributes:
-        classes: the names of the classes.
+        classes: the names of the classes; of kind=labels or numbers those of the labels or numbers.
         names: of every image, for messages.
-        labels: of every image, its class's place in `classes`.
+        labels: of every image, its class's place in `classes`; of kind=labels a row of 0 and 1, one for each of
+            `classes`; of kind=numbers a row of numbers.
     """
 
     classes: Sequence[str]
     names: Sequence[str]
-    labels: Sequence[int]
+    labels: Sequence[Any]
 
     def read(self, i: int) -> Tensor | Image.Image | Path | str:
         """Returns image i: uint8 (C, H, W) with C 1 or 3, of any size; or a PIL image, or the path of an image file.
@@ -52,18 +55,24 @@ def open_images(images: ImageSource, reading: Reading) -> Source:
         ArgumentError: where its attributes do not suit each other.
     """
     classes, names = [str(name) for name in images.classes], [str(name) for name in images.names]
-    labels, splits = _checked_labels(images, len(names)), _checked_splits(images, len(names))
+    kind = check_choice("source.kind", getattr(images, "kind", CLASS), KINDS)
+    labels = _checked_labels(images, len(names)) if kind == CLASS else _checked_rows(images, kind, len(names))
+    splits = _checked_splits(images, len(names))
     every = Split(labels, names, partial(_read, images, reading))
     found = {split: every.take(np.flatnonzero(splits == split)) for split in SPLITS if split in splits}
     if "train" not in found:
-        raise ArgumentError("source: has no training images")
-    if empty := sorted({*range(len(classes))} - {*found["train"].labels.tolist()}):
-        raise ArgumentError(f"source: no images to train on of {', '.join(classes[label] for label in empty)}")
+        raise _error(images, "has no training images")
+    has_images = strata(found["train"].labels) if kind == CLASS else range(len(classes))
+    if empty := sorted({*range(len(classes))} - {*has_images}):
+        raise ArgumentError(
+            f"source={source_name(images)}: no images to train on of {', '.join(classes[label] for label in empty)}"
+        )
     missing = {split: 0.15 for split in ("val", "test") if split not in found}
     found |= stratified_split(found["train"], {"train": 1.0, **missing})
-    known = [classes, names, labels.tolist(), splits.tolist(), str(getattr(images, "state", "")), str(reading)]
+    known = [kind, classes, names, labels.tolist(), splits.tolist(), str(getattr(images, "state", "")), str(reading)]
     state = hashlib.sha256(json.dumps(known).encode(errors="surrogateescape")).hexdigest()
-    return Source(classes, state, found, list(getattr(images, "notes", ())), reading.background, files=True)
+    notes = list(getattr(images, "notes", ()))
+    return Source(classes, state, found, notes, reading.background, files=True, kind=kind)
 
 
 def source_name(images: ImageSource) -> str:
@@ -71,18 +80,46 @@ def source_name(images: ImageSource) -> str:
     return str(getattr(images, "name", type(images).__name__))
 
 
+def _error(images: ImageSource, text: str) -> ArgumentError:
+    return ArgumentError(f"source={source_name(images)}: {text}")
+
+
 def _checked_labels(images: ImageSource, n: int) -> Any:
     labels = np.asarray(images.labels)
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
-        raise ArgumentError(f"source: labels must be whole numbers, one for each of {n} names")
+        raise _error(images, f"labels must be whole numbers, one for each of {n} names")
     outside = (labels < 0) | (labels >= len(images.classes))
     if outside.any():
         i = int(outside.argmax())
-        raise ArgumentError(
-            f"source: {escape_control_chars(str(images.names[i]))} has the label {labels[i]}, and there are "
-            f"{len(images.classes)} classes, from 0"
+        raise _error(
+            images,
+            f"{escape_control_chars(str(images.names[i]))} has the label {labels[i]}, and there are "
+            f"{len(images.classes)} classes, from 0",
         )
     return labels.astype(np.int64)
+
+
+def _checked_rows(images: ImageSource, kind: str, n: int) -> Any:
+    """Labels of kind labels or numbers, float32 (n, classes)."""
+    try:
+        rows = np.asarray(images.labels, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"source={source_name(images)}: labels of kind {kind} must be rows of numbers: {error}"
+        ) from error
+    if rows.shape != (n, len(images.classes)):
+        raise ArgumentError(
+            f"source={source_name(images)}: labels must be {(n, len(images.classes))}, and are {rows.shape}"
+        )
+    wrong = ~np.isfinite(rows) if kind == NUMBERS else (rows != 0) & (rows != 1)
+    if wrong.any():
+        i, j = (int(place[0]) for place in np.nonzero(wrong))
+        allowed = "a finite number" if kind == NUMBERS else "0 or 1"
+        name = escape_control_chars(str(images.names[i]))
+        raise ArgumentError(
+            f"source={source_name(images)}: {images.classes[j]} of {name} is {rows[i, j]:g}, and must be {allowed}"
+        )
+    return rows
 
 
 def _checked_splits(images: ImageSource, n: int) -> Any:
@@ -91,9 +128,11 @@ def _checked_splits(images: ImageSource, n: int) -> Any:
         return np.full(n, "train")
     found = np.asarray(splits, dtype=str)
     if found.shape != (n,):
-        raise ArgumentError(f"source: splits must be one for each of {n} names")
+        raise _error(images, f"splits must be one for each of {n} names")
     if unknown := sorted({*found.tolist()} - {*SPLITS}):
-        raise ArgumentError(f"source: splits has {', '.join(unknown)}; known are {', '.join(SPLITS)}")
+        raise ArgumentError(
+            f"source={source_name(images)}: splits has {', '.join(unknown)}; known are {', '.join(SPLITS)}"
+        )
     return found
 
 
