@@ -132,7 +132,8 @@ def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
     arguments = {name: build(cfg, f"{key}.{name}") for name in nested} | arguments
     with prefix_errors(key, node):
         target = _class(node.get("_target_"))
-        _check_arguments(key, target, node, arguments)
+        check_arguments(key, target, node)
+        _check_missing(key, target, node, arguments)
         return instantiate(node, _convert_="all", **arguments)
 
 
@@ -150,15 +151,20 @@ def _is_object(node: DictConfig, name: str) -> bool:
     return isinstance(node[name], DictConfig) and "_target_" in node[name]
 
 
-def _check_arguments(key: str, target: Any, node: DictConfig, arguments: Mapping[str, Any]) -> None:
+def check_arguments(key: str, target: Any, node: DictConfig) -> None:
+    """Raises UserError for a key that the class or function `target` has no argument for."""
     known = inspect.signature(target).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-        for name in map(str, node):
-            if name not in known and name not in ("_target_", "_partial_"):
-                raise UserError(f"{key}.{name}: {target.__name__} has no such argument.{suggest(name, known)}")
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return
+    for name in map(str, node):
+        if name not in known and name not in ("_target_", "_partial_"):
+            raise UserError(f"{key}.{name}: {target.__name__} has no such argument.{suggest(name, known)}")
+
+
+def _check_missing(key: str, target: Any, node: DictConfig, arguments: Mapping[str, Any]) -> None:
     if "_partial_" in arguments or node.get("_partial_"):
         return
-    for name, parameter in known.items():
+    for name, parameter in inspect.signature(target).parameters.items():
         plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if plain and parameter.default is parameter.empty and name not in (*node, *arguments):
             raise UserError(f"{key}.{name} is missing: {target.__name__} needs it")

@@ -36,6 +36,7 @@ ADDED = {
     "augment.rand_augment_magnitude": 9.0,
     "augment.erase": 0.0,
     "task._target_": "alexnet.training.tasks.ImageClassifier",
+    "task.headline": "top1",
     "loss._target_": "alexnet.training.losses.CrossEntropy",
     "loss.label_smoothing": 0.0,
     "loss.class_weights": None,

@@ -136,4 +136,10 @@ def test_an_arm_is_a_list_of_overrides() -> None:
     with pytest.raises(UserError, match=r"study.arms: must be names with a list of overrides each"):
         arms_of(study)
     study.arms = None
-    check_study(study, ["model.lrn=false"])
+    cfg = OmegaConf.create(
+        {"study": study, "metrics": {}, "task": {"_target_": "alexnet.training.tasks.ImageClassifier"}}
+    )
+    check_study(cfg, ["model.lrn=false"])
+    cfg.task._target_ = "alexnet.training.tasks.ImageRegressor"
+    with pytest.raises(UserError, match="study.metric=test/top1: no run would have it"):
+        check_study(cfg, [])

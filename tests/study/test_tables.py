@@ -15,6 +15,9 @@ from PIL import Image
 from scipy import stats
 
 from alexnet.study.__main__ import main
+from alexnet.study.compare import compare
+from alexnet.study.metrics import metric_of
+from alexnet.study.table import arms_of_rows
 from tests.conftest import ROOT, program
 
 DRAW = np.random.default_rng(3)
@@ -258,3 +261,27 @@ def test_the_example_of_the_docs(tmp_path: Path) -> None:
     once, until = (here(*line.split(), "--out", tmp_path / str(i)) for i, line in enumerate(commands))
     assert once.rpartition("\n\nreport ")[0] == shown[0]
     assert f"\n{shown[1]}\n" in until
+
+
+def test_values_of_images_have_the_intervals_of_bits() -> None:
+    """Products of any values are as good as counts of what two runs both had right, which are products of bits."""
+    right = (np.random.default_rng(3).random((6, 200)) < 0.8).astype(float)
+    both, tables = right @ right.T, []
+    for kind in ("both right", "products"):
+        rows = []
+        for i, bits in enumerate(right):
+            cell = [*both[i, : i + 1], *([bits.sum()] if kind == "products" else [])]
+            row = {"arm": str(i // 3), "seed": str(i % 3), "state": "done", "test_pictures": "200"}
+            rows.append(row | {"test/top1": str(bits.mean()), f"test/top1 {kind}": " ".join(map(str, cell))})
+        tables.append(compare(arms_of_rows(rows), metric_of("test/top1")))
+    bits, values = tables
+    assert bits.rows[0].half == pytest.approx(values.rows[0].half)
+    assert bits.rows[0].difference.images > 0
+    assert bits.method == values.method
+
+
+def test_errors_are_better_when_they_are_less() -> None:
+    assert metric_of("test/mae").less_is_better
+    assert metric_of("test/mae").by_image
+    assert not metric_of("test/r2").less_is_better
+    assert metric_of("test/label_accuracy").level(0.5) == "50.00"

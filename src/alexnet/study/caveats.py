@@ -56,7 +56,8 @@ def _of_values(arm: Arm, metric: Metric) -> list[str]:
         )
     elif missing:
         notes.append(f"{arm.name}, {seeds_of(missing)}: {metric} is no number; left out")
-    chance = [seed for seed, run in arm.runs.items() if metric.by_image and values[seed] <= _chance(run, metric)]
+    guessed = metric.by_image and metric.name.endswith(("top1", "top5"))
+    chance = [seed for seed, run in arm.runs.items() if guessed and values[seed] <= _chance(run, metric)]
     if chance:
         notes.append(f"{arm.name}, {seeds_of(chance)}: no better than chance; no interval survives such a run")
     return notes

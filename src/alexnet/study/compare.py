@@ -18,9 +18,12 @@ from alexnet.study.intervals import (
     welch,
 )
 from alexnet.study.metrics import Metric
-from alexnet.study.table import Arm, Result, both_right, finished
+from alexnet.study.table import Arm, Result, finished, image_products
 
 PAIRS = 3  # fewer say nothing of their spread
+
+
+_Images = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -151,18 +154,18 @@ def compare(
     plan = _plan(arms, metric, confidence, began)
     _share_spread(plan)
     results = finished(plan.paired)
-    right = both_right(results, metric)
-    if plan.in_pairs and right is None and metric.by_image:
+    images = image_products(results, metric)
+    if plan.in_pairs and images is None and metric.by_image:
         plan.notes.append(f"Not every run knows which test images it had right: intervals are for these "
                           f"{_images(arms)}.")  # fmt: skip
     rows = []
     for arm in plan.others:
-        row = _with_interval(_measured(arm, plan, results, right), arm, plan)
+        row = _with_interval(_measured(arm, plan, results, images), arm, plan)
         rows.append(replace(row, verdict=_verdict(row, metric, margin)))
     base = plan.values[plan.baseline.name]
     if plan.share and plan.in_pairs:
         base = {seed: base[seed] for seed in plan.seeds}
-    method = _method(plan, metric, new_images=right is not None)
+    method = _method(plan, metric, new_images=images is not None)
     name = f"{100 * confidence.level:g}% interval"
     return Comparison(metric, Row(plan.baseline.name, base), rows, method, plan.notes, name)
 
@@ -231,11 +234,10 @@ def _in_order(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
     return [values[seed] for seed in seeds]
 
 
-def _measured(arm: Arm, plan: _Plan, results: Sequence[Result], right: NDArray[np.int64] | None) -> Row:
+def _measured(arm: Arm, plan: _Plan, results: Sequence[Result], images: _Images | None) -> Row:
     """Returns an arm's row with its difference from the baseline, where there are enough seeds for one.
 
-    results: the runs of all arms in pairs, the baseline's first. right: of these, how many images two had right; None
-    where that is not known.
+    results: the runs of all arms in pairs, the baseline's first. images: what image_products says of these.
     """
     values, base = plan.values[arm.name], plan.values[plan.baseline.name]
     seeds = plan.seeds_of(arm)
@@ -245,23 +247,23 @@ def _measured(arm: Arm, plan: _Plan, results: Sequence[Result], right: NDArray[n
     if arm not in plan.in_pairs:
         return Row(arm.name, values, pairs)
     spread = None if arm in plan.own else plan.spread
-    if right is None:
+    if images is None:
         difference = paired_t(list(pairs.values()), spread)
     else:
-        difference = _of_images(arm, plan, results, right, spread)
+        difference = _of_images(arm, plan, results, images, spread)
     return Row(arm.name, {seed: values[seed] for seed in seeds}, pairs, difference)
 
 
 def _of_images(
-    arm: Arm, plan: _Plan, results: Sequence[Result], right: NDArray[np.int64], spread: tuple[float, float] | None
+    arm: Arm, plan: _Plan, results: Sequence[Result], images: _Images, spread: tuple[float, float] | None
 ) -> Difference:
     place = {id(result): i for i, result in enumerate(results)}
     seeds = plan.seeds_of(arm)
     a = [place[id(arm.runs[seed])] for seed in seeds]
     b = [place[id(plan.baseline.runs[seed])] for seed in seeds]
-    products = right[np.ix_(a, a)] - right[np.ix_(a, b)] - right[np.ix_(b, a)] + right[np.ix_(b, b)]
-    sums = right.diagonal()[a] - right.diagonal()[b]
-    return two_way(products, sums, int(results[0]["test_pictures"]), spread)
+    of_two, of_one = images
+    products = of_two[np.ix_(a, a)] - of_two[np.ix_(a, b)] - of_two[np.ix_(b, a)] + of_two[np.ix_(b, b)]
+    return two_way(products, of_one[a] - of_one[b], int(results[0]["test_pictures"]), spread)
 
 
 def _with_interval(row: Row, arm: Arm, plan: _Plan) -> Row:

@@ -101,11 +101,12 @@ class Difference:
 
 
 def two_way(
-    products: NDArray[np.int64], sums: NDArray[np.int64], images: int, spread: tuple[float, float] | None = None
+    products: NDArray[np.float64], sums: NDArray[np.float64], images: int, spread: tuple[float, float] | None = None
 ) -> Difference:
     """Returns the difference for new seeds and new images.
 
-    By the moments of a two-way layout of right(arm) - right(baseline), which is -1, 0 or 1 for a seed and an image.
+    By the moments of a two-way layout of the difference between arm and baseline, of a seed and an image: of accuracies
+    -1, 0 or 1.
 
     Args:
         products: (seeds, seeds), of two seeds' differences, summed over the images.

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from alexnet.study.errors import StudyError
 
-ACCURACIES = ("top1", "top5")  # the last part of a name: shares of images, written in percent
+# By the last part of a name.
+ACCURACIES = ("top1", "top5", "label_accuracy")  # shares of images or labels, written in percent
+ERRORS = ("mae", "mse", "rmse")  # the less the better
+BY_IMAGE = ("test/top1", "test/top5", "test/label_accuracy", "test/mae")  # the mean of a value of each test image
 UNTIL = r"((?:train|val)/\w+)(>=|<=)(\d+\.?\d*)"
 
 
@@ -21,7 +24,8 @@ class Metric:
         points: what follows a difference in a sentence.
         change: what a table calls a difference.
         curve: the metric whose curve by epoch is drawn.
-        by_image: every test image counts as right or wrong, so that intervals can be for new test images too.
+        by_image: the mean of a value of each test image, such as right or wrong, so that intervals can be for new test
+            images too.
     """
 
     less_is_better = False
@@ -33,7 +37,7 @@ class Metric:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.by_image = name in ("test/top1", "test/top5")
+        self.by_image = name in BY_IMAGE
 
     def __str__(self) -> str:
         return self.name
@@ -160,7 +164,7 @@ def metric_of(name: str, mode: str | None = None) -> Metric:
 
     Args:
         name: the column. One whose last part is top1 or top5 is an accuracy, one whose last part is loss a loss.
-        mode: max or min, which way the metric is better; None: min for a loss, max for all others.
+        mode: max or min, which way the metric is better; None: min for a loss and for ERRORS, max for all others.
 
     Raises:
         StudyError: for a mode that is neither, or not that of an accuracy, a loss, or a count of epochs.
@@ -184,4 +188,4 @@ def value_metric(name: str, *, less_is_better: bool = False) -> Metric:
         return Loss(name)
     if last in ACCURACIES:
         return Metric(name)
-    return Score(name, less_is_better=less_is_better)
+    return Score(name, less_is_better=less_is_better or last in ERRORS)

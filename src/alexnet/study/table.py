@@ -1,8 +1,8 @@
 """A table with a row for every run, and the arms that its rows make.
 
 Columns: arm, seed, and any metrics. Optional: state (done by default; rows with another are named and left out),
-test_pictures, and `NAME by epoch` and `NAME both right`, which hold a list of numbers in each cell (see Result.curve
-and both_right).
+test_pictures, and `NAME by epoch`, `NAME both right` and `NAME products`, which hold a list of numbers in each cell
+(see Result.curve and image_products).
 """
 
 import csv
@@ -18,7 +18,7 @@ from alexnet.study.errors import StudyError
 from alexnet.study.metrics import Metric
 
 NEEDED = ("arm", "seed")
-BY_EPOCH, BOTH_RIGHT = " by epoch", " both right"
+BY_EPOCH, BOTH_RIGHT, PRODUCTS = " by epoch", " both right", " products"
 
 
 @dataclass(frozen=True)
@@ -131,19 +131,26 @@ def arms_of_rows(rows: Sequence[Mapping[str, str]]) -> list[Arm]:
     return list(arms.values())
 
 
-def both_right(results: Sequence[Result], metric: Metric) -> NDArray[np.int64] | None:
-    """Returns how many test images two results both had right, of each two: (results, results).
+def image_products(results: Sequence[Result], metric: Metric) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Returns sums over the test images: of the products of each two results' values, and of each result's values.
 
-    The cell `METRIC both right` of a row has these numbers for the rows above it, and last its own number of right
-    images. None unless the cells are there for all results, of the same number of images, more than one.
+    Their shapes are (results, results) and (results,).
+
+    The cell `METRIC both right`, of images that are right or wrong, has for the rows above how many images both had
+    right, and last its own number of right images. `METRIC products`, of any values, has these products for the rows
+    above and for itself, and last the sum. None unless the cells are there for all results, of the same number of
+    images, more than one.
     """
-    counts = [result.numbers(metric.name + BOTH_RIGHT) for result in results]
-    known = all(len(c) == result.number + 1 for c, result in zip(counts, results, strict=True))
+    cells = [result.numbers(metric.name + PRODUCTS) for result in results]
+    if not any(cells):
+        counts = [result.numbers(metric.name + BOTH_RIGHT) for result in results]
+        cells = [[*count, *count[-1:]] for count in counts]
+    known = all(len(cell) == result.number + 2 for cell, result in zip(cells, results, strict=True))
     counts_of_images = {result["test_pictures"] for result in results}
     if not known or len(counts_of_images) != 1 or counts_of_images <= {"", "1"}:
         return None
-    found = np.zeros((len(results),) * 2, np.int64)
+    found = np.zeros((len(results),) * 2)
     for i, a in enumerate(results):
         for j, b in enumerate(results):
-            found[i, j] = counts[i][b.number] if b.number <= a.number else counts[j][a.number]
-    return found
+            found[i, j] = cells[i][b.number] if b.number <= a.number else cells[j][a.number]
+    return found, np.array([cell[-1] for cell in cells])

@@ -8,7 +8,11 @@ from alexnet.study.metrics import UNTIL, Metric, metric_of
 from alexnet.validation import check_choice
 
 DEFAULT = "test/top1"
-ALWAYS = ("loss", "top1", "top5")  # what every run has
+OF_TASK = {  # what every run has, by the task's class
+    "ImageClassifier": ("loss", "top1", "top5"),
+    "MultilabelClassifier": ("loss", "map", "f1", "label_accuracy"),
+    "ImageRegressor": ("loss", "mae", "r2"),
+}
 PLAIN = r"(?:train|val|test)/\w+"
 
 
@@ -31,10 +35,16 @@ def run_metric(name: object, mode: object = None) -> Metric:
     return metric_of(name, checked)
 
 
-def check_known(name: str, metrics: Iterable[str]) -> None:
-    """Raises ArgumentError for a metric that no run will have. metrics: the names in the group `metrics`."""
+def check_known(name: str, metrics: Iterable[str], task: str = "ImageClassifier") -> None:
+    """Raises ArgumentError for a metric that no run will have.
+
+    Args:
+        name: as run_metric takes it.
+        metrics: the names in the group `metrics`.
+        task: the class of the task. One that is not of this package may have any metric.
+    """
     figure = re.split("[/<>]", name)[1]
-    known = [*ALWAYS, *metrics]
-    if figure not in known:
+    known = [*OF_TASK.get(task, ()), *metrics]
+    if task in OF_TASK and figure not in known:
         near = suggest(figure, known) or f" Known are {', '.join(known)}; the group metrics adds others, metrics=f1"
         raise ArgumentError(f"metric={name}: no run would have it.{near}")

@@ -49,11 +49,18 @@ class Run:
         except (OSError, ValueError, csv.Error):
             return []
 
-    def right(self, metric: str) -> NDArray[np.bool_] | None:
-        """Of every test image, whether it is right by test/top1 or test/top5; None where that is not known."""
+    def by_image(self, metric: str) -> NDArray[np.bool_] | NDArray[np.float64] | None:
+        """Of every test image, whether it is right by test/top1 or test/top5, or its value of another metric.
+
+        None where that is not known.
+        """
+        name = metric.removeprefix("test/")
         try:
+            if (self.folder / "test_values.npz").is_file():
+                with np.load(self.folder / "test_values.npz") as file:
+                    return file[name].astype(np.float64)
             with np.load(self.folder / "test_right.npz") as file:
-                return np.unpackbits(file[metric.removeprefix("test/")], count=int(file["pictures"])).astype(bool)
+                return np.unpackbits(file[name], count=int(file["pictures"])).astype(bool)
         except (OSError, KeyError, ValueError, TypeError, EOFError, BadZipFile):
             return None
 

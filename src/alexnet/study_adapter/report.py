@@ -144,6 +144,9 @@ def _make_report(
         plan = plan_of(folders[0]) if len(folders) == 1 else {}
         question = question_of(plan, [job["config_digest"] for job in plan.get("jobs", ())])
         before = _study_of(runs, plan, question)
+        headline = runs[0].config.get("task", {}).get("headline")
+        if headline and not before:
+            before = {"metric": f"test/{headline}"}
         chosen, metric, mode, margin = _asked(before, metric, mode, margin)
         check_comparable([run for run in runs if run.state == "done"])
         arms_of_all, left_out = arms_of_runs(runs, plan)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alexnet.io import write_csv
 from alexnet.study.metrics import EpochsToTarget, Metric
-from alexnet.study.table import BOTH_RIGHT, BY_EPOCH
+from alexnet.study.table import BOTH_RIGHT, BY_EPOCH, PRODUCTS
 from alexnet.study_adapter.checks import LRN
 from alexnet.study_adapter.gradients import PREFIX, first_epoch
 from alexnet.study_adapter.records import Run, RunArm
@@ -24,16 +25,26 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
 def rows_of(arms: Sequence[RunArm], metric: Metric) -> list[dict[str, str]]:
     """Returns a row for every run, finished or not, with what is compared by `metric`."""
     runs = [(arm.name, run) for arm in arms for run in arm.all_runs]
-    bits = [run.right(metric.name) for _, run in runs]
+    images = [run.by_image(metric.name) for _, run in runs]
     rows = []
     for number, (arm, run) in enumerate(runs):
         row = row_of(arm, run, metric)
-        if (own := bits[number]) is not None:
-            same = [0 if b is None or b.shape != own.shape else int((own & b).sum()) for b in bits[: number + 1]]
-            row[metric.name + BOTH_RIGHT] = " ".join(map(str, same))
+        if (own := images[number]) is not None:
+            products = [_product(own, other) for other in images[: number + 1]]
+            if own.dtype == bool:
+                row[metric.name + BOTH_RIGHT] = " ".join(map(str, products))
+            else:
+                row[metric.name + PRODUCTS] = " ".join(map(str, [*products, float(own.sum())]))
             row["test_pictures"] = str(len(own))  # trainer.limit_test_batches leaves some out
         rows.append(row)
     return rows
+
+
+def _product(values: NDArray[Any], others: NDArray[Any] | None) -> float:
+    """The sum over the images of the products; of what is right or wrong, how many are right in both. 0 of others."""
+    if others is None or others.shape != values.shape:
+        return 0
+    return (values * others).sum().item()
 
 
 def row_of(arm: str, run: Run, metric: Metric) -> dict[str, str]:

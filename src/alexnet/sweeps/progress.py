@@ -37,7 +37,7 @@ class Progress(Callback):
         folder = Path(config.hydra.sweep.dir)
         with exit_on_error():
             typed = list(config.hydra.overrides.task)
-            check_study(config.study, typed, config.metrics or ())
+            check_study(config, typed)
             sweeper = config.hydra.runtime.choices["hydra/sweeper"]
             if sweeper != "basic":
                 raise UserError(f"hydra/sweeper={sweeper}: not in a study, which says itself what its jobs are")

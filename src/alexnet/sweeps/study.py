@@ -1,7 +1,5 @@
 """A study: a question, and the runs that must answer it. Nothing here imports torch."""
 
-from collections.abc import Iterable
-
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,16 +18,17 @@ KEYS = (
 )
 
 
-def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()) -> None:
+def check_study(cfg: DictConfig, typed: list[str]) -> None:
     """Refuses a study that does not say what it must, and an override of the command line that an arm sets as well.
 
     Args:
+        cfg: the config, whose `study` it is.
         typed: the overrides of the command line.
-        metrics: the names in the group `metrics`.
 
     Raises:
         UserError: with the key.
     """
+    study = cfg.study
     for key in map(str, study):
         if key not in KEYS:
             raise UserError(f"study.{key}: no such key.{suggest(key, KEYS)}")
@@ -37,7 +36,7 @@ def check_study(study: DictConfig, typed: list[str], metrics: Iterable[str] = ()
             raise UserError(f"study.{key} has no value: write it into the study's file")
     try:
         run_metric(study.metric, study.get("mode"))
-        check_known(study.metric, metrics)
+        check_known(study.metric, cfg.metrics or (), str(cfg.task._target_).rpartition(".")[2])
     except ValueError as error:
         raise UserError(f"study.{error}") from None
     if isinstance(study.margin, bool) or not isinstance(study.margin, int | float) or not study.margin > 0:
@@ -91,7 +90,7 @@ def arms_of(study: DictConfig) -> dict[str, list[str]]:
 def take_arm(cfg: DictConfig) -> None:
     """Makes `cfg` the config of the arm study.arm, composed again with its overrides."""
     typed = list(HydraConfig.get().overrides.task)
-    check_study(cfg.study, typed, cfg.metrics or ())
+    check_study(cfg, typed)
     arms, arm = arms_of(cfg.study), cfg.study.arm
     if not arms and arm is None:
         return

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from alexnet.checkpoint import check_trusted, network_class
-from alexnet.config import build, target_class
+from alexnet.config import build, check_arguments, target_class
 from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
 from alexnet.data.loader import RANDOM_COLUMNS
@@ -122,6 +122,7 @@ def _task(cfg: DictConfig) -> type[ImageModule]:
     task = target_class(cfg, "task")
     if not (isinstance(task, type) and issubclass(task, ImageModule)):
         raise UserError(f"task._target_={cfg.task._target_}: must be a {ImageModule.__name__}")
+    check_arguments("task", task, cfg.task)
     return task
 
 

@@ -94,6 +94,8 @@ def _set_backends(cfg: DictConfig) -> None:
 
 def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]) -> ImageModule:
     about = components.data.describe()
+    task = cast(dict[str, Any], OmegaConf.to_container(cfg.task, resolve=True))
+    del task["_target_"]
     module: ImageModule = target_class(cfg, "task")(
         components.network,
         components.optimizer,
@@ -107,6 +109,7 @@ def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]
         metrics=components.metrics,
         channels_last=cfg.channels_last,
         data=about,
+        **task,
     )
     if cfg.compile and _can_compile(components.trainer.strategy.root_device):
         module.network.compile()
