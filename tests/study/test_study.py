@@ -141,5 +141,5 @@ def test_an_arm_is_a_list_of_overrides() -> None:
     )
     check_study(cfg, ["model.lrn=false"])
     cfg.task._target_ = "alexnet.training.tasks.ImageRegressor"
-    with pytest.raises(UserError, match="study.metric=test/top1: no run would have it"):
+    with pytest.raises(UserError, match=r"study.metric=test/top1: no run would have it"):
         check_study(cfg, [])

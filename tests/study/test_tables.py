@@ -265,7 +265,9 @@ def test_the_example_of_the_docs(tmp_path: Path) -> None:
 
 def test_values_of_images_have_the_intervals_of_bits() -> None:
     """Products of any values are as good as counts of what two runs both had right, which are products of bits."""
-    right = (np.random.default_rng(3).random((6, 200)) < 0.8).astype(float)
+    draw = np.random.default_rng(3)
+    of_arms = draw.normal(0, 1, (2, 200)).repeat(3, axis=0)
+    right = (of_arms + draw.normal(0.8, 0.5, (6, 200)) > 0).astype(float)
     both, tables = right @ right.T, []
     for kind in ("both right", "products"):
         rows = []

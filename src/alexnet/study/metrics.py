@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from alexnet.study.errors import StudyError
 
-# By the last part of a name.
-ACCURACIES = ("top1", "top5", "label_accuracy")  # shares of images or labels, written in percent
+ACCURACIES = ("top1", "top5", "label_accuracy")  # how names end: shares of images or labels, written in percent
 ERRORS = ("mae", "mse", "rmse")  # the less the better
 BY_IMAGE = ("test/top1", "test/top5", "test/label_accuracy", "test/mae")  # the mean of a value of each test image
 UNTIL = r"((?:train|val)/\w+)(>=|<=)(\d+\.?\d*)"
@@ -186,6 +185,6 @@ def value_metric(name: str, *, less_is_better: bool = False) -> Metric:
     last = re.split(r"[/_.\s]", name)[-1]
     if last == "loss":
         return Loss(name)
-    if last in ACCURACIES:
+    if re.search(rf"(^|[/_.\s])({'|'.join(ACCURACIES)})$", name):
         return Metric(name)
     return Score(name, less_is_better=less_is_better or last in ERRORS)
