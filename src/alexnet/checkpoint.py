@@ -98,6 +98,19 @@ def rebuild_loss(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tupl
         return plain, [f"loss: {' '.join(str(error).split())[:300]}; the loss is cross-entropy"]
 
 
+def task_class(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> Any:
+    """Returns the class of a checkpoint's task; classification's, where it is of a version that had no other.
+
+    Raises:
+        UserError: for a class of a package that is not trusted.
+    """
+    target = (config.get("task") or {}).get("_target_", f"{TRUSTED[0]}.training.tasks.ImageClassifier")
+    try:
+        return _named(target, (*TRUSTED, *trusted))
+    except (ArgumentError, ImportError) as error:
+        raise UserError(f"task.{error}") from error
+
+
 def rebuild_source(node: Mapping[str, Any], trusted: Sequence[str] = ()) -> Any:
     """Returns the images of one's own that a checkpoint's config describes: alexnet.data.sources.images.ImageSource.
 

@@ -68,6 +68,35 @@ def answers(run_dir: Path, listed: Path, **arguments: Any) -> tuple[np.ndarray, 
     return torch.cat(found).double().numpy(), torch.cat(labels).double().numpy()
 
 
+def check_inference(run_dir: Path, listed: Path, test: dict[str, float]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What evaluate.py has of each output, and predict.py of the first image. The test is that of the run."""
+    evaluate = pytest.importorskip("alexnet.inference.evaluate").evaluate
+    predict = pytest.importorskip("alexnet.inference.predict").predict
+    out, _ = evaluate(run_dir, {})
+    found = json.loads((out / "evaluation.json").read_text())
+    assert found["as_in_training"] is True
+    assert found["test"] == test
+    assert (out / "outputs.png").is_file()
+    with (out / "outputs.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(found["outputs"])
+    text, problems = predict(run_dir, [str(listed.parent / "0.png")], as_json=True)
+    assert problems == []
+    return found["outputs"], json.loads(text)["pictures"][0]
+
+
+def expected_of(run_dir: Path, listed: Path) -> np.ndarray:
+    """The network's outputs for the first image, from its exported file."""
+    from alexnet import load
+
+    export = pytest.importorskip("alexnet.inference.export").export
+    (file, *_), _ = export(run_dir, "safetensors")
+    info = torch.load(run_dir / "checkpoints" / "best.ckpt", weights_only=True)["data"]
+    image = torch.from_numpy(np.asarray(Image.open(listed.parent / "0.png"))[2:34, 2:34] / 255).permute(2, 0, 1)
+    mean, std = (torch.tensor(info[key], dtype=torch.float64)[:, None, None] for key in ("mean", "std"))
+    with torch.no_grad():
+        return load(file)(((image - mean) / std)[None].float())[0].numpy()
+
+
 @pytest.mark.parametrize("columns", ["brightness", "[red,brightness]"])
 def test_regression(columns: str, config: Config, listed: Path, tmp_path: Path) -> None:
     """Metrics are in the numbers' own unit, by an independent reference; every test image's error is kept."""
@@ -87,6 +116,10 @@ def test_regression(columns: str, config: Config, listed: Path, tmp_path: Path) 
     kept = np.load(tmp_path / "run" / "test_values.npz")
     assert kept["mae"] == pytest.approx(np.abs(outputs - labels).mean(1), rel=1e-3, abs=1e-3)
     assert metrics["monitor"] == "val/mae"
+    rows, answer = check_inference(tmp_path / "run", listed, test)
+    assert [row["mae"] for row in rows] == pytest.approx(np.abs(outputs - labels).mean(0), rel=1e-4)
+    assert answer["numbers"].keys() == {row["output"] for row in rows}
+    assert list(answer["numbers"].values()) == pytest.approx(expected_of(tmp_path / "run", listed), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +141,12 @@ def test_multilabel(label: str, names: list[str], config: Config, listed: Path, 
     assert test["label_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
     assert np.load(tmp_path / "run" / "test_values.npz")["label_accuracy"] == pytest.approx(right.mean(1), abs=1e-6)
     assert test["map"] > 0.8, "it learns"
+    rows, answer = check_inference(tmp_path / "run", listed, test)
+    each = [average_precision_score(labels[:, i], outputs[:, i]) for i in range(len(names))]
+    assert [row["average_precision"] for row in rows] == pytest.approx(each, abs=1e-4)
+    shares = {row["class"]: row["probability"] for row in answer["top"]}
+    expected = 1 / (1 + np.exp(-expected_of(tmp_path / "run", listed)))
+    assert [shares[name] for name in names] == pytest.approx(expected, rel=1e-3)
 
 
 def test_windows_of_an_image_are_averaged() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from alexnet.checkpoint import IMAGE
+from alexnet.data.splits import CLASS, NUMBERS
 from alexnet.inference.trained import TrainedModel
 from alexnet.io import read_json
 from alexnet.models.summary import summarize
@@ -47,6 +48,7 @@ def plain(trained: TrainedModel) -> dict[str, Any]:
 def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
     """README.md: only what the run's own records say."""
     config, origin, metrics, run = trained.config, trained.origin, trained.metrics, info["run"]
+    kind = trained.info.get("kind", CLASS)
     channels, crop, size = (trained.info[key] for key in ("channels", "crop", "size"))
     layers = summarize(trained.network, torch.zeros(1, channels, crop, crop))
     optimizer = ", ".join(f"{k} {v}" for k, v in config["optimizer"].items() if k != "_target_" and v is not None)
@@ -55,7 +57,7 @@ def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
         "network": trained.variant,
         "parameters": f"{layers.parameters:,}; {layers.flops / 1e9:.3g} GFLOP an image",
         "data": f"{run['data']}: " + (", ".join(f"{n:,} {split}" for split, n in counts.items()) or "not recorded"),
-        "classes": _shortened(trained.info["classes"]),
+        "classes" if kind == CLASS else kind: _shortened(trained.info["classes"]),
         "epoch": f"{trained.epoch} of {metrics.get('epochs', '?')}, the best {metrics.get('monitor', '')}".strip(),
         "optimiser": f"{config['optimizer']['_target_'].rpartition('.')[2]}: {optimizer}",
         "batch": f"{config['data']['batch_size']} images; {config['trainer']['precision']}; seed {config['seed']}",
@@ -64,13 +66,16 @@ def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
     }
     if "test" in metrics:
         tested, n = metrics["test"], counts.get("test")
-        figures = ", ".join(f"{name.replace('top', 'top-')} {value:.4f}" for name, value in tested.items())
+        figures = ", ".join(f"{_metric(name)} {value:.4f}" for name, value in tested.items())
         rows["test"] = f"{figures}{f', of {n:,} images' if n else ''}, {trained.crops} crop{'s' * (trained.crops > 1)}"
     evaluation = read_json(trained.folder / "evaluation" / "evaluation.json")
     if evaluation.get("as_in_training"):
-        low, high = evaluation["top1_interval"]
-        rows["interval"] = f"top-1 from {low:.4f} to {high:.4f} with other such images (95%)"
-        rows["calibration"] = f"{evaluation['calibration']['error']:.4f} expected calibration error"
+        intervals = {key.removesuffix("_interval"): v for key, v in evaluation.items() if key.endswith("_interval")}
+        texts = [f"{_metric(name)} from {low:.4f} to {high:.4f}" for name, (low, high) in intervals.items()]
+        if texts:
+            rows["interval"] = f"{', '.join(texts)} with other such images (95%)"
+        if "calibration" in evaluation:
+            rows["calibration"] = f"{evaluation['calibration']['error']:.4f} expected calibration error"
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
     mean, std = (_numbers(info["input"][key]) for key in ("mean", "std"))
     normalised = f"values from 0 to 1, less the mean {mean}, over the standard deviation {std}"
@@ -89,7 +94,8 @@ def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
 {normalised}.
 
 `model.onnx` and `model.pt2` do that last part themselves: they take float32 (N, {channels}, {crop}, {crop}) from 0 to
-255, and give logits (N, {len(trained.info["classes"])}). The classes in their order are in `model.json`.
+255, and give {"numbers" if kind == NUMBERS else "logits"} (N, {len(trained.info["classes"])}), whose names in their
+order are `classes` in `model.json`.
 
 ## Use
 
@@ -101,6 +107,10 @@ def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
 {again}
 Its figures are those of the images above. Of others, from elsewhere or later, they say nothing.
 """
+
+
+def _metric(name: str) -> str:
+    return name.replace("top", "top-")
 
 
 def _repeat(command: list[str]) -> str:

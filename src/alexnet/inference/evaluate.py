@@ -1,4 +1,4 @@
-"""Tests a trained network: top-1, top-5 and loss, the accuracy of each class, and calibration."""
+"""Tests a trained network: the metrics of its run, and those of each class, label or number."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,19 +14,21 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from alexnet.checkpoint import rebuild_loss, rebuild_metrics
+from alexnet.checkpoint import Rescaled, rebuild_loss, rebuild_metrics, task_class
 from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
 from alexnet.data.splits import CLASS
-from alexnet.data.transforms import check_crops, log_mean_softmax, multi_crop
+from alexnet.data.transforms import check_crops, multi_crop
 from alexnet.errors import UserError
 from alexnet.inference import figures
 from alexnet.inference.out import check_new
+from alexnet.inference.outputs import draw_outputs, lines_of_outputs, measure_outputs
 from alexnet.inference.trained import TrainedModel, load_run
 from alexnet.io import write_csv, write_json
 from alexnet.training.losses import total_loss
-from alexnet.training.metrics import MeanLoss, accuracies, top_k
+from alexnet.training.module import ImageModule
 
+NAMES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy"}
 BINS = 15  # of the calibration error: Guo et al., ICML 2017
 
 
@@ -45,11 +47,10 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
         UserError: before the test begins, for what does not suit.
     """
     trained = load_run(path, asked.get("trusted", ()))
-    if trained.info.get("kind", CLASS) != CLASS:
-        raise UserError(f"{path}: of another task than classification, which this program does not know yet")
     metrics, problems = rebuild_metrics(trained.config, trained.trusted)
     loss, loss_problems = rebuild_loss(trained.config, trained.trusted)
     problems += loss_problems
+    task = _task(trained, loss, metrics)
     with prefix_errors(""):
         crops = check_crops("crops", asked.get("crops", trained.crops))
     name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
@@ -58,8 +59,12 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     data = trained.images({key: value for key, value in asked.items() if key not in ("crops", "trusted")}, crops)
     if not data.has("test"):
         raise UserError(f"{path}: its data have no test images")
-    scores, labels, figures_of_all = _test(trained, data, loss, metrics)
-    found = _measured(data, scores, labels) | {"test": figures_of_all}
+    scores, labels, figures_of_all = _test(trained, data, task)
+    if task.kind == CLASS:
+        found = _measured(data, scores, labels)
+    else:
+        found = measure_outputs(task, data.info.classes, scores, labels)
+    found["test"] = figures_of_all
     info = {
         "network": trained.variant,
         "checkpoint": os.path.relpath(trained.file, trained.folder),
@@ -70,31 +75,44 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     before = _in_training(trained, asked, crops, figures_of_all)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "evaluation.json", info | found | ({} if before is None else {"as_in_training": before}))
-    write_csv(out / "classes.csv", list(found["classes"][0]), found["classes"])
-    figures.draw(out, trained.variant, data.info.classes, np.array(found["confusion"]), found["calibration"])
-    return out, _text(trained, data, crops, found, before, problems)
+    if task.kind == CLASS:
+        write_csv(out / "classes.csv", list(found["classes"][0]), found["classes"])
+        figures.draw(out, trained.variant, data.info.classes, np.array(found["confusion"]), found["calibration"])
+        lines = _lines_of_classes(data, found)
+    else:
+        write_csv(out / "outputs.csv", list(found["outputs"][0]), found["outputs"])
+        draw_outputs(out, trained.variant, task, data.info.classes, scores, labels)
+        lines = lines_of_outputs(found)
+    return out, _text(trained, data, crops, len(labels), found, before, problems, lines)
 
 
-def _test(
-    trained: TrainedModel, data: ImageDataModule, loss: nn.Module, metrics: Mapping[str, Metric]
-) -> tuple[Tensor, Tensor, dict[str, float]]:
-    """Logits, or of several crops the logarithm of the mean softmax, (N, num_classes); labels (N,); and the figures
-    that a run's own test has, computed by the same means. loss, metrics: of the run's groups.
+def _task(trained: TrainedModel, loss: nn.Module, metrics: dict[str, Metric]) -> ImageModule:
+    """What the network's outputs mean, with the run's own loss and metrics."""
+    kind, info = task_class(trained.config, trained.trusted), trained.info
+    if not (isinstance(kind, type) and issubclass(kind, ImageModule)):
+        raise UserError(f"checkpoint={trained.file}: its task is no {ImageModule.__name__}")
+    if isinstance(trained.network, Rescaled):  # the task does this itself, as in the run
+        trained.network = trained.network.network
+    return kind(trained.network, None, None, len(info["classes"]), loss=loss, metrics=metrics, data=info)  # type: ignore[arg-type]
+
+
+def _test(trained: TrainedModel, data: ImageDataModule, task: ImageModule) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """The network's outputs (N, num_classes), of several crops as the task merges them; labels; and the figures that a
+    run's own test has, computed by the same means.
     """
-    counted, mean = accuracies(data.num_classes) | dict(metrics), MeanLoss()
-    device = next(trained.network.parameters()).device
-    for part in (*counted.values(), mean, loss):
-        part.to(device)
+    task.to(next(trained.network.parameters()).device)
+    counted, mean = task.test_metrics, task.test_loss
     all_scores, all_labels = [], []
     for images, batch_labels in _batches(data):
-        labels = batch_labels.to(device)
-        scores = log_mean_softmax([trained.logits(view) for view in multi_crop(images, data.crop, data.crops)])
-        mean.update(total_loss(loss, scores, labels), len(labels))
-        for metric in counted.values():
-            metric.update(scores, labels)  # type: ignore[operator]
+        labels = batch_labels.to(task.device)
+        scores = task.merge_views([trained.logits(view) for view in multi_crop(images, data.crop, data.crops)])
+        mean.update(total_loss(task.loss, *task.loss_inputs(scores, labels)), len(labels))
+        counted.update(*task.metric_inputs(scores, labels))
         all_scores.append(scores.cpu())
         all_labels.append(batch_labels)
-    figures_of_all = {"loss": mean.compute().item()} | {k: m.compute().item() for k, m in counted.items()}
+    figures_of_all = {"loss": mean.compute().item()}
+    figures_of_all |= {name.removeprefix("test/"): value.item() for name, value in counted.compute().items()}
+    task.cpu()
     return torch.cat(all_scores), torch.cat(all_labels), figures_of_all
 
 
@@ -170,32 +188,46 @@ def _text(
     trained: TrainedModel,
     data: ImageDataModule,
     crops: int,
+    n: int,
     found: Mapping[str, Any],
     before: bool | None,
     problems: Sequence[str],
+    lines_of_task: Sequence[str],
 ) -> str:
-    figures_of_all, (low, high) = found["test"], found["top1_interval"]
-    n = sum(row["pictures"] for row in found["classes"])
+    """What to print. lines_of_task: of each class, label or number."""
     lines = [
         trained.variant,
         f"{trained.file}, epoch {trained.epoch}",
         f"{n:,} test images of {data.source}, {crops} crop{'s' * (crops > 1)}",
         *(f"data: {note}" for note in data.notes),
         "",
-        f"top-1 accuracy  {figures_of_all['top1']:.4f}, from {low:.4f} to {high:.4f} with other such images (95%)",
+        *_lines_of_metrics(found["test"], found),
+        *problems,
     ]
-    if "top5" in top_k(data.num_classes):
-        lines.append(f"top-5 accuracy  {figures_of_all['top5']:.4f}")
-    lines.append(f"loss            {figures_of_all['loss']:.4f}")
-    lines += [f"{k:15} {v:.4f}" for k, v in figures_of_all.items() if k not in ("loss", *top_k(data.num_classes))]
-    lines += problems
-    error = found["calibration"]["error"]
-    lines.append(f"calibration     {error:.4f} expected calibration error, {BINS} bins")
+    if "calibration" in found:
+        lines.append(f"calibration     {found['calibration']['error']:.4f} expected calibration error, {BINS} bins")
     if before is not None:
         same = "the same figures as" if before else "not the figures of"
         lines.append(f"                {same} the run's own test")
+    return "\n".join([*lines, *lines_of_task])
+
+
+def _lines_of_metrics(figures_of_all: Mapping[str, float], found: Mapping[str, Any]) -> list[str]:
+    """A line for each metric, the loss after the accuracies. An interval stands behind the one that it is of."""
+    names = sorted(figures_of_all, key=lambda name: (name not in NAMES, name != "loss"))
+    lines = []
+    for name in names:
+        line = f"{NAMES.get(name, name):15} {figures_of_all[name]:.4f}"
+        if f"{name}_interval" in found:
+            low, high = found[f"{name}_interval"]
+            line += f", from {low:.4f} to {high:.4f} with other such images (95%)"
+        lines.append(line)
+    return lines
+
+
+def _lines_of_classes(data: ImageDataModule, found: Mapping[str, Any]) -> list[str]:
     shown = sorted(found["classes"], key=lambda row: (row["accuracy"] is None, row["accuracy"]))[:10]
-    lines += ["", f"{'class':24}{'images':>10}{'accuracy':>10}{'precision':>11}"]
+    lines = ["", f"{'class':24}{'images':>10}{'accuracy':>10}{'precision':>11}"]
     lines += [
         f"{row['class'][:23]:24}{row['pictures']:10,}{_share(row['accuracy']):>10}{_share(row['precision']):>11}"
         for row in shown
@@ -211,7 +243,7 @@ def _text(
     if worst:
         pairs = (f"{names[a]} as {names[b]} ({confusion[a, b]})" for a, b in worst)
         lines += ["", f"most often confused: {', '.join(pairs)}"]
-    return "\n".join(lines)
+    return lines
 
 
 def _share(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a trained network says of somebody's images: the likeliest classes, and the training images most alike."""
+"""What a trained network says of somebody's images: classes and the training images most alike, labels, or numbers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 from alexnet.config_errors import prefix_errors
 from alexnet.data.decode import check_background, check_value_range
 from alexnet.data.sources.folder import Reading
-from alexnet.data.splits import CLASS
+from alexnet.data.splits import CLASS, NUMBERS
 from alexnet.data.transforms import multi_crop
 from alexnet.errors import UserError, escape_control_chars, truncate
 from alexnet.inference.files import batches, named_files
@@ -59,8 +59,9 @@ def predict(
         raise UserError("; ".join(problems) or "no images: name files, folders, or - for a list on standard input")
     asked = dict(asked or {})
     trained = load_run(run, asked.pop("trusted", ()))
-    if trained.info.get("kind", CLASS) != CLASS:
-        raise UserError(f"{run}: of another task than classification, which this program does not know yet")
+    kind = trained.info.get("kind", CLASS)
+    if kind != CLASS and (neighbours or out):
+        raise UserError(f"{run}: --neighbours and --out are of classes, and this run has {kind}")
     reading = _reading(trained, asked)
     data = trained.images(asked) if neighbours else None
     if data and not data.has("train"):
@@ -79,8 +80,10 @@ def predict(
         figure4.draw(out, trained.variant, found[:SHOWN], data)
     info = {"network": trained.variant, "checkpoint": str(trained.file)}
     if as_json:
-        return json.dumps(info | {"pictures": [_plain(one) for one in found], "errors": problems}, indent=2), problems
-    text = f"{trained.variant}\n{trained.file}, epoch {trained.epoch}\n\n{_table(found)}"
+        return json.dumps(
+            info | {"pictures": [_plain(one, kind) for one in found], "errors": problems}, indent=2
+        ), problems
+    text = f"{trained.variant}\n{trained.file}, epoch {trained.epoch}\n\n{_table(found, kind)}"
     shown = f", of the first {SHOWN}" if len(found) > SHOWN else ""
     return f"{text}\n\nwritten {out}{shown}" if out else text, problems
 
@@ -105,18 +108,32 @@ def _predictions(
         if not numbers:
             continue
         (images,) = multi_crop(stored, info["crop"], 1)
-        shares, best = trained.logits(images).softmax(1).topk(min(top, len(classes)))
+        shares, best = _answers(trained.logits(images), trained.info.get("kind", CLASS), top)
         for i, p, labels, image in zip(numbers, shares.tolist(), best.tolist(), images, strict=True):
             folder = files[i].absolute().parent.name
             likeliest = [(classes[label], share) for label, share in zip(labels, p, strict=True)]
-            true = folder if folder in classes else None
+            true = folder if trained.info.get("kind", CLASS) == CLASS and folder in classes else None
             shown = image.permute(1, 2, 0).numpy() if len(found) < SHOWN else None
             found.append(Prediction(files[i], true, likeliest, shown))
     return found
 
 
-def _table(predictions: Sequence[Prediction]) -> str:
+def _answers(outputs: Tensor, kind: str, top: int) -> tuple[Tensor, Tensor]:
+    """What is shown of outputs (N, num_classes): values and which outputs they are of, each (N, shown).
+
+    Of classes the likeliest, by softmax; of labels the likeliest, by sigmoid; of numbers all.
+    """
+    if kind == NUMBERS:
+        return outputs, torch.arange(outputs.shape[1]).expand(len(outputs), -1)
+    shares = outputs.softmax(1) if kind == CLASS else outputs.sigmoid()
+    values, places = shares.topk(min(top, outputs.shape[1]))
+    return values, places
+
+
+def _table(predictions: Sequence[Prediction], kind: str) -> str:
     """A row for each image, one for its neighbours, and how many are right of those whose class is known."""
+    if kind == NUMBERS:
+        return _table_of_numbers(predictions)
     known = [one for one in predictions if one.true is not None]
     rows = [["image", "is", *map(str, range(1, 1 + len(predictions[0].top)))]]
     for one in predictions:
@@ -136,6 +153,13 @@ def _table(predictions: Sequence[Prediction]) -> str:
     return "\n".join(lines)
 
 
+def _table_of_numbers(predictions: Sequence[Prediction]) -> str:
+    rows = [["image", *(name for name, _ in predictions[0].top)]]
+    for one in predictions:
+        rows.append([str(one.file), *(f"{value:.4g}" for _, value in one.top)])
+    return "\n".join(_padded(rows))
+
+
 def _padded(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows as lines, their columns below each other."""
     texts = [list(map(escape_control_chars, row)) for row in rows]
@@ -143,8 +167,10 @@ def _padded(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in texts]
 
 
-def _plain(one: Prediction) -> dict[str, Any]:
+def _plain(one: Prediction, kind: str) -> dict[str, Any]:
     """For JSON."""
+    if kind == NUMBERS:
+        return {"picture": str(one.file), "numbers": dict(one.top)}
     top = [{"class": name, "probability": share} for name, share in one.top]
     row: dict[str, Any] = {"picture": str(one.file), "class": one.true, "top": top}
     if one.nearest:
