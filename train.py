@@ -27,6 +27,10 @@ def main(cfg: DictConfig) -> float:
 
         load_interrupted_config(cfg)
     check(cfg)
+    if cfg.print_config:
+        from alexnet.config_tree import print_tree
+
+        print_tree(cfg, "train.py")
     from alexnet.training.run import train  # takes seconds: torch is imported only for a config that can be right
 
     if in_sweep():

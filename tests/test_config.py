@@ -187,7 +187,7 @@ def test_a_typing_mistake_in_a_groups_own_file(config: Config) -> None:
 
 def test_root_keys_of_the_main_file_are_all_read() -> None:
     keys = set(yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())) - {"defaults", "hydra"}
-    source = "".join(path.read_text() for path in (ROOT / "src" / "alexnet").rglob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "train.py", *(ROOT / "src" / "alexnet").rglob("*.py")))
     assert all(f"cfg.{key}" in source for key in keys)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dotenv import load_dotenv
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import HydraException
@@ -33,6 +34,7 @@ def handle_errors() -> Iterator[None]:
     HYDRA_FULL_ERROR=1 shows the trace all the same.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    load_dotenv(Path(".env"))  # such as WANDB_API_KEY; what is set already stays
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra must raise its errors, so that they can be put more shortly here
     pid = os.getpid()
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
@@ -41,6 +42,9 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{key}: no such key, in {name}.yaml.{suggest(key, [*ROOT[name], *groups])}")
     _compare(cfg, declared, "")
     check_paths(cfg)
+    search = choices.get("search")
+    if search and hydra_config.mode != RunMode.MULTIRUN:
+        raise UserError(f"search={search}: needs -m, python train.py -m search={search}")
 
 
 def _rename_keys(cfg: DictConfig) -> None:

@@ -1,6 +1,6 @@
 """Which keys and groups the programs know."""
 
-PRESETS = ("experiment", "study", "after")  # groups that only change what the other groups declare
+PRESETS = ("experiment", "debug", "search", "study", "after")  # groups that only change what the other groups declare
 GROUPS = (
     *(
         "task",
@@ -22,7 +22,7 @@ ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
         *("seed", "init_from", "freeze", "lr_multipliers", "study", "monitor", "mode"),
         *("test_epoch", "test_crops", "early_stopping", "compile", "channels_last", "keep_memory", "trusted"),
-        *("outputs", "run_dir", "reproduce", "resume", "checkpoint_every"),
+        *("outputs", "run_dir", "reproduce", "resume", "checkpoint_every", "print_config", "tags", "task_name"),
     ),
     "prepare": ("seed", "show", "stream", "jpeg", "outputs", "run_dir"),
 }

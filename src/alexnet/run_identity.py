@@ -13,7 +13,15 @@ from alexnet.compat import earlier_names
 # run starts from to their SHA-256.
 CAUSE = ("study", "reproduce", "resume")  # what a run was started by
 PLACES = ("outputs", "run_dir", "data.root", "data.source.root", "data.cache_dir")  # folders of one machine
-SHOWN = ("logger", "panels", "callbacks.gradients", "callbacks.lrn")  # what only looks on
+SHOWN = (
+    "logger",
+    "panels",
+    "print_config",
+    "tags",
+    "task_name",
+    "callbacks.gradients",
+    "callbacks.lrn",
+)  # what only looks on
 WORK = (  # how it is done: however that is, the result is the same to rounding
     *("checkpoint_every", "keep_memory", "trusted", "data.num_workers", "data.on_device", "data.prefetch"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
@@ -22,7 +30,16 @@ WORK = (  # how it is done: however that is, the result is the same to rounding
 IGNORED_KEYS = (*CAUSE, *PLACES, *SHOWN, *WORK)
 PATHS = (*PLACES, "init_from", "reproduce", "resume")  # keys whose value is a path
 # What a run that is repeated, or resumed, has from its command line and not from its record.
-OF_TODAY = ("outputs", "run_dir", "data.cache_dir", "reproduce", "resume", "checkpoint_every", "trusted")
+OF_TODAY = (
+    "outputs",
+    "run_dir",
+    "data.cache_dir",
+    "reproduce",
+    "resume",
+    "checkpoint_every",
+    "trusted",
+    "print_config",
+)
 # Keys of later versions, with the value that does what versions before them did where no image is affected: a run
 # without the key has the same settings as one with this value.
 ADDED = {

@@ -83,7 +83,7 @@ def test_train_lines(line: str, smoke: Path, image_folder: Path, tmp_path: Path)
         quick("prepare.py", "data=folder", f"data.root={image_folder}", f"stream={image_folder}-stream")
     study = next((argument for argument in arguments if argument.startswith("study=")), None)
     runs = 2 if study else 6 if "model.lrn=true,false" in arguments else 1
-    runs = 3 if "hydra/sweeper=search" in arguments else runs
+    runs = 3 if {"hydra/sweeper=search", "search=lr"} & set(arguments) else runs
     small = [] if "reproduce=" in line else [*SMALL, "seed=7"] if study else SMALL
     if "study.until=answered" in arguments:
         arguments, small, runs = [*arguments, "study.max_seeds=3"], [*SMALL], 6

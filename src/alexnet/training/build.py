@@ -288,6 +288,16 @@ def panels(cfg: DictConfig) -> list[Callback]:
     return [panel for panel in build(cfg, "panels") if getattr(panel, "kind", kind) == kind]
 
 
+def check_tags(cfg: DictConfig) -> None:
+    """Makes a list of cfg.tags. Raises ArgumentError for what are no words."""
+    tags = [cfg.tags] if isinstance(cfg.tags, str) else cfg.tags
+    if tags is None or not all(isinstance(tag, str) for tag in tags):
+        raise ArgumentError(f"tags={cfg.tags}: must be words, such as [baseline,thesis]")
+    cfg.tags = list(tags)
+    if cfg.task_name is not None and not isinstance(cfg.task_name, str):
+        raise ArgumentError(f"task_name={cfg.task_name}: must be text")
+
+
 def _check_root(cfg: DictConfig, task: type[ImageModule], metric_names: list[str]) -> None:
     with prefix_errors(""):
         check_choice("monitor", cfg.monitor, [f"{split}/{name}" for split in ("val", "train") for name in metric_names])
@@ -299,4 +309,5 @@ def _check_root(cfg: DictConfig, task: type[ImageModule], metric_names: list[str
         if cfg.early_stopping is not None:
             check_int("early_stopping", cfg.early_stopping, 0)
         check_bool("compile", cfg.compile)
+        check_tags(cfg)
         check_bool("channels_last", cfg.channels_last)

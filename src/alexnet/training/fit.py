@@ -22,6 +22,7 @@ from alexnet.training.build import Components, build_each, panels
 from alexnet.training.callbacks import ProgressBar, RestoreSigtermHandler, StopAtNaN, TestImagesWriter, Throughput
 from alexnet.training.checkpoint_io import WholeCheckpoints
 from alexnet.training.hyperparameters import log_hyperparameters
+from alexnet.training.loggers import identify_run
 from alexnet.training.metadata import write_json
 from alexnet.training.module import ImageModule
 from alexnet.training.resume import LAST, ResumeCheckpoint, purge
@@ -48,6 +49,7 @@ def fit(cfg: DictConfig, components: Components, before: dict[str, Any] | None =
         purge(cfg, before["global_step"])
     throughput = Throughput(compiles=cfg.compile)
     best = _best_checkpoint(cfg)
+    identify_run(cfg)
     trainer = _make_trainer(cfg, components, [best, throughput, *_callbacks(cfg, throughput)])
 
     checkpoint = run_dir / LAST if before else None

@@ -16,6 +16,8 @@ def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[s
     settings = {f"{g}.{k}": v for g in groups for k, v in config[g].items() if not k.startswith("_")}
     settings |= {g: config[g]["_target_"].rpartition(".")[2] for g in groups if config[g]}
     settings |= {key: config[key] for key in ("monitor", "early_stopping", "compile", "channels_last")}
+    settings |= {"tags": ",".join(config["tags"])} if config["tags"] else {}
+    settings |= {"task_name": config["task_name"]} if config["task_name"] else {}
     plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
     settings = {"seed": config["seed"]} | plain
     # The tab shows five metrics, in the order of ASCII: the capital letter puts these before all curves.

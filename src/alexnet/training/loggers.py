@@ -1,18 +1,43 @@
 """metrics.csv, which a resumed run continues, and which no kill leaves half; and TensorBoard's writer."""
 
 import csv
+import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import DictConfig
 from pytorch_lightning import Trainer, loggers
 from pytorch_lightning.utilities import rank_zero_only
 
 from alexnet.errors import UserError
 from alexnet.io import write, write_csv
+from alexnet.run_dir import in_sweep, read_run_json
 from alexnet.validation import folder_path
+
+
+def identify_run(cfg: DictConfig) -> None:
+    """Sets what wandb and MLflow are told of the run, where the user has not."""
+    run_dir = Path(cfg.run_dir)
+    for node in (cfg.logger or {}).values():
+        kind = str(node.get("_target_")).rpartition(".")[2]
+        if kind == "WandbLogger":
+            wandb: Any = sys.modules.get("wandb")
+            if wandb and wandb.run:  # of the sweep's job before, which Lightning would go on with
+                wandb.finish()
+            known = {"id": read_run_json(run_dir).get("id")}
+            if in_sweep():
+                known["group"] = run_dir.parent.name
+        elif kind == "MLFlowLogger":
+            tags = {"tags": ",".join(cfg.tags), "task_name": cfg.task_name}
+            known = {"run_name": run_dir.name, "tags": {key: value for key, value in tags.items() if value}}
+        else:
+            continue
+        for key, value in known.items():
+            if key in node and node[key] is None:
+                node[key] = value
 
 
 class CSVLogger(loggers.Logger):

@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -76,6 +77,7 @@ def write_run_metadata(
     info = {"state": "running", "config_digest": config_digest, "arm": swept_values(cfg)} | environment_info(
         keeps_memory
     )
+    info |= {"id": uuid4().hex[:8], "tags": list(cfg.tags), "task_name": cfg.task_name}
     info |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": known, "weights": components.weights_sha256}
     write_json(folder / "run.json", info)
     if diff := git_diff():
