@@ -46,9 +46,8 @@ def rebuild(checkpoint: dict[str, Any], path: str | Path, trusted: Sequence[str]
         model |= {key: value for key, value in of_run.items() if key in model}
         network = make(**model)
         network.load_state_dict(network_state(checkpoint))
-        about = checkpoint["data"]
-        if "label_mean" in about:  # of numbers, which it has learned in standard deviations
-            network = Rescaled(network, about["label_mean"], about["label_std"])
+        if outputs := checkpoint.get("outputs"):  # numbers, which it has learned in standard deviations
+            network = Rescaled(network, outputs["mean"], outputs["std"])
     except Exception as error:  # whatever a file holds that was made or changed by somebody else
         raise UserError(f"checkpoint={path}: cannot be rebuilt: {' '.join(str(error).split())[:300]}") from error
     return network.eval()
@@ -223,6 +222,7 @@ def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
     if isinstance(source, Mapping):  # images of one's own
         config["data"]["source"] = {k: v for k, v in source.items() if f"data.source.{k}" not in PATHS}
     plain = {"config": config, "data": about, "epoch": checkpoint["epoch"], "state": rest}
+    plain |= {"outputs": checkpoint.get("outputs")}
     # save_file would leave a file that only its owner can read
     file.write_bytes(save(tensors, {"format": "pt", "alexnet": json.dumps(plain)}))
 
@@ -236,4 +236,5 @@ def read_safetensors(file: Path) -> dict[str, Any]:
         tensors: dict[str, Any] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     about = plain["data"] | ({IMAGE: tensors.pop(IMAGE)} if IMAGE in tensors else {})
     state = {f"{PREFIX}{key}": value for key, value in (tensors | plain["state"]).items()}
-    return {"config": plain["config"], "data": about, "epoch": plain["epoch"], "state_dict": state}
+    found = {"config": plain["config"], "data": about, "epoch": plain["epoch"], "state_dict": state}
+    return found | {"outputs": plain.get("outputs")}

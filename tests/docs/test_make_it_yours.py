@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from tests import forked
 from tests.conftest import ROOT, has, program, slow
@@ -126,20 +127,26 @@ def test_the_default_data_go(python: Python, copy: Path) -> None:
 def test_more(python: Python, copy: Path) -> None:
     """A network, a question, and one of each group. Every line of the page trains."""
     assert len(FILES) > 8
+    assert max(len(text.splitlines()) for path, text in FILES if "models" not in path) <= 60
     for path, text in FILES:
         assert not (copy / path).exists()
         (copy / path).write_text(text)
     (copy / "scans").mkdir()
     for i in range(40):
         np.save(copy / "scans" / f"{('healthy', 'ill')[i % 2]}_{i}.npy", np.full((30, 30), 5 * i, np.uint8))
+    rows = ["path,cars,people"]
+    for i in range(40):
+        Image.new("RGB", (30, 30), (5 * i, 0, 0)).save(copy / f"{i}.png")
+        rows.append(f"{i}.png,{i % 4},{i % 3}")
+    (copy / "counts.csv").write_text("\n".join(rows))
     lines = [line for line in LINES if line.startswith("python train.py")]
-    assert len(lines) == 6
+    assert len(lines) == 9
     for number, line in enumerate(lines):
         arguments = [*shlex.split(line)[1:], *TINY, f"outputs={copy}/out{number}"]
         python(copy, *arguments, *(["seed=7"] if "study=" in line else ["panels=none"]))
-    runs = {n: sorted((copy / f"out{n}").rglob("config.yaml")) for n in range(6)}
-    assert [len(found) for found in runs.values()] == [1, 3, 1, 1, 1, 1]
-    last = yaml.safe_load(runs[5][0].read_text())
+    runs = {n: sorted((copy / f"out{n}").rglob("config.yaml")) for n in range(9)}
+    assert [len(found) for found in runs.values()] == [1, 3, 1, 1, 1, 1, 1, 1, 1]
+    last = yaml.safe_load(runs[8][0].read_text())
     kinds = {"model": "ResNet", "optimizer": "RMSprop", "scheduler": "OneCycleLR", "augment": "Cutout"}
     assert {group: last[group]["_target_"].rpartition(".")[2] for group in kinds} == kinds
     assert "val/recall" in (runs[2][0].parent / "metrics.csv").read_text()

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 from scipy.stats import binomtest
-from torch import Tensor, nn
-from torchmetrics import Metric
+from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from alexnet.checkpoint import Rescaled, rebuild_loss, rebuild_metrics, task_class
+from alexnet.checkpoint import rebuild_loss, rebuild_metrics
 from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
 from alexnet.data.splits import CLASS
@@ -23,7 +22,7 @@ from alexnet.errors import UserError
 from alexnet.inference import figures
 from alexnet.inference.out import check_new
 from alexnet.inference.outputs import draw_outputs, lines_of_outputs, measure_outputs
-from alexnet.inference.trained import TrainedModel, load_run
+from alexnet.inference.trained import TrainedModel, load_run, make_task
 from alexnet.io import write_csv, write_json
 from alexnet.training.losses import total_loss
 from alexnet.training.module import ImageModule
@@ -50,7 +49,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     metrics, problems = rebuild_metrics(trained.config, trained.trusted)
     loss, loss_problems = rebuild_loss(trained.config, trained.trusted)
     problems += loss_problems
-    task = _task(trained, loss, metrics)
+    task = make_task(trained, loss, metrics)
     with prefix_errors(""):
         crops = check_crops("crops", asked.get("crops", trained.crops))
     name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
@@ -84,16 +83,6 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
         draw_outputs(out, trained.variant, task, data.info.classes, scores, labels)
         lines = lines_of_outputs(found)
     return out, _text(trained, data, crops, len(labels), found, before, problems, lines)
-
-
-def _task(trained: TrainedModel, loss: nn.Module, metrics: dict[str, Metric]) -> ImageModule:
-    """What the network's outputs mean, with the run's own loss and metrics."""
-    kind, info = task_class(trained.config, trained.trusted), trained.info
-    if not (isinstance(kind, type) and issubclass(kind, ImageModule)):
-        raise UserError(f"checkpoint={trained.file}: its task is no {ImageModule.__name__}")
-    if isinstance(trained.network, Rescaled):  # the task does this itself, as in the run
-        trained.network = trained.network.network
-    return kind(trained.network, None, None, len(info["classes"]), loss=loss, metrics=metrics, data=info)  # type: ignore[arg-type]
 
 
 def _test(trained: TrainedModel, data: ImageDataModule, task: ImageModule) -> tuple[Tensor, Tensor, dict[str, float]]:

@@ -19,7 +19,8 @@ from alexnet.inference.files import batches, named_files
 from alexnet.inference.neighbours import capture_features, nearest
 from alexnet.inference.out import check_new
 from alexnet.inference.prediction import Prediction
-from alexnet.inference.trained import TrainedModel, load_run
+from alexnet.inference.trained import TrainedModel, load_run, make_task
+from alexnet.training.module import ImageModule
 from alexnet.validation import check_int
 
 FIGURES = (".png", ".svg", ".pdf")
@@ -102,13 +103,13 @@ def _predictions(
     trained: TrainedModel, files: Sequence[Path], top: int, problems: list[str], reading: Reading
 ) -> list[Prediction]:
     info, found = trained.info, list[Prediction]()
-    classes = info["classes"]
+    classes, task = info["classes"], make_task(trained)
     for numbers, stored, broken in batches(files, info["size"], info["channels"], reading):
         problems += broken
         if not numbers:
             continue
         (images,) = multi_crop(stored, info["crop"], 1)
-        shares, best = _answers(trained.logits(images), trained.info.get("kind", CLASS), top)
+        shares, best = _answers(trained.logits(images), task, top)
         for i, p, labels, image in zip(numbers, shares.tolist(), best.tolist(), images, strict=True):
             folder = files[i].absolute().parent.name
             likeliest = [(classes[label], share) for label, share in zip(labels, p, strict=True)]
@@ -118,14 +119,15 @@ def _predictions(
     return found
 
 
-def _answers(outputs: Tensor, kind: str, top: int) -> tuple[Tensor, Tensor]:
+def _answers(outputs: Tensor, task: ImageModule, top: int) -> tuple[Tensor, Tensor]:
     """What is shown of outputs (N, num_classes): values and which outputs they are of, each (N, shown).
 
     Of classes the likeliest, by softmax; of labels the likeliest, by sigmoid; of numbers all.
     """
-    if kind == NUMBERS:
-        return outputs, torch.arange(outputs.shape[1]).expand(len(outputs), -1)
-    shares = outputs.softmax(1) if kind == CLASS else outputs.sigmoid()
+    if task.kind == NUMBERS:
+        numbers, _ = task.metric_inputs(outputs, outputs)
+        return numbers, torch.arange(outputs.shape[1]).expand(len(outputs), -1)
+    shares = outputs.softmax(1) if task.kind == CLASS else outputs.sigmoid()
     values, places = shares.topk(min(top, outputs.shape[1]))
     return values, places
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 
-from alexnet.checkpoint import check_trusted, read, rebuild, rebuild_source
+from alexnet.checkpoint import Rescaled, check_trusted, read, rebuild, rebuild_source, task_class
 from alexnet.config_errors import prefix_errors
 from alexnet.cores import limit_threads
 from alexnet.data import ImageDataModule
@@ -19,6 +20,7 @@ from alexnet.errors import UserError, suggest
 from alexnet.io import read_json
 from alexnet.run_dir import read_run_json
 from alexnet.run_identity import format_value
+from alexnet.training.module import ImageModule
 
 # What may be overridden of the data: where the images are, and how they are read.
 FREE = ("root", "cache_dir", "num_workers", "batch_size", "packed", "on_broken", "background", "value_range")
@@ -176,3 +178,23 @@ def load_run(path: Path, trusted: Any = ()) -> TrainedModel:
 
 def _layout(config: Mapping[str, Any]) -> torch.memory_format:
     return torch.channels_last if config["channels_last"] else torch.contiguous_format
+
+
+def make_task(
+    trained: TrainedModel, loss: nn.Module | None = None, metrics: dict[str, Metric] | None = None
+) -> ImageModule:
+    """Returns what says what the network's outputs mean, whose own unit they are in from then on.
+
+    Args:
+        trained: a run's network.
+        loss, metrics: the run's own.
+
+    Raises:
+        UserError: for a checkpoint whose task is of a package that is not trusted, or is none.
+    """
+    kind, info = task_class(trained.config, trained.trusted), trained.info
+    if not (isinstance(kind, type) and issubclass(kind, ImageModule)):
+        raise UserError(f"checkpoint={trained.file}: its task is no {ImageModule.__name__}")
+    if isinstance(trained.network, Rescaled):  # the task does this itself, as in the run
+        trained.network = trained.network.network
+    return kind(trained.network, None, None, len(info["classes"]), loss=loss, metrics=metrics, data=info)  # type: ignore[arg-type]

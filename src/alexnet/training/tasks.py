@@ -91,8 +91,8 @@ class ImageRegressor(ImageModule):
     """One number or more for each image: outputs and labels float32 (N, num_classes).
 
     The network learns the numbers less the mean of the training images', over their standard deviation, and the loss
-    is of these; metrics are in the numbers' own unit. They are mae, the mean absolute error, and r2, the mean of the
-    numbers' coefficients of determination.
+    is of these; metrics are in the numbers' own unit, and so is what `alexnet.load` and export.py make of a checkpoint.
+    They are mae, the mean absolute error, and r2, the mean of the numbers' coefficients of determination.
     """
 
     kind = NUMBERS
@@ -106,6 +106,7 @@ class ImageRegressor(ImageModule):
         about = others.get("data") or {}
         self.register_buffer("mean", torch.tensor(about.get("label_mean", 0.0)), persistent=False)
         self.register_buffer("std", torch.tensor(about.get("label_std", 1.0)), persistent=False)
+        self.record = {**self.record, "outputs": {"mean": self.mean.tolist(), "std": self.std.tolist()}}
 
     @classmethod
     def make_metrics(cls, num_classes: int) -> dict[str, Metric]:
