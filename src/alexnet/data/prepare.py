@@ -8,6 +8,7 @@ from PIL import Image
 from alexnet.config import build
 from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
+from alexnet.data.splits import CLASS
 from alexnet.data.streaming import new_stream, write_stream
 from alexnet.errors import ArgumentError, UserError, escape_control_chars
 from alexnet.run_dir import create_run_dir
@@ -27,7 +28,26 @@ def prepare(cfg: DictConfig) -> None:
                 raise ArgumentError(f"jpeg={cfg.jpeg}: is of a stream; pass stream=FOLDER too")
         stream = None if cfg.stream is None else new_stream(cfg.stream)
     data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"))
+    if stream and data.kind != CLASS:
+        raise UserError(f"stream={cfg.stream}: a stream holds classes, and these images have {data.kind}")
     data.setup()
+    _print_data(data)
+    if stream:
+        assert data.packed
+        write_stream(data.packed, data.splits, stream, cfg.jpeg)
+        size = sum(path.stat().st_size for path in stream.iterdir())
+        print(f"stream  {stream}, {size / 1e9:.2f} GB, for data=stream data.root={stream}")
+    if cfg.show:
+        from alexnet.visualization.sheet import contact_sheet  # optional
+
+        if not data.has("train"):
+            raise UserError("show=true: there are no training images to show")
+        path = create_run_dir(cfg)[0] / "contact_sheet.png"
+        Image.fromarray(contact_sheet(data)).save(path)
+        print(f"sheet   {Path(path)}")
+
+
+def _print_data(data: ImageDataModule) -> None:
     info = data.info
     for name, split in data.splits.items():
         print(f"{name:6} {len(split):9,} images")
@@ -44,16 +64,3 @@ def prepare(cfg: DictConfig) -> None:
     if info.broken:
         print(f"left out, since they cannot be read: {len(info.broken)}")
         print("\n".join(f"  {text}" for text in info.broken))
-    if stream:
-        assert data.packed
-        write_stream(data.packed, data.splits, stream, cfg.jpeg)
-        size = sum(path.stat().st_size for path in stream.iterdir())
-        print(f"stream  {stream}, {size / 1e9:.2f} GB, for data=stream data.root={stream}")
-    if cfg.show:
-        from alexnet.visualization.sheet import contact_sheet  # optional
-
-        if not data.has("train"):
-            raise UserError("show=true: there are no training images to show")
-        path = create_run_dir(cfg)[0] / "contact_sheet.png"
-        Image.fromarray(contact_sheet(data)).save(path)
-        print(f"sheet   {Path(path)}")

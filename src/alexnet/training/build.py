@@ -28,12 +28,17 @@ from alexnet.io import is_remote
 from alexnet.models.init import with_named_seeds
 from alexnet.models.summary import Summary, summarize
 from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained, normalize_like
-from alexnet.training.losses import BALANCED, balanced_weights, total_loss
+from alexnet.training.losses import BALANCED, CrossEntropy, Focal, balanced_weights, total_loss
 from alexnet.training.module import ImageModule
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.trainer import resolve_trainer
 from alexnet.validation import check_bool, check_choice, check_int
 
+LOSSES: dict[str, tuple[type[nn.Module], ...]] = {
+    CLASS: (CrossEntropy, Focal, nn.CrossEntropyLoss),
+    LABELS: (nn.BCEWithLogitsLoss,),
+    NUMBERS: (nn.MSELoss, nn.HuberLoss, nn.L1Loss, nn.SmoothL1Loss),
+}
 NAMES = {CLASS: "one class", LABELS: "any number of labels", NUMBERS: "numbers"}
 
 
@@ -86,13 +91,12 @@ def build_components(cfg: DictConfig) -> Components:
     network = with_named_seeds(lambda: build(cfg, "model"), cfg.seed)
     summary = _summarize(cfg, network, data)
     notes, weights_sha256 = [], None
+    trained_on = vars(network).get("pretrained_statistics")  # of model.weights
     if cfg.init_from is not None and cfg.resume is None:
-        note, weights_sha256, theirs = load_pretrained(network, cfg.init_from, data.num_classes)
+        note, weights_sha256, trained_on = load_pretrained(network, cfg.init_from, data.num_classes)
         notes.append(note)
-        if "mean" in cfg.data:  # a run of an earlier version that is repeated has its own images'
-            notes += filter(None, [normalize_like(cfg, data, theirs)])
-    elif statistics := vars(network).get("pretrained_statistics"):  # of model.weights
-        notes += filter(None, [normalize_like(cfg, data, statistics)])
+    if trained_on and "mean" in cfg.data:  # a run of an earlier version that is repeated has its own images'
+        notes += filter(None, [normalize_like(cfg, data, trained_on)])
     with prefix_errors(""):
         if cfg.freeze is not None:
             notes.append(freeze(network, cfg.freeze))
@@ -203,6 +207,7 @@ def _build_loss(cfg: DictConfig, task: type[ImageModule], num_classes: int, mixe
     with prefix_errors("loss", cfg.loss):
         if not isinstance(loss, nn.Module):
             raise ArgumentError(f"must be a module of logits and labels, and is a {type(loss).__name__}")
+        _check_loss_kind(loss, task)
         weight = getattr(loss, "weight", None)
         if isinstance(weight, torch.Tensor) and len(weight) != num_classes:
             raise ArgumentError(f"class_weights={weight.tolist()}: the data have {num_classes} classes")
@@ -212,6 +217,16 @@ def _build_loss(cfg: DictConfig, task: type[ImageModule], num_classes: int, mixe
         if task.kind == CLASS and mixed.ndim == 2:
             _try_soft_labels(loss, mixed)
     return loss
+
+
+def _check_loss_kind(loss: nn.Module, task: type[ImageModule]) -> None:
+    """Refuses losses that would take this task's labels for something else, without an error of their own."""
+    for kind, losses in LOSSES.items():
+        if kind != task.kind and isinstance(loss, losses):
+            raise ArgumentError(
+                f"{type(loss).__name__} is for images whose label is {NAMES[kind]}, and with {task.__name__} it is "
+                f"{NAMES[task.kind]}"
+            )
 
 
 def _try_soft_labels(loss: nn.Module, labels: Tensor) -> None:
