@@ -85,7 +85,7 @@ MISTAKES = {
     "scheduler=constant scheduler._target_=torch.optim.lr_scheduler.OneCycleLR": "scheduler: ",
     "scheduler=constant scheduler._target_=torch.nn.ReLU": "scheduler: ",
     "+callbacks.mine._target_=torch.nn.ReLU": "callbacks.mine: must be a Callback, and is a ReLU",
-    "+metrics.top1._target_=torchmetrics.MeanMetric": "metrics.top1: not a name for a metric",
+    "+metrics.top1._target_=torchmetrics.MeanMetric": "metrics.top1: every run of ImageClassifier has",
     "metrics=f1 monitor=val/f2": "monitor=val/f2: must be one of val/loss, val/top1, val/top5, val/f1",
     "data.crop=60": "data.crop=60: pool5 would get 2x2 pixels",
     "data.crop=300": "data.crop=300: must be at most size=256",
