@@ -1,5 +1,6 @@
 """data=hf: data sets of Hugging Face's datasets, small ones that are made here."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from alexnet.data import ImageDataModule
 from alexnet.data.sources.hugging_face import HuggingFaceImages
 from alexnet.errors import ArgumentError
 
-datasets = pytest.importorskip("datasets")
+pytestmark = pytest.mark.skipif(find_spec("datasets") is None, reason="needs datasets")
 
 
 def split(count: int, label: Any = None, start: int = 0) -> Any:
     """Images whose red is their number, of the classes ant and bee in turn; or of what `label` gives."""
+    import datasets  # takes seconds, in every process that collects tests
+
     labels = [i % 2 if label is None else label(i) for i in range(count)]
     images = [Image.new("RGB", (20, 20), (start + i, 0, 0)) for i in range(count)]
     kind = datasets.ClassLabel(names=["ant", "bee"]) if label is None else datasets.Value("string")
@@ -24,6 +27,8 @@ def split(count: int, label: Any = None, start: int = 0) -> Any:
 
 
 def saved(folder: Path, **splits: Any) -> str:
+    import datasets
+
     datasets.DatasetDict(splits).save_to_disk(folder)
     return str(folder)
 
@@ -47,6 +52,8 @@ def test_a_saved_data_set(tmp_path: Path) -> None:
 
 
 def test_names_that_are_texts_and_a_split_without_labels(tmp_path: Path) -> None:
+    import datasets
+
     unlabelled = split(3).cast_column("label", datasets.Value("int64")).map(lambda _: {"label": -1})
     numbers = split(12).cast_column("label", datasets.Value("int64"))
     images = HuggingFaceImages(saved(tmp_path / "a", train=numbers, test=unlabelled))

@@ -16,7 +16,7 @@ from alexnet.run_identity import digest
 from alexnet.training.build import build_components
 from alexnet.training.loggers import identify_run
 from alexnet.training.run import train
-from tests.conftest import ROOT, first, options, program, train_py
+from tests.conftest import ROOT, first, options, program, slow, train_py
 from tests.training.test_run import TINY
 
 Config = Callable[..., DictConfig]
@@ -76,6 +76,7 @@ def test_wandb_and_mlflow_are_told_which_run_it_is(config: Config, tmp_path: Pat
     assert read_run_json(tmp_path) == {"id": "1234abcd"}
 
 
+@slow
 def test_a_wandb_run_is_resumed_under_its_id(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     line = (*NET, "debug=limit", "logger=wandb", "logger.wandb.offline=true", f"run_dir={tmp_path}/run")
