@@ -21,7 +21,7 @@ from alexnet.errors import ArgumentError, UserError
 from alexnet.training.build import build_components
 from alexnet.training.run import train
 from alexnet.training.tasks import ImageRegressor, MultilabelClassifier
-from tests.conftest import slow, train_py
+from tests.conftest import ROOT, slow, train_py
 
 Config = Callable[..., DictConfig]
 SMALL = ("data=csv", "data.size=36", "data.crop=32", "model=lenet", "model.activation=relu", "logger=csv")
@@ -203,3 +203,19 @@ def test_two_ranks_learn_what_one_process_learns(given: tuple[str, ...], listed:
 def test_mistakes(given: tuple[str, ...], message: str, config: Config, listed: Path) -> None:
     with pytest.raises((UserError, ArgumentError), match=message):
         build_components(config(*SMALL, f"data.root={listed}", *given))
+
+
+@slow
+@pytest.mark.parametrize("given", [(NUMBERS, "data.source.label=red"), (LABELS, "data.source.label=[is_red,is_green]")])
+def test_a_run_that_was_killed_within_an_epoch_ends_as_if_it_had_not_been(
+    given: tuple[str, ...], listed: Path, tmp_path: Path
+) -> None:
+    line = (*SMALL, *given, "trainer=exact", f"data.root={listed}", "trainer.max_epochs=2", "checkpoint_every=2")
+    line += ("panels=none", "mix=mixup", "+callbacks.kill._target_=tests.training.killer.Kill")
+    env = {"PYTHONPATH": str(ROOT)}
+    train_py(*line, f"run_dir={tmp_path}/whole", **env)
+    train_py(*line, f"run_dir={tmp_path}/run", code=-9, KILL="on_train_batch_end:4", **env)
+    assert "resumes after epoch 0 and " in train_py(f"resume={tmp_path}/run", **env).stdout
+    whole, run = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "run"))
+    assert all(run[split] == whole[split] for split in ("train", "val", "test"))
+    assert (tmp_path / "run" / "test_values.npz").read_bytes() == (tmp_path / "whole" / "test_values.npz").read_bytes()
