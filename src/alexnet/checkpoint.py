@@ -17,7 +17,7 @@ from alexnet.run_identity import PATHS, SHOWN
 PREFIX = "network."  # ImageModule.network
 IMAGE = "mean_image"
 TRUSTED = (__name__.partition(".")[0], "torch", "torchvision")
-LIBRARY = tuple(f"{TRUSTED[0]}.models.library.{name}" for name in ("torchvision", "timm"))  # which make networks
+BASELINES = tuple(f"{TRUSTED[0]}.models.baselines.{name}" for name in ("torchvision", "timm"))  # which make networks
 
 
 def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
@@ -172,7 +172,7 @@ def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.
     found = _named(target, (*TRUSTED, *trusted))
     module, _, name = target.rpartition(".")
     is_class = isinstance(found, type) and issubclass(found, nn.Module)
-    is_trusted = target in LIBRARY or (module.split(".")[0] in trusted and callable(found))
+    is_trusted = target in BASELINES or (module.split(".")[0] in trusted and callable(found))
     if is_class or is_trusted or (module.startswith("torchvision.models") and _makes_a_network(name)):
         return found
     raise ArgumentError(f"_target_={target}: no network class, and no other is loaded from a checkpoint")
@@ -215,16 +215,21 @@ def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
     if (image := about.pop(IMAGE, None)) is not None:
         tensors[IMAGE] = image.contiguous()
     rest = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
-    config = {key: value for key, value in checkpoint["config"].items() if key not in (*PATHS, *SHOWN)}
+    config = {key: value for key, value in _without_paths(checkpoint["config"]).items() if key not in SHOWN}
     config["model"] = {key: None if key == "weights" else value for key, value in config["model"].items()}
-    config["data"] = {key: value for key, value in config["data"].items() if f"data.{key}" not in PATHS}
-    source = config["data"].get("source")
-    if isinstance(source, Mapping):  # images of one's own
-        config["data"]["source"] = {k: v for k, v in source.items() if f"data.source.{k}" not in PATHS}
     plain = {"config": config, "data": about, "epoch": checkpoint["epoch"], "state": rest}
-    plain |= {"outputs": checkpoint.get("outputs")}
+    plain["outputs"] = checkpoint.get("outputs")
     # save_file would leave a file that only its owner can read
     file.write_bytes(save(tensors, {"format": "pt", "alexnet": json.dumps(plain)}))
+
+
+def _without_paths(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config without the keys of PATHS, at any depth."""
+    kept = {}
+    for key, value in node.items():
+        if f"{prefix}{key}" not in PATHS:
+            kept[key] = _without_paths(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+    return kept
 
 
 def read_safetensors(file: Path) -> dict[str, Any]:
@@ -237,4 +242,5 @@ def read_safetensors(file: Path) -> dict[str, Any]:
     about = plain["data"] | ({IMAGE: tensors.pop(IMAGE)} if IMAGE in tensors else {})
     state = {f"{PREFIX}{key}": value for key, value in (tensors | plain["state"]).items()}
     found = {"config": plain["config"], "data": about, "epoch": plain["epoch"], "state_dict": state}
-    return found | {"outputs": plain.get("outputs")}
+    found["outputs"] = plain.get("outputs")
+    return found

@@ -2,25 +2,12 @@
 
 PRESETS = ("experiment", "debug", "search", "study", "after")  # groups that only change what the other groups declare
 GROUPS = (
-    *(
-        "task",
-        "model",
-        "data",
-        "augment",
-        "mix",
-        "loss",
-        "optimizer",
-        "scheduler",
-        "metrics",
-        "callbacks",
-        "panels",
-        "trainer",
-    ),
-    *("logger",),
+    *("task", "model", "data", "augment", "mix", "loss", "optimizer", "scheduler"),
+    *("metrics", "callbacks", "panels", "trainer", "logger"),
 )
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
-        *("seed", "init_from", "freeze", "lr_multipliers", "study", "monitor", "mode"),
+        *("seed", "init_from", "freeze", "lr_multipliers", "study", "monitor", "mode", "headline"),
         *("test_epoch", "test_crops", "early_stopping", "compile", "channels_last", "keep_memory", "trusted"),
         *("outputs", "run_dir", "reproduce", "resume", "checkpoint_every", "print_config", "tags", "task_name"),
     ),

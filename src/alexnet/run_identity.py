@@ -13,15 +13,10 @@ from alexnet.compat import earlier_names
 # run starts from to their SHA-256.
 CAUSE = ("study", "reproduce", "resume")  # what a run was started by
 PLACES = ("outputs", "run_dir", "data.root", "data.source.root", "data.cache_dir")  # folders of one machine
-SHOWN = (
-    "logger",
-    "panels",
-    "print_config",
-    "tags",
-    "task_name",
-    "callbacks.gradients",
-    "callbacks.lrn",
-)  # what only looks on
+SHOWN = (  # what only looks on
+    *("logger", "panels", "callbacks.gradients", "callbacks.lrn"),
+    *("headline", "print_config", "tags", "task_name"),
+)
 WORK = (  # how it is done: however that is, the result is the same to rounding
     *("checkpoint_every", "keep_memory", "trusted", "data.num_workers", "data.on_device", "data.prefetch"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.log_every_n_steps"),
@@ -53,7 +48,6 @@ ADDED = {
     "augment.rand_augment_magnitude": 9.0,
     "augment.erase": 0.0,
     "task._target_": "alexnet.training.tasks.ImageClassifier",
-    "task.headline": "top1",
     "loss._target_": "alexnet.training.losses.CrossEntropy",
     "loss.label_smoothing": 0.0,
     "loss.class_weights": None,

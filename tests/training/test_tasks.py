@@ -20,7 +20,7 @@ from alexnet.data.sources.csv_file import CsvImages
 from alexnet.errors import ArgumentError, UserError
 from alexnet.training.build import build_components
 from alexnet.training.run import train
-from alexnet.training.tasks import ImageRegressor, MultilabelClassifier
+from alexnet.training.tasks import ImageClassifier, ImageRegressor, MultilabelClassifier
 from tests.conftest import ROOT, slow, train_py
 
 Config = Callable[..., DictConfig]
@@ -219,3 +219,11 @@ def test_a_run_that_was_killed_within_an_epoch_ends_as_if_it_had_not_been(
     whole, run = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "run"))
     assert all(run[split] == whole[split] for split in ("train", "val", "test"))
     assert (tmp_path / "run" / "test_values.npz").read_bytes() == (tmp_path / "whole" / "test_values.npz").read_bytes()
+
+
+def test_a_study_knows_what_metrics_a_task_has() -> None:
+    """It cannot ask the classes: it does not import torch."""
+    of_task = pytest.importorskip("alexnet.study_adapter.metrics").OF_TASK
+    assert of_task == {
+        task.__name__: tuple(task.better) for task in (ImageClassifier, MultilabelClassifier, ImageRegressor)
+    }

@@ -47,6 +47,25 @@ def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
+def in_boxes(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor], height: int, width: int) -> Tensor:
+    """Which pixels lie in a box of each sample's own, bool (N, 1, height, width).
+
+    rows, columns: the first of the box and the first after it, each (N,).
+    """
+
+    def between(ends: tuple[Tensor, Tensor], size: int) -> Tensor:
+        first, end = ends
+        place = torch.arange(size, device=first.device)
+        return (place >= first[:, None]) & (place < end[:, None])
+
+    return (between(rows, height)[:, :, None] & between(columns, width)[:, None])[:, None]
+
+
+def per_image(values: Tensor) -> Tensor:
+    """(N,) as (N, 1, 1, 1), beside images."""
+    return values[:, None, None, None]
+
+
 def affine(images: Tensor, scale: Tensor, shift: Tensor, subtract: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Returns images (N, C, H, W) times scale (C,) plus shift (N, C), less another image (C, H, W).
 

@@ -28,6 +28,12 @@ RANDOM_COLUMNS = (
     *("erase", "erase_area", "erase_ratio", "erase_top", "erase_left", "op1", "op2", "op3", "op4"),
 )
 
+
+def by_column(rand: Tensor, device: torch.device) -> dict[str, Tensor]:
+    """A batch's random numbers (N, len(RANDOM_COLUMNS)) by what they are for, each (N,), on the device."""
+    return dict(zip(RANDOM_COLUMNS, rand.to(device).T, strict=True))
+
+
 T = TypeVar("T")
 # Images, labels and random numbers; of a batch whose images are mixed, also the row of each one's partner.
 Batch = tuple["Tensor | CropBoxes", Tensor, Tensor] | tuple["Tensor | CropBoxes", Tensor, Tensor, Tensor]

@@ -11,7 +11,8 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from alexnet.data.loader import RANDOM_COLUMNS
+from alexnet.data.functional import in_boxes, per_image
+from alexnet.data.loader import by_column
 from alexnet.validation import check_float
 
 Pair = tuple[Tensor, Tensor]
@@ -50,9 +51,9 @@ class _Mix:
 
     def __call__(self, images: Pair, labels: Pair, rand: Tensor) -> Pair:
         own, partner = images
-        u = dict(zip(RANDOM_COLUMNS, rand.to(own.device).T, strict=True))
+        u = by_column(rand, own.device)
         weights = self.weights(u, *own.shape[-2:])
-        weights = weights.where(_per_image(u["mix"] < self.prob), 1.0)
+        weights = weights.where(per_image(u["mix"] < self.prob), 1.0)
         mixed = torch.lerp(partner.float(), own.float(), weights)
         return mixed.to(own.dtype), torch.lerp(labels[1], labels[0], weights.mean((1, 2, 3))[:, None])
 
@@ -70,7 +71,7 @@ class MixUp(_Mix):
         self.share = _BetaShare("alpha", alpha)
 
     def weights(self, u: dict[str, Tensor], height: int, width: int) -> Tensor:
-        return _per_image(self.share(u["mix_share"]))
+        return per_image(self.share(u["mix_share"]))
 
 
 class CutMix(_Mix):
@@ -110,8 +111,8 @@ class MixUpCutMix(_Mix):
 
     def weights(self, u: dict[str, Tensor], height: int, width: int) -> Tensor:
         box = _outside_box(u, self.cutmix_share(u["mix_share"]), height, width)
-        mean = _per_image(self.mixup_share(u["mix_share"]))
-        return box.where(_per_image(u["mix_kind"] < self.cutmix), mean)
+        mean = per_image(self.mixup_share(u["mix_share"]))
+        return box.where(per_image(u["mix_kind"] < self.cutmix), mean)
 
 
 class _BetaShare:
@@ -131,16 +132,11 @@ class _BetaShare:
 def _outside_box(u: dict[str, Tensor], share: Tensor, height: int, width: int) -> Tensor:
     """1 for the pixels outside a box that takes 1 - share of the image, 0 for those inside: (N, 1, height, width)."""
     half = (1 - share).sqrt() / 2  # of its side, as a part of the image's
-    rows, columns = _near(u["mix_top"], half, height), _near(u["mix_left"], half, width)
-    return (~(rows[:, None, :, None] & columns[:, None, None, :])).float()
+    rows, columns = _around(u["mix_top"], half, height), _around(u["mix_left"], half, width)
+    return (~in_boxes(rows, columns, height, width)).float()
 
 
-def _near(centre: Tensor, half: Tensor, size: int) -> Tensor:
-    """Which of `size` places are at most half a box from its centre, (N, size). centre, half: parts of `size`."""
-    middle, reach = (centre * size).floor()[:, None], (half * size).floor()[:, None]
-    place = torch.arange(size, device=centre.device)
-    return (place >= middle - reach) & (place < middle + reach)
-
-
-def _per_image(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
+def _around(centre: Tensor, half: Tensor, size: int) -> Pair:
+    """The first of `size` places in a box and the first after it. centre, half: parts of `size`."""
+    middle, reach = (centre * size).floor(), (half * size).floor()
+    return middle - reach, middle + reach

@@ -98,6 +98,12 @@ def stratified_split(split: Split, shares: dict[str, float]) -> dict[str, Split]
     return {name: split.take(index) for name, index in stratified_indices(strata(split.labels), shares).items()}
 
 
+def hold_out(splits: dict[str, Split]) -> dict[str, Split]:
+    """Returns the splits with val and test: one that is not there gets 15% of the training images of every class."""
+    missing = {name: 0.15 for name in ("val", "test") if name not in splits}
+    return splits | stratified_split(splits["train"], {"train": 1.0, **missing})
+
+
 def _item(images: Tensor, i: int) -> Tensor:
     return images[i]
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import rgb_to_grayscale
 
-from alexnet.data.functional import adjust_hue, affine, flipped, resized_crop
-from alexnet.data.loader import RANDOM_COLUMNS
+from alexnet.data.functional import adjust_hue, affine, flipped, in_boxes, per_image, resized_crop
+from alexnet.data.loader import RANDOM_COLUMNS, by_column
 from alexnet.data.randaugment import BINS, rand_augment
 from alexnet.errors import ArgumentError
 from alexnet.validation import check_bool, check_float, check_int
@@ -90,7 +90,7 @@ class Augment:
 
         rand: uniform numbers (N, len(RANDOM_COLUMNS)).
         """
-        u = dict(zip(RANDOM_COLUMNS, rand.to(images.device).T, strict=True))
+        u = by_column(rand, images.device)
         for name, p, axis in (("flip", self.flip, -1), ("vertical_flip", self.vertical_flip, -2)):
             if p:
                 images = flipped(images, u[name] < p, axis)
@@ -123,21 +123,14 @@ class Augment:
         """Returns normalised images (N, C, H, W), a rectangle of some of which is 0."""
         if not self.erase:
             return x
-        u = dict(zip(RANDOM_COLUMNS, rand.to(x.device).T, strict=True))
-        size = x.shape[-1]
+        u, size = by_column(rand, x.device), x.shape[-1]
         low, high = ERASED_AREA
         area = size * size * (low + (high - low) * u["erase_area"])
         low, high = ERASED_RATIO
         ratio = low * (high / low) ** u["erase_ratio"]
-        inside = []
-        for name, length in (("erase_top", (area * ratio).sqrt()), ("erase_left", (area / ratio).sqrt())):
-            length = length.round().clamp(max=size)
-            start = (u[name] * (size - length + 1)).floor()
-            place = torch.arange(size, device=x.device)
-            inside.append((place >= start[:, None]) & (place < (start + length)[:, None]))
-        rows, columns = inside
-        chosen = _each(u["erase"] < self.erase)
-        return x.masked_fill(rows[:, None, :, None] & columns[:, None, None, :] & chosen, 0)
+        rows = _place(u["erase_top"], (area * ratio).sqrt(), size)
+        columns = _place(u["erase_left"], (area / ratio).sqrt(), size)
+        return x.masked_fill(in_boxes(rows, columns, size, size) & per_image(u["erase"] < self.erase), 0)
 
     def color_noise_active(self, epoch: int) -> bool:
         return self.pca > 0 and (self.pca_epochs is None or epoch < self.pca_epochs)
@@ -181,12 +174,15 @@ def _strength(name: str, value: float | None, jitter: float) -> float:
     return check_float(name, value, 0, 1, allow_false=True)
 
 
-def _each(x: Tensor) -> Tensor:
-    return x[:, None, None, None]
+def _place(u: Tensor, length: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Where a stretch of a length, in whole places and at most `size`, begins and ends: anywhere, by u in (0, 1)."""
+    length = length.round().clamp(max=size)
+    start = (u * (size - length + 1)).floor()
+    return start, start + length
 
 
 def _factor(u: Tensor, strength: float) -> Tensor:
-    return _each(1 - strength + 2 * strength * u)
+    return per_image(1 - strength + 2 * strength * u)
 
 
 def _gray(x: Tensor) -> Tensor:

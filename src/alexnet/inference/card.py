@@ -12,6 +12,7 @@ from alexnet.inference.trained import TrainedModel
 from alexnet.io import read_json
 from alexnet.models.summary import summarize
 from alexnet.run_identity import portable_command
+from alexnet.training.metrics import DISPLAY
 
 
 def plain(trained: TrainedModel) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def plain(trained: TrainedModel) -> dict[str, Any]:
 def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
     """README.md: only what the run's own records say."""
     config, origin, metrics, run = trained.config, trained.origin, trained.metrics, info["run"]
-    kind = trained.info.get("kind", CLASS)
+    kind = trained.kind
     channels, crop, size = (trained.info[key] for key in ("channels", "crop", "size"))
     layers = summarize(trained.network, torch.zeros(1, channels, crop, crop))
     optimizer = ", ".join(f"{k} {v}" for k, v in config["optimizer"].items() if k != "_target_" and v is not None)
@@ -66,12 +67,12 @@ def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
     }
     if "test" in metrics:
         tested, n = metrics["test"], counts.get("test")
-        figures = ", ".join(f"{_metric(name)} {value:.4f}" for name, value in tested.items())
+        figures = ", ".join(f"{DISPLAY.get(name, name)} {value:.4f}" for name, value in tested.items())
         rows["test"] = f"{figures}{f', of {n:,} images' if n else ''}, {trained.crops} crop{'s' * (trained.crops > 1)}"
     evaluation = read_json(trained.folder / "evaluation" / "evaluation.json")
     if evaluation.get("as_in_training"):
         intervals = {key.removesuffix("_interval"): v for key, v in evaluation.items() if key.endswith("_interval")}
-        texts = [f"{_metric(name)} from {low:.4f} to {high:.4f}" for name, (low, high) in intervals.items()]
+        texts = [f"{DISPLAY.get(name, name)} from {low:.4f} to {high:.4f}" for name, (low, high) in intervals.items()]
         if texts:
             rows["interval"] = f"{', '.join(texts)} with other such images (95%)"
         if "calibration" in evaluation:
@@ -107,10 +108,6 @@ order are `classes` in `model.json`.
 {again}
 Its figures are those of the images above. Of others, from elsewhere or later, they say nothing.
 """
-
-
-def _metric(name: str) -> str:
-    return name.replace("top", "top-")
 
 
 def _repeat(command: list[str]) -> str:

@@ -21,13 +21,12 @@ from alexnet.data.transforms import check_crops, multi_crop
 from alexnet.errors import UserError
 from alexnet.inference import figures
 from alexnet.inference.out import check_new
-from alexnet.inference.outputs import draw_outputs, lines_of_outputs, measure_outputs
 from alexnet.inference.trained import TrainedModel, load_run, make_task
 from alexnet.io import write_csv, write_json
 from alexnet.training.losses import total_loss
+from alexnet.training.metrics import DISPLAY
 from alexnet.training.module import ImageModule
 
-NAMES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy"}
 BINS = 15  # of the calibration error: Guo et al., ICML 2017
 
 
@@ -62,6 +61,12 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     if task.kind == CLASS:
         found = _measured(data, scores, labels)
     else:
+        from alexnet.inference.outputs import (  # scikit-learn takes 0.3 s
+            draw_outputs,
+            lines_of_outputs,
+            measure_outputs,
+        )
+
         found = measure_outputs(task, data.info.classes, scores, labels)
     found["test"] = figures_of_all
     info = {
@@ -80,7 +85,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
         lines = _lines_of_classes(data, found)
     else:
         write_csv(out / "outputs.csv", list(found["outputs"][0]), found["outputs"])
-        draw_outputs(out, trained.variant, task, data.info.classes, scores, labels)
+        draw_outputs(out, trained.variant, task, found["outputs"], scores, labels)
         lines = lines_of_outputs(found)
     return out, _text(trained, data, crops, len(labels), found, before, problems, lines)
 
@@ -203,10 +208,11 @@ def _text(
 
 def _lines_of_metrics(figures_of_all: Mapping[str, float], found: Mapping[str, Any]) -> list[str]:
     """A line for each metric, the loss after the accuracies. An interval stands behind the one that it is of."""
-    names = sorted(figures_of_all, key=lambda name: (name not in NAMES, name != "loss"))
+    names = sorted(figures_of_all, key=lambda name: (name not in DISPLAY, name != "loss"))
     lines = []
     for name in names:
-        line = f"{NAMES.get(name, name):15} {figures_of_all[name]:.4f}"
+        shown = f"{DISPLAY[name]} accuracy" if name in DISPLAY else name
+        line = f"{shown:15} {figures_of_all[name]:.4f}"
         if f"{name}_interval" in found:
             low, high = found[f"{name}_interval"]
             line += f", from {low:.4f} to {high:.4f} with other such images (95%)"

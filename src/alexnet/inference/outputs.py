@@ -42,7 +42,7 @@ def _row_of_label(shares: NDArray[np.float64], true: NDArray[np.float64]) -> dic
     """Average precision, and precision and recall of predictions above one half; None with nothing to count."""
     said, holds = shares > 0.5, true > 0.5
     return {
-        "pictures": int(holds.sum()),
+        "images": int(holds.sum()),
         "average_precision": float(average_precision_score(holds, shares)) if holds.any() else None,
         "precision": float(precision_score(holds, said)) if said.any() else None,
         "recall": float(recall_score(holds, said)) if holds.any() else None,
@@ -52,7 +52,7 @@ def _row_of_label(shares: NDArray[np.float64], true: NDArray[np.float64]) -> dic
 def _row_of_number(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> dict[str, float | None]:
     """bias: the mean of what is predicted less what is true."""
     return {
-        "pictures": len(true),
+        "images": len(true),
         "mae": float(np.abs(predicted - true).mean()),
         "rmse": float(((predicted - true) ** 2).mean() ** 0.5),
         "bias": float((predicted - true).mean()),
@@ -63,26 +63,26 @@ def _row_of_number(predicted: NDArray[np.float64], true: NDArray[np.float64]) ->
 def lines_of_outputs(found: Mapping[str, Any]) -> list[str]:
     """The rows as they are printed."""
     rows: list[dict[str, Any]] = found["outputs"]
-    columns = [column for column in rows[0] if column not in ("output", "pictures")]
+    columns = [column for column in rows[0] if column not in ("output", "images")]
     lines = ["", f"{'output':24}{'images':>10}" + "".join(f"{column:>19}" for column in columns)]
     for row in rows[:SHOWN]:
         cells = ("" if row[column] is None else f"{row[column]:.4g}" for column in columns)
-        lines.append(f"{row['output'][:23]:24}{row['pictures']:10,}" + "".join(f"{cell:>19}" for cell in cells))
+        lines.append(f"{row['output'][:23]:24}{row['images']:10,}" + "".join(f"{cell:>19}" for cell in cells))
     if len(rows) > SHOWN:
         lines.append(f"{SHOWN} of {len(rows)}; outputs.csv has all")
     return lines
 
 
 def draw_outputs(
-    out: Path, title: str, task: ImageModule, names: Sequence[str], outputs: Tensor, labels: Tensor
+    out: Path, title: str, task: ImageModule, rows: Sequence[Mapping[str, Any]], outputs: Tensor, labels: Tensor
 ) -> None:
     """Writes outputs.png and outputs.svg: of labels their average precision; of numbers the predicted and the true."""
-    predicted, true = (values.double().numpy() for values in task.metric_inputs(outputs, labels))
+    names = [row["output"] for row in rows]
     if task.kind == LABELS:
-        rows = [_row_of_label(predicted[:, i], true[:, i]) for i in range(len(names))]
         shares = np.array([row["average_precision"] or 0.0 for row in rows])
         figure = plotting.bars(title, names, shares, "average precision")
     else:
+        predicted, true = (values.double().numpy() for values in task.metric_inputs(outputs, labels))
         figure = _scatter(title, names, predicted, true)
     plotting.save(figure, out / "outputs")
 

@@ -60,7 +60,7 @@ def predict(
         raise UserError("; ".join(problems) or "no images: name files, folders, or - for a list on standard input")
     asked = dict(asked or {})
     trained = load_run(run, asked.pop("trusted", ()))
-    kind = trained.info.get("kind", CLASS)
+    kind, task = trained.kind, make_task(trained)
     if kind != CLASS and (neighbours or out):
         raise UserError(f"{run}: --neighbours and --out are of classes, and this run has {kind}")
     reading = _reading(trained, asked)
@@ -69,7 +69,7 @@ def predict(
         raise UserError("data.root: not the images of the run's training, among which --neighbours looks")
     collecting: AbstractContextManager[list[Tensor]] = capture_features(trained.network) if data else nullcontext([])
     with collecting as activations:
-        found = _predictions(trained, files, top, problems, reading)
+        found = _predictions(trained, task, files, top, problems, reading)
     if not found:
         raise UserError("\n".join(problems))
     if data:
@@ -81,9 +81,8 @@ def predict(
         figure4.draw(out, trained.variant, found[:SHOWN], data)
     info = {"network": trained.variant, "checkpoint": str(trained.file)}
     if as_json:
-        return json.dumps(
-            info | {"pictures": [_plain(one, kind) for one in found], "errors": problems}, indent=2
-        ), problems
+        rows = [_plain(one, kind) for one in found]
+        return json.dumps(info | {"pictures": rows, "errors": problems}, indent=2), problems
     text = f"{trained.variant}\n{trained.file}, epoch {trained.epoch}\n\n{_table(found, kind)}"
     shown = f", of the first {SHOWN}" if len(found) > SHOWN else ""
     return f"{text}\n\nwritten {out}{shown}" if out else text, problems
@@ -100,10 +99,15 @@ def _reading(trained: TrainedModel, asked: Mapping[str, Any]) -> Reading:
 
 
 def _predictions(
-    trained: TrainedModel, files: Sequence[Path], top: int, problems: list[str], reading: Reading
+    trained: TrainedModel,
+    task: ImageModule,
+    files: Sequence[Path],
+    top: int,
+    problems: list[str],
+    reading: Reading,
 ) -> list[Prediction]:
     info, found = trained.info, list[Prediction]()
-    classes, task = info["classes"], make_task(trained)
+    classes = info["classes"]
     for numbers, stored, broken in batches(files, info["size"], info["channels"], reading):
         problems += broken
         if not numbers:
@@ -113,7 +117,7 @@ def _predictions(
         for i, p, labels, image in zip(numbers, shares.tolist(), best.tolist(), images, strict=True):
             folder = files[i].absolute().parent.name
             likeliest = [(classes[label], share) for label, share in zip(labels, p, strict=True)]
-            true = folder if trained.info.get("kind", CLASS) == CLASS and folder in classes else None
+            true = folder if task.kind == CLASS and folder in classes else None
             shown = image.permute(1, 2, 0).numpy() if len(found) < SHOWN else None
             found.append(Prediction(files[i], true, likeliest, shown))
     return found

@@ -15,6 +15,7 @@ from alexnet.checkpoint import Rescaled, check_trusted, read, rebuild, rebuild_s
 from alexnet.config_errors import prefix_errors
 from alexnet.cores import limit_threads
 from alexnet.data import ImageDataModule
+from alexnet.data.splits import CLASS
 from alexnet.data.transforms import Normalize
 from alexnet.errors import UserError, suggest
 from alexnet.io import read_json
@@ -136,14 +137,26 @@ class TrainedModel:
             return None
         return data if data.info.fingerprint == self.info["fingerprint"] else None
 
+    @property
+    def kind(self) -> str:
+        """What a label is, of splits.KINDS."""
+        return str(self.info.get("kind", CLASS))
+
+    @property
+    def learned(self) -> nn.Module:
+        """The network as it was trained: of numbers, its outputs are in standard deviations."""
+        return self.network.network if isinstance(self.network, Rescaled) else self.network
+
     def logits(self, images: Tensor) -> Tensor:
-        """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test."""
+        """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test; what the
+        task makes of them, as in the run, is its own matter.
+        """
         device = next(self.network.parameters()).device
         dtype = PRECISIONS.get(self.config["trainer"]["precision"])
         input_dtype = dtype if dtype is torch.bfloat16 else torch.float32
         ready = self.normalize(images.to(device), input_dtype)
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
-            return self.network(ready.contiguous(memory_format=_layout(self.config))).float()
+            return self.learned(ready.contiguous(memory_format=_layout(self.config))).float()
 
 
 def load_run(path: Path, trusted: Any = ()) -> TrainedModel:
@@ -183,7 +196,7 @@ def _layout(config: Mapping[str, Any]) -> torch.memory_format:
 def make_task(
     trained: TrainedModel, loss: nn.Module | None = None, metrics: dict[str, Metric] | None = None
 ) -> ImageModule:
-    """Returns what says what the network's outputs mean, whose own unit they are in from then on.
+    """Returns what says what the outputs of trained.logits mean.
 
     Args:
         trained: a run's network.
@@ -195,6 +208,4 @@ def make_task(
     kind, info = task_class(trained.config, trained.trusted), trained.info
     if not (isinstance(kind, type) and issubclass(kind, ImageModule)):
         raise UserError(f"checkpoint={trained.file}: its task is no {ImageModule.__name__}")
-    if isinstance(trained.network, Rescaled):  # the task does this itself, as in the run
-        trained.network = trained.network.network
-    return kind(trained.network, None, None, len(info["classes"]), loss=loss, metrics=metrics, data=info)  # type: ignore[arg-type]
+    return kind(trained.learned, None, None, len(info["classes"]), loss=loss, metrics=metrics, data=info)  # type: ignore[arg-type]

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torchvision.models import AlexNet
 
 from alexnet.errors import ArgumentError
-from alexnet.models.base import check_input, load_weights
-from alexnet.models.library import read_weights
-from alexnet.validation import check_bool, check_float, check_int
+from alexnet.models.base import check_input
+from alexnet.models.baselines import start_from
+from alexnet.validation import check_float, check_int
 
 LEAST = 63  # pixels that leave the last pooling something
 
@@ -46,16 +46,9 @@ class TorchvisionAlexNet(AlexNet):
         self.input_shape = (in_channels, check_int("image_size", image_size, LEAST), image_size)
         if check_int("in_channels", in_channels, 1) != 3:
             self.features[0] = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
-        if check_bool("new_head", new_head) and weights is None:
-            raise ArgumentError("new_head=true: there are no weights whose head it would replace")
-        if weights is not None:
-            state, self.pretrained_statistics = read_weights(weights, "alexnet")
-            if in_channels != 3:
-                raise ArgumentError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
-            try:
-                load_weights(self, state, new_head)
-            except ValueError as error:
-                raise ArgumentError(f"weights={weights}: {error}") from None
+        if weights is not None and in_channels != 3:
+            raise ArgumentError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
+        start_from(self, weights, "alexnet", new_head=new_head)
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.input_shape)

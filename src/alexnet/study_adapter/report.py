@@ -144,7 +144,7 @@ def _make_report(
         plan = plan_of(folders[0]) if len(folders) == 1 else {}
         question = question_of(plan, [job["config_digest"] for job in plan.get("jobs", ())])
         before = _study_of(runs, plan, question)
-        headline = runs[0].config.get("task", {}).get("headline")
+        headline = runs[0].config.get("headline")
         if headline and not before:
             before = {"metric": f"test/{headline}"}
         chosen, metric, mode, margin = _asked(before, metric, mode, margin)

@@ -47,6 +47,7 @@ class Components:
     """What a run is made of.
 
     Attributes:
+        task: the LightningModule's class.
         network: with the weights that it starts from.
         summary: what the network is, layer by layer.
         optimizer, scheduler: see training.optim; the optimizer knows lr_multipliers.
@@ -58,6 +59,7 @@ class Components:
         weights_sha256: the SHA-256 of weights that were trained before.
     """
 
+    task: type[ImageModule]
     data: ImageDataModule
     network: nn.Module
     summary: Summary
@@ -96,7 +98,7 @@ def build_components(cfg: DictConfig) -> Components:
         note, weights_sha256, trained_on = load_pretrained(network, cfg.init_from, data.num_classes)
         notes.append(note)
     if trained_on and "mean" in cfg.data:  # a run of an earlier version that is repeated has its own images'
-        notes += filter(None, [normalize_like(cfg, data, trained_on)])
+        notes += normalize_like(cfg, data, trained_on)
     with prefix_errors(""):
         if cfg.freeze is not None:
             notes.append(freeze(network, cfg.freeze))
@@ -111,13 +113,12 @@ def build_components(cfg: DictConfig) -> Components:
     scheduler = build(cfg, "scheduler", _partial_=True)
     _try_optimizer(cfg, network, trainer, optimizer, scheduler)
     loss = _build_loss(cfg, task, data.num_classes, _try_mix(cfg, data))
-    own = task.make_metrics(data.num_classes)
     metrics = _build_metrics(cfg, task, data.num_classes)
-    metric_names = ["loss", *own, *metrics]
+    metric_names = ["loss", *task.make_metrics(data.num_classes), *metrics]
     _check_root(cfg, task, metric_names)
     _try_loggers_and_callbacks(cfg)
     return Components(
-        data, network, summary, optimizer, scheduler, loss, metrics, metric_names, trainer, notes, weights_sha256
+        task, data, network, summary, optimizer, scheduler, loss, metrics, metric_names, trainer, notes, weights_sha256
     )
 
 
@@ -317,6 +318,7 @@ def _check_root(cfg: DictConfig, task: type[ImageModule], metric_names: list[str
     with prefix_errors(""):
         check_choice("monitor", cfg.monitor, [f"{split}/{name}" for split in ("val", "train") for name in metric_names])
         better = task.better.get(cfg.monitor.split("/")[1])
+        check_choice("headline", cfg.headline, metric_names)
         check_choice("mode", cfg.mode, ("min", "max"))
         if better and cfg.mode != better:
             raise ArgumentError(f"mode={cfg.mode}: the best {cfg.monitor} is the {better}imum, so mode={better}")

@@ -17,9 +17,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from alexnet.errors import UserError
+from alexnet.training.metrics import DISPLAY
 
 log = logging.getLogger(__name__)
-SHOWN = {"top1": "top-1"}  # metrics by the name that a line of progress has for them
 
 
 def is_logging_step(trainer: Trainer) -> bool:
@@ -101,7 +101,7 @@ def _others(metrics: Mapping[str, Tensor], stage: str, module: LightningModule) 
     """The metrics of a stage beside its loss, but for top5."""
     names = [name for name in getattr(module, "better", ("top1",)) if name not in ("loss", "top5")]
     known = [name for name in names if f"{stage}/{name}" in metrics]
-    return "".join(f" {SHOWN.get(name, name)} {metrics[f'{stage}/{name}']:.4f}" for name in known)
+    return "".join(f" {DISPLAY.get(name, name)} {metrics[f'{stage}/{name}']:.4f}" for name in known)
 
 
 class ProgressBar(RichProgressBar):
@@ -177,10 +177,10 @@ class TestImagesWriter(Callback):
         if not trainer.is_global_zero or not found:
             return
         if all(values.dtype == bool for values in found.values()):
-            file, found = "test_right.npz", {name: np.packbits(values) for name, values in found.items()}
+            bits = {name: np.packbits(values) for name, values in found.items()}
+            np.savez(self.folder / "test_right.npz", pictures=len(order), **bits)  # type: ignore[arg-type]
         else:
-            file = "test_values.npz"
-        np.savez(self.folder / file, pictures=len(order), **found)  # type: ignore[arg-type]
+            np.savez(self.folder / "test_values.npz", **found)  # type: ignore[arg-type]
 
 
 def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ def load_pretrained(network: nn.Module, weights: Any, num_classes: int) -> tuple
     return said, taken.hexdigest(), checkpoint["data"]
 
 
-def normalize_like(cfg: DictConfig, data: ImageDataModule, theirs: Mapping[str, Any]) -> str | None:
+def normalize_like(cfg: DictConfig, data: ImageDataModule, theirs: Mapping[str, Any]) -> list[str]:
     """Normalises the images as those that pretrained weights have learned from, unless data.mean or data.std is set.
 
     Args:
@@ -56,13 +56,13 @@ def normalize_like(cfg: DictConfig, data: ImageDataModule, theirs: Mapping[str, 
     """
     mode, their_mode = cfg.data.normalize, "channels" if theirs.get("mean_image") is None else "mean_image"
     if mode != their_mode:
-        return f"data.normalize={mode}, and these weights were trained with data.normalize={their_mode}"
+        return [f"data.normalize={mode}, and these weights were trained with data.normalize={their_mode}"]
     if mode == "mean_image" or cfg.data.mean is not None or cfg.data.std is not None:
-        return None
+        return []
     cfg.data.mean, cfg.data.std = theirs["mean"], theirs["std"]
     data.mean, data.std = theirs["mean"], theirs["std"]
     mean, std = _in_brief(theirs["mean"]), _in_brief(theirs["std"])
-    return f"images are normalised as for these weights: data.mean=[{mean}] data.std=[{std}]"
+    return [f"images are normalised as for these weights: data.mean=[{mean}] data.std=[{std}]"]
 
 
 def _in_brief(values: Sequence[float]) -> str:

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from alexnet.checkpoint import read
-from alexnet.config import build, target_class
+from alexnet.config import build
 from alexnet.data import ImageDataModule
 from alexnet.errors import ArgumentError, ConfigError
 from alexnet.training.build import Components, build_each, panels
@@ -96,9 +96,8 @@ def _set_backends(cfg: DictConfig) -> None:
 
 def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]) -> ImageModule:
     about = components.data.describe()
-    task = cast(dict[str, Any], OmegaConf.to_container(cfg.task, resolve=True))
-    del task["_target_"]
-    module: ImageModule = target_class(cfg, "task")(
+    own = {key: value for key, value in config["task"].items() if key != "_target_"}
+    module = components.task(
         components.network,
         components.optimizer,
         components.scheduler,
@@ -111,7 +110,7 @@ def _make_module(cfg: DictConfig, components: Components, config: dict[str, Any]
         metrics=components.metrics,
         channels_last=cfg.channels_last,
         data=about,
-        **task,
+        **own,
     )
     if cfg.compile and _can_compile(components.trainer.strategy.root_device):
         module.network.compile()

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+DISPLAY = {"top1": "top-1", "top5": "top-5"}  # metrics that are written otherwise than they are called
+
 
 class MeanLoss(Metric):
     """The mean over an epoch's samples, of all ranks. Lightning's own rounds where ranks have unequal numbers of them,

@@ -42,7 +42,6 @@ class ImageModule(LightningModule):
         metrics: more figures, of what `metric_inputs` gives, by name, beside those of `make_metrics`.
         channels_last: the memory layout of network and images.
         data: what a checkpoint's "data" says of images and labels.
-        headline: the metric that a study compares.
     """
 
     kind: ClassVar[str]
@@ -62,7 +61,6 @@ class ImageModule(LightningModule):
         metrics: dict[str, Metric] | None = None,
         channels_last: bool = True,
         data: Mapping[str, Any] | None = None,
-        headline: str | None = None,
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format

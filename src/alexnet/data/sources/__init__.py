@@ -41,7 +41,7 @@ def find_source(
     """
     if not isinstance(source, str):
         opened = open_images(source, reading)
-        return partial(_opened, opened), len(opened.classes)
+        return lambda: opened, len(opened.classes)
     if source == "folder" and test_classes is not None:
         return partial(open_test_folder, root, test_classes, reading), len(test_classes)
     if source == "folder":
@@ -65,7 +65,3 @@ def open_source(
         assert num_classes is not None
         return fake(size, channels, num_classes)
     return downloaded(source, root, reading)
-
-
-def _opened(source: Source) -> Source:
-    return source

@@ -14,7 +14,7 @@ from torch import Tensor
 from alexnet.data.decode import Range, decode, is_image
 from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.walk import LeftOut, is_ignored, walk
-from alexnet.data.splits import Source, Split, stratified_split
+from alexnet.data.splits import Source, Split, hold_out
 from alexnet.errors import ArgumentError, UserError, escape_control_chars
 
 
@@ -58,8 +58,7 @@ def open_folder(root: Path, reading: Reading = Reading()) -> Source:  # frozen
             f"data.root={root}: no images to train on in the class folders {names} ({left_out}). "
             "Convert their images to a format such as PNG, or remove the folders"
         )
-    missing = {name: 0.15 for name in ("val", "test") if name not in layout.splits}
-    splits = listed.splits | stratified_split(train, {"train": 1.0, **missing})
+    splits = hold_out(listed.splits)
     return Source(classes, listed.state, splits, [*layout.notes, *listed.notes], reading.background, files=True)
 
 

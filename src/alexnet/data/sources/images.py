@@ -14,7 +14,7 @@ from torch import Tensor
 
 from alexnet.data.decode import decode, from_pil
 from alexnet.data.sources.folder import Reading
-from alexnet.data.splits import CLASS, KINDS, NUMBERS, Source, Split, strata, stratified_split
+from alexnet.data.splits import CLASS, KINDS, NUMBERS, Source, Split, hold_out, strata
 from alexnet.errors import ArgumentError, escape_control_chars
 from alexnet.validation import check_choice
 
@@ -64,15 +64,11 @@ def open_images(images: ImageSource, reading: Reading) -> Source:
         raise _error(images, "has no training images")
     has_images = strata(found["train"].labels) if kind == CLASS else range(len(classes))
     if empty := sorted({*range(len(classes))} - {*has_images}):
-        raise ArgumentError(
-            f"source={source_name(images)}: no images to train on of {', '.join(classes[label] for label in empty)}"
-        )
-    missing = {split: 0.15 for split in ("val", "test") if split not in found}
-    found |= stratified_split(found["train"], {"train": 1.0, **missing})
+        raise _error(images, f"no images to train on of {', '.join(classes[label] for label in empty)}")
     known = [kind, classes, names, labels.tolist(), splits.tolist(), str(getattr(images, "state", "")), str(reading)]
     state = hashlib.sha256(json.dumps(known).encode(errors="surrogateescape")).hexdigest()
     notes = list(getattr(images, "notes", ()))
-    return Source(classes, state, found, notes, reading.background, files=True, kind=kind)
+    return Source(classes, state, hold_out(found), notes, reading.background, files=True, kind=kind)
 
 
 def source_name(images: ImageSource) -> str:
@@ -104,21 +100,15 @@ def _checked_rows(images: ImageSource, kind: str, n: int) -> Any:
     try:
         rows = np.asarray(images.labels, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise ArgumentError(
-            f"source={source_name(images)}: labels of kind {kind} must be rows of numbers: {error}"
-        ) from error
+        raise _error(images, f"labels of kind {kind} must be rows of numbers: {error}") from error
     if rows.shape != (n, len(images.classes)):
-        raise ArgumentError(
-            f"source={source_name(images)}: labels must be {(n, len(images.classes))}, and are {rows.shape}"
-        )
+        raise _error(images, f"labels must be {(n, len(images.classes))}, and are {rows.shape}")
     wrong = ~np.isfinite(rows) if kind == NUMBERS else (rows != 0) & (rows != 1)
     if wrong.any():
         i, j = (int(place[0]) for place in np.nonzero(wrong))
         allowed = "a finite number" if kind == NUMBERS else "0 or 1"
         name = escape_control_chars(str(images.names[i]))
-        raise ArgumentError(
-            f"source={source_name(images)}: {images.classes[j]} of {name} is {rows[i, j]:g}, and must be {allowed}"
-        )
+        raise _error(images, f"{images.classes[j]} of {name} is {rows[i, j]:g}, and must be {allowed}")
     return rows
 
 
@@ -130,9 +120,7 @@ def _checked_splits(images: ImageSource, n: int) -> Any:
     if found.shape != (n,):
         raise _error(images, f"splits must be one for each of {n} names")
     if unknown := sorted({*found.tolist()} - {*SPLITS}):
-        raise ArgumentError(
-            f"source={source_name(images)}: splits has {', '.join(unknown)}; known are {', '.join(SPLITS)}"
-        )
+        raise _error(images, f"splits has {', '.join(unknown)}; known are {', '.join(SPLITS)}")
     return found
 
 

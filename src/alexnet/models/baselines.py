@@ -1,6 +1,6 @@
 """Networks of torchvision and timm by name: what an ablation is read against."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,9 @@ def torchvision(
         raise ArgumentError(f"name={name}: torchvision has no such classifier.{suggest(str(name), known)}")
     if in_channels != 3:
         raise ArgumentError(f"in_channels={in_channels}: torchvision's networks take 3; data.channels=3 stores RGB")
-    try:
-        network = models.get_model(name, num_classes=check_int("num_classes", num_classes, 1), **(options or {}))
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"options={dict(options or {})}: {error}") from error
-    return _with_weights(network, name, weights, new_head=new_head)
+    network = _create(models.get_model, name, options, num_classes=check_int("num_classes", num_classes, 1))
+    start_from(network, weights, name, new_head=new_head)
+    return network
 
 
 def timm(
@@ -80,19 +78,36 @@ def timm(
     if not library.is_model(name):
         raise ArgumentError(f"name={name}: timm has no such network.{suggest(str(name), library.list_models())}")
     number = check_int("num_classes", num_classes, 1)
+    network = _create(library.create_model, name, options, num_classes=number, in_chans=in_channels)
+    start_from(network, weights, new_head=new_head)
+    return network
+
+
+def _create(
+    make: Callable[..., nn.Module], name: str, options: Mapping[str, Any] | None, **arguments: Any
+) -> nn.Module:
     try:
-        network = library.create_model(name, num_classes=number, in_chans=in_channels, **(options or {}))
+        return make(name, **arguments, **(options or {}))
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"options={dict(options or {})}: {error}") from error
-    return _with_weights(network, None, weights, new_head=new_head)
 
 
-def _with_weights(network: nn.Module, name: str | None, weights: str | None, *, new_head: bool) -> nn.Module:
-    """Loads weights into the network, and notes how their images were normalised: `pretrained_statistics`."""
+def start_from(network: nn.Module, weights: str | None, name: str | None = None, *, new_head: bool) -> None:
+    """Loads weights into the network, and notes how their images were normalised: `pretrained_statistics`.
+
+    Args:
+        network: which is changed.
+        weights: the name of weights of torchvision, or a file; None: nothing is done.
+        name: of the network in torchvision; None: weights are in a file.
+        new_head: the last layer keeps its initial weights.
+
+    Raises:
+        ArgumentError: for weights that are not there, or do not fit.
+    """
     if check_bool("new_head", new_head) and weights is None:
         raise ArgumentError("new_head=true: there are no weights whose head it would replace")
     if weights is None:
-        return network
+        return
     state, statistics = read_weights(weights, name)
     try:
         load_weights(network, state, new_head)
@@ -100,7 +115,6 @@ def _with_weights(network: nn.Module, name: str | None, weights: str | None, *, 
         raise ArgumentError(f"weights={weights}: {error}") from None
     config = getattr(network, "pretrained_cfg", {})  # of timm
     network.pretrained_statistics = {key: list(config.get(key, statistics[key])) for key in IMAGENET}  # type: ignore
-    return network
 
 
 def read_weights(weights: Any, name: str | None) -> tuple[dict[str, Any], dict[str, list[float]]]:

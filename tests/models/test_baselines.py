@@ -12,7 +12,7 @@ from torchvision import models
 
 from alexnet.checkpoint import network_class, rebuild
 from alexnet.errors import ArgumentError
-from alexnet.models import library
+from alexnet.models import baselines
 from alexnet.models.init import with_named_seeds
 from alexnet.training.build import build_components
 
@@ -23,18 +23,18 @@ def test_a_network_is_torchvisions_own() -> None:
     torch.manual_seed(0)
     theirs = models.shufflenet_v2_x0_5(num_classes=7)
     torch.manual_seed(0)
-    ours = library.torchvision("shufflenet_v2_x0_5", 7)
+    ours = baselines.torchvision("shufflenet_v2_x0_5", 7)
     assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    deep = library.torchvision("convnext_tiny", 7, options={"stochastic_depth_prob": 0.7})
+    deep = baselines.torchvision("convnext_tiny", 7, options={"stochastic_depth_prob": 0.7})
     assert any(getattr(layer, "p", 0) == pytest.approx(0.7) for layer in deep.modules())
 
 
 def make(kind: str, classes: int, options: dict[str, Any] | None = None) -> nn.Module:
     if kind == "timm":
         pytest.importorskip("timm")
-        return library.timm("convnext_atto", classes, options=options)
-    return library.torchvision("shufflenet_v2_x0_5", classes, options=options)
+        return baselines.timm("convnext_atto", classes, options=options)
+    return baselines.torchvision("shufflenet_v2_x0_5", classes, options=options)
 
 
 @pytest.mark.parametrize("kind", ["torchvision", "timm"])
@@ -52,32 +52,32 @@ def test_layers_that_are_shared_start_from_the_same_weights(kind: str) -> None:
 
 def test_weights_of_a_file(tmp_path: Path, config: Callable[..., DictConfig]) -> None:
     """All but the head of other classes; the images are normalised as ImageNet's."""
-    state = library.torchvision("resnet18", 4).state_dict()
+    state = baselines.torchvision("resnet18", 4).state_dict()
     torch.save(state, tmp_path / "theirs.pth")
     start = ("model=torchvision", *SMALL, f"model.weights={tmp_path}/theirs.pth", "model.new_head=true")
     cfg = config(*start)
     components = build_components(cfg)
     for key, value in components.network.state_dict().items():
         assert torch.equal(value, state[key]) == (not key.startswith("fc."))
-    assert (cfg.data.mean, cfg.data.std) == (library.IMAGENET["mean"], library.IMAGENET["std"])
+    assert (cfg.data.mean, cfg.data.std) == (baselines.IMAGENET["mean"], baselines.IMAGENET["std"])
     assert any("data.mean=[0.485, 0.456, 0.406]" in note for note in components.notes)
 
 
 def test_weights_of_a_safetensors_file(tmp_path: Path) -> None:
     save_file = pytest.importorskip("safetensors.torch").save_file
     pytest.importorskip("timm")
-    theirs = library.timm("convnext_atto", 4)
+    theirs = baselines.timm("convnext_atto", 4)
     save_file(theirs.state_dict(), tmp_path / "a.safetensors")
-    ours: Any = library.timm("convnext_atto", 4, weights=f"{tmp_path}/a.safetensors")
+    ours: Any = baselines.timm("convnext_atto", 4, weights=f"{tmp_path}/a.safetensors")
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
-    assert ours.pretrained_statistics == library.IMAGENET
+    assert ours.pretrained_statistics == baselines.IMAGENET
 
 
-@pytest.mark.parametrize("name", ["library.torchvision", "TorchvisionAlexNet"])
+@pytest.mark.parametrize("name", ["baselines.torchvision", "TorchvisionAlexNet"])
 def test_a_checkpoint_of_a_new_head_is_loaded(name: str) -> None:
     """By then there are no weights to start from."""
     model = {"_target_": f"alexnet.models.{name}", "num_classes": 3, "weights": "/gone.pth", "new_head": True}
-    model |= {"name": "resnet18", "options": None} if "library" in name else {"image_size": 63}
+    model |= {"name": "resnet18", "options": None} if "baselines" in name else {"image_size": 63}
     made = network_class(model["_target_"])
     arguments = {k: v for k, v in model.items() if k != "_target_"} | {"weights": None, "new_head": False}
     state = {f"network.{key}": value for key, value in made(**arguments).state_dict().items()}
@@ -87,7 +87,7 @@ def test_a_checkpoint_of_a_new_head_is_loaded(name: str) -> None:
 
 def test_a_checkpoint_may_name_no_other_function_of_the_library() -> None:
     with pytest.raises(ArgumentError, match="no network class"):
-        network_class("alexnet.models.library.read_weights")
+        network_class("alexnet.models.baselines.read_weights")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_checkpoint_may_name_no_other_function_of_the_library() -> None:
 )
 def test_mistakes(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        library.torchvision(**{"name": "resnet18", "num_classes": 3} | arguments)
+        baselines.torchvision(**{"name": "resnet18", "num_classes": 3} | arguments)
 
 
 def test_mistakes_with_timm(tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_mistakes_with_timm(tmp_path: Path) -> None:
         ({"options": {"depth": 3}}, "options={'depth': 3}"),
     ):
         with pytest.raises(ArgumentError, match=message):
-            library.timm(**{"name": "convnext_atto", "num_classes": 3} | arguments)
+            baselines.timm(**{"name": "convnext_atto", "num_classes": 3} | arguments)
