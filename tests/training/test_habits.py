@@ -104,10 +104,10 @@ def test_a_search_says_what_it_is_over(option: str) -> None:
 
 def test_settings_of_a_machine_are_read_from_a_file(tmp_path: Path) -> None:
     """.env of the working directory; what is set already stays."""
-    (tmp_path / ".env").write_text("MADE_UP=from_file\nALEXNET_CACHE=from_file\n")
+    (tmp_path / ".env").write_text("MADE_UP=from_file\nSET_ALREADY=from_file\n")
     code = (
         "import os; from alexnet.cli import handle_errors\n"
-        "with handle_errors(): print(os.environ['MADE_UP'], os.environ['ALEXNET_CACHE'])"
+        "with handle_errors(): print(os.environ['MADE_UP'], os.environ['SET_ALREADY'])"
     )
-    done = program(sys.executable, "-c", code, cwd=tmp_path, ALEXNET_CACHE="mine")
+    done = program(sys.executable, "-c", code, cwd=tmp_path, SET_ALREADY="mine")
     assert done.stdout.split() == ["from_file", "mine"]

@@ -92,7 +92,9 @@ def _create(
         raise ArgumentError(f"options={dict(options or {})}: {error}") from error
 
 
-def start_from(network: nn.Module, weights: str | None, name: str | None = None, *, new_head: bool) -> None:
+def start_from(
+    network: nn.Module, weights: str | None, name: str | None = None, *, new_head: bool, in_channels: int = 3
+) -> None:
     """Loads weights into the network, and notes how their images were normalised: `pretrained_statistics`.
 
     Args:
@@ -100,6 +102,7 @@ def start_from(network: nn.Module, weights: str | None, name: str | None = None,
         weights: the name of weights of torchvision, or a file; None: nothing is done.
         name: of the network in torchvision; None: weights are in a file.
         new_head: the last layer keeps its initial weights.
+        in_channels: of the network's input; weights of torchvision's networks are for 3.
 
     Raises:
         ArgumentError: for weights that are not there, or do not fit.
@@ -109,6 +112,8 @@ def start_from(network: nn.Module, weights: str | None, name: str | None = None,
     if weights is None:
         return
     state, statistics = read_weights(weights, name)
+    if name is not None and in_channels != 3:
+        raise ArgumentError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
     try:
         load_weights(network, state, new_head)
     except ValueError as error:

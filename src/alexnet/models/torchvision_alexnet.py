@@ -5,7 +5,6 @@ local response normalisation.
 from torch import Tensor, nn
 from torchvision.models import AlexNet
 
-from alexnet.errors import ArgumentError
 from alexnet.models.base import check_input
 from alexnet.models.baselines import start_from
 from alexnet.validation import check_float, check_int
@@ -46,9 +45,7 @@ class TorchvisionAlexNet(AlexNet):
         self.input_shape = (in_channels, check_int("image_size", image_size, LEAST), image_size)
         if check_int("in_channels", in_channels, 1) != 3:
             self.features[0] = nn.Conv2d(in_channels, 64, 11, stride=4, padding=2)
-        if weights is not None and in_channels != 3:
-            raise ArgumentError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
-        start_from(self, weights, "alexnet", new_head=new_head)
+        start_from(self, weights, "alexnet", new_head=new_head, in_channels=in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         check_input(x, self.input_shape)
