@@ -1,7 +1,7 @@
 """What the config describes, built and tried before an image is read or a folder made."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -307,7 +307,7 @@ def panels(cfg: DictConfig) -> list[Callback]:
 def check_tags(cfg: DictConfig) -> None:
     """Makes a list of cfg.tags. Raises ArgumentError for what are no words."""
     tags = [cfg.tags] if isinstance(cfg.tags, str) else cfg.tags
-    if tags is None or not all(isinstance(tag, str) for tag in tags):
+    if not isinstance(tags, Sequence) or not all(isinstance(tag, str) for tag in tags):
         raise ArgumentError(f"tags={cfg.tags}: must be words, such as [baseline,thesis]")
     cfg.tags = list(tags)
     if cfg.task_name is not None and not isinstance(cfg.task_name, str):
