@@ -41,6 +41,7 @@ ADDED = {
     "test_epoch": "best",
     "data.background": "white",
     "data.value_range": None,
+    "data.test_fraction": None,
     "data.mean": None,
     "data.std": None,
     "data.sampler": "shuffle",

@@ -55,6 +55,14 @@ class OfAllKinds(Squares):
         return (str(path), path, Image.open(path), torch.zeros(3, 20, 20, dtype=torch.uint8))[i % 4]
 
 
+def test_a_share_to_test_on() -> None:
+    data = opened(Squares(), test_fraction=0.4)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 27, "val": 9, "test": 24}
+    assert data.info.fingerprint != opened(Squares()).info.fingerprint
+    with pytest.raises(ArgumentError, match=r"^test_fraction=0.4"):
+        opened(Changed(splits=["train"] * 24 + ["test"] * 6), test_fraction=0.4)
+
+
 def opened(source: Any, **arguments: Any) -> ImageDataModule:
     data = ImageDataModule(source, size=20, crop=20, **{"packed": False} | arguments)
     data.setup()

@@ -20,7 +20,7 @@ from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.synthetic import digits, fake
 from alexnet.data.sources.torchvision import DOWNLOADS, downloaded
 from alexnet.data.splits import Source, stratified_indices
-from alexnet.errors import UserError
+from alexnet.errors import ArgumentError, UserError
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -51,6 +51,42 @@ def test_digits_are_all_there_once() -> None:
     assert key(stored.astype(float), labels) == key(raw.images * (255 / 16), raw.target)
     for split in source.splits.values():
         assert min(Counter(split.labels.tolist()).values()) > 0.08 * len(split.labels)
+
+
+def counts(data: ImageDataModule) -> dict[str, int]:
+    data.setup()
+    return {name: len(split) for name, split in data.splits.items()}
+
+
+def test_a_share_to_test_on(image_folder: Path, tmp_path: Path) -> None:
+    """Where the source has no test images of its own; the packed images of each share are kept."""
+    assert counts(ImageDataModule("digits", size=8, crop=8, channels=1, test_fraction=0.5)) == {
+        "train": 630, "val": 269, "test": 898,
+    }  # fmt: skip
+    found, fingerprints = [], set()
+    cache = str(tmp_path)
+    for share in (None, 0.5, None):
+        data = ImageDataModule("folder", f"{image_folder}", size=8, crop=8, cache_dir=cache, test_fraction=share)
+        found.append(counts(data)["test"])
+        fingerprints.add(data.info.fingerprint)
+    assert found == [2, 8, 2]
+    assert len(fingerprints) == 2
+    assert sum(path.is_dir() for path in tmp_path.glob("folder-*")) == 2
+
+
+@pytest.mark.parametrize("share", [0, 0.9, float("nan"), "half"])
+def test_a_share_to_test_on_is_checked(share: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"^test_fraction="):
+        ImageDataModule("digits", size=8, crop=8, test_fraction=share)
+
+
+def test_no_share_of_what_has_test_images(image_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"^test_fraction=0.5: fake"):
+        ImageDataModule("fake", num_classes=4, size=8, crop=8, test_fraction=0.5)
+    shutil.copytree(image_folder / "training", image_folder / "testing")
+    data = ImageDataModule("folder", f"{image_folder}", size=8, crop=8, cache_dir=f"{tmp_path}", test_fraction=0.5)
+    with pytest.raises(UserError, match=r"^data.test_fraction=0.5"):
+        data.setup()
 
 
 def test_fake_images_can_be_told_apart() -> None:

@@ -23,7 +23,6 @@ from alexnet.data.decode import decode
 from alexnet.data.packed import pack_on_disk
 from alexnet.data.sources.folder import open_folder
 from alexnet.data.sources.synthetic import fake
-from alexnet.data.streaming import write_stream
 from alexnet.data.transforms import Normalize
 
 CORES = available_cores()
@@ -55,6 +54,8 @@ def measure(
         yield versus("loader_crops", ours=partial(crops, data), baseline=through_baseline, limit=limit)
         yield versus("loader_batches", ours=partial(ready, data), baseline=through_baseline)
         assert data.packed
+        from alexnet.data.streaming import write_stream  # optional
+
         write_stream(data.packed, data.splits, Path(temporary, "stream"))
         stream = ImageDataModule("stream", f"{temporary}/stream", num_workers=0, **shape)
         stream.setup()

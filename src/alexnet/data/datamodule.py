@@ -30,7 +30,7 @@ from alexnet.data.loader import (
 from alexnet.data.mixing import Mix
 from alexnet.data.packed import DatasetInfo, PackedDataset, open_lazily, pack_in_memory, pack_on_disk
 from alexnet.data.prefetch import PrefetchLoader
-from alexnet.data.sources import find_source, name_and_kind, open_source
+from alexnet.data.sources import find_source, name_and_kind
 from alexnet.data.sources.folder import Reading
 from alexnet.data.sources.images import ImageSource
 from alexnet.data.splits import CLASS, NUMBERS, strata, subset
@@ -53,6 +53,8 @@ class ImageDataModule(LightningDataModule):
         size: side of a stored image in pixels (paper, section 2: 256).
         crop: side of the network's input in pixels.
         fraction: share of the training images of every class that is used; a smaller share lies within a larger one.
+        test_fraction: share of the images of every class that is for testing, where the source has no test images of
+            its own; None: 15%.
         batch_size: images per step, of all devices together.
         num_workers: processes that cut out crops, or decode; 0 does it in the training process. None: 0 where images
             are packed, which is fastest, and one per core, shared out among ranks, where they are not, or are a stream.
@@ -116,6 +118,7 @@ class ImageDataModule(LightningDataModule):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         sampler: str = "shuffle",
+        test_fraction: float | None = None,
     ) -> None:
         super().__init__()
         self.source, self.kind = name_and_kind(source)
@@ -124,6 +127,7 @@ class ImageDataModule(LightningDataModule):
         if crop > size:
             raise ArgumentError(f"crop={crop}: must be at most size={size}, the side of the stored images")
         self.fraction = check_float("fraction", fraction, 0, 1, exclusive_min=True)
+        self.test_fraction = test_fraction
         self.batch_size = check_int("batch_size", batch_size, 1)
         self.use_cache = check_bool("packed", packed) and source != "stream"
         if on_broken == "skip" and not packed:
@@ -154,12 +158,13 @@ class ImageDataModule(LightningDataModule):
             expected = "train/CLASS/*.jpg" if source == "folder" else "what prepare.py stream=FOLDER has written"
             raise ArgumentError(f"root is missing: pass data.root=FOLDER with {expected} in it")
         self.root = self.cache_dir / "downloads" / self.source if root is None else folder_path("root", root)
-        self.origin = f"{self.root.resolve()}" + ("" if test_classes is None else f"\0{test_classes}")
+        split_by = [str(chosen) for chosen in (test_classes, self.test_fraction) if chosen is not None]
+        self.origin = "\0".join([str(self.root.resolve()), *split_by])
         if source == "stream":
             known: int | None = self._find_stream(str(root))
         else:
             made = size, channels, num_classes
-            self.open, known = find_source(source, self.root, made, self.reading, test_classes)
+            self.open, known = find_source(source, self.root, made, self.reading, self.test_fraction, test_classes)
         if self.sampler == "balanced" and self.kind != CLASS:
             raise ArgumentError("sampler=balanced: is of classes")
         if num_classes not in (None, known):
@@ -170,6 +175,8 @@ class ImageDataModule(LightningDataModule):
         """Returns its number of classes."""
         from alexnet.data.streaming import find_stream  # optional
 
+        if self.test_fraction is not None:
+            raise ArgumentError(f"test_fraction={self.test_fraction}: a stream has been split; leave it empty")
         self.stream = find_stream(root, self.cache_dir)
         asked = self.size, self.size, self.channels
         if asked != self.stream.shape:
@@ -184,7 +191,7 @@ class ImageDataModule(LightningDataModule):
         if self.packed:
             return
         if self.source in ("digits", "fake"):
-            self.packed = _embedded(self.source, self.size, self.channels, self.num_classes)
+            self.packed = _embedded(self.source, self.size, self.channels, self.num_classes, self.test_fraction)
         elif self.source == "stream":
             self.packed = self.stream.open()
         elif not self.use_cache:
@@ -370,8 +377,9 @@ def _free_memory(device: torch.device) -> int:
 
 
 @lru_cache(maxsize=1)
-def _embedded(source: str, size: int, channels: int, num_classes: int) -> PackedDataset:
+def _embedded(source: str, size: int, channels: int, num_classes: int, test_fraction: float | None) -> PackedDataset:
     """digits or fake, kept for the next run of the process: the jobs of a sweep have the same."""
-    packed = pack_in_memory(open_source(source, Path(), size, channels, num_classes), size, channels)
+    opened, _ = find_source(source, Path(), (size, channels, num_classes), Reading(), test_fraction)
+    packed = pack_in_memory(opened(), size, channels)
     packed.splits["train"].images.setflags(write=False)
     return packed

@@ -9,7 +9,6 @@ from alexnet.config import build
 from alexnet.config_errors import prefix_errors
 from alexnet.data import ImageDataModule
 from alexnet.data.splits import CLASS
-from alexnet.data.streaming import new_stream, write_stream
 from alexnet.errors import ArgumentError, UserError, escape_control_chars
 from alexnet.run_dir import create_run_dir
 from alexnet.validation import check_bool, check_int
@@ -26,7 +25,11 @@ def prepare(cfg: DictConfig) -> None:
             check_int("jpeg", cfg.jpeg, 1, 100)
             if not cfg.stream:
                 raise ArgumentError(f"jpeg={cfg.jpeg}: is of a stream; pass stream=FOLDER too")
-        stream = None if cfg.stream is None else new_stream(cfg.stream)
+        stream = None
+        if cfg.stream is not None:
+            from alexnet.data.streaming import new_stream, write_stream  # optional
+
+            stream = new_stream(cfg.stream)
     data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"))
     if stream and data.kind != CLASS:
         raise UserError(f"stream={cfg.stream}: a stream holds classes, and these images have {data.kind}")

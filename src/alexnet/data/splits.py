@@ -12,6 +12,7 @@ from torch import Tensor
 
 from alexnet.rng import generator
 
+HELD_OUT = 0.15  # of the training images, for each split that a source does not have
 CLASS, LABELS, NUMBERS = KINDS = ("class", "labels", "numbers")  # what an image's label is
 
 
@@ -98,9 +99,12 @@ def stratified_split(split: Split, shares: dict[str, float]) -> dict[str, Split]
     return {name: split.take(index) for name, index in stratified_indices(strata(split.labels), shares).items()}
 
 
-def hold_out(splits: dict[str, Split]) -> dict[str, Split]:
-    """Returns the splits with val and test: one that is not there gets 15% of the training images of every class."""
-    missing = {name: 0.15 for name in ("val", "test") if name not in splits}
+def hold_out(splits: dict[str, Split], test_fraction: float | None = None) -> dict[str, Split]:
+    """Returns the splits with val and test: one that is not there gets 15% of the training images of every class, or
+    test `test_fraction` of them.
+    """
+    shares = {"val": HELD_OUT, "test": test_fraction or HELD_OUT}
+    missing = {name: share for name, share in shares.items() if name not in splits}
     return splits | stratified_split(splits["train"], {"train": 1.0, **missing})
 
 

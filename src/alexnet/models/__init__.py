@@ -6,4 +6,10 @@ from alexnet.models.lenet import LeNet
 from alexnet.models.torchvision_alexnet import TorchvisionAlexNet
 from alexnet.models.tutorial_net import TutorialNet
 
-__all__ = ["AlexNet", "CifarNet", "LeNet", "TorchvisionAlexNet", "TutorialNet"]
+__all__ = [
+    "AlexNet",
+    "CifarNet",
+    "LeNet",
+    "TorchvisionAlexNet",
+    "TutorialNet",
+]

@@ -9,7 +9,8 @@ from alexnet.data.sources.images import ImageSource, open_images, source_name
 from alexnet.data.sources.synthetic import digits, fake
 from alexnet.data.sources.torchvision import DOWNLOADS, downloaded
 from alexnet.data.splits import CLASS, Source
-from alexnet.validation import check_choice
+from alexnet.errors import ArgumentError
+from alexnet.validation import check_choice, check_float
 
 SOURCES = ("digits", *DOWNLOADS, "folder", "fake", "stream")
 Made = tuple[int, int, int | None]  # of the images that `fake` makes: size, channels, number of classes
@@ -27,41 +28,38 @@ def name_and_kind(source: str | ImageSource) -> tuple[str, str]:
 
 
 def find_source(
-    source: str | ImageSource, root: Path, made: Made, reading: Reading, test_classes: list[str] | None = None
+    source: str | ImageSource,
+    root: Path,
+    made: Made,
+    reading: Reading,
+    test_fraction: float | None = None,
+    test_classes: list[str] | None = None,
 ) -> tuple[Callable[[], Source], int | None]:
     """Returns what opens a source, one of SOURCES but `stream` or an ImageSource, and how many classes it has.
 
     Args:
         root: the folder of images, or where downloads go.
         reading: how image files are decoded.
-        test_classes: see ImageDataModule.
+        test_fraction, test_classes: see ImageDataModule.
 
     Raises:
-        ArgumentError: for a folder that is not there, or an ImageSource whose attributes do not suit each other.
+        ArgumentError: for a folder that is not there, an ImageSource whose attributes do not suit each other, or a
+            test_fraction out of range, or of images that have been split.
     """
+    if test_fraction is not None:  # a share for validation, and some for training, are left
+        check_float("test_fraction", test_fraction, 0, 0.8, exclusive_min=True)
     if not isinstance(source, str):
-        opened = open_images(source, reading)
+        opened = open_images(source, reading, test_fraction)
         return lambda: opened, len(opened.classes)
     if source == "folder" and test_classes is not None:
         return partial(open_test_folder, root, test_classes, reading), len(test_classes)
     if source == "folder":
-        return partial(open_folder, root, reading), len(training_classes(root))
-    number = {"digits": 10, "fake": made[2], **DOWNLOADS}[source]
-    return partial(open_source, source, root, *made, reading), number
-
-
-def open_source(
-    source: str,
-    root: Path,
-    size: int,
-    channels: int,
-    num_classes: int | None,
-    reading: Reading = Reading(),  # noqa: B008
-) -> Source:
-    """Opens `digits`, `fake` or a download; the arguments are those of find_source."""
+        return partial(open_folder, root, reading, test_fraction), len(training_classes(root))
     if source == "digits":
-        return digits()
+        return partial(digits, test_fraction), 10
+    if test_fraction is not None:
+        raise ArgumentError(f"test_fraction={test_fraction}: {source} has test images of its own; leave it empty")
     if source == "fake":
-        assert num_classes is not None
-        return fake(size, channels, num_classes)
-    return downloaded(source, root, reading)
+        size, channels, num_classes = made
+        return partial(fake, size, channels, num_classes or 0), num_classes
+    return partial(downloaded, source, root, reading), DOWNLOADS[source]

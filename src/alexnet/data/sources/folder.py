@@ -39,8 +39,8 @@ def training_classes(root: Path) -> list[str]:
     raise ArgumentError(f"root={root}: has {', '.join(layout.splits)}, but no train or training with class folders")
 
 
-def open_folder(root: Path, reading: Reading = Reading()) -> Source:  # frozen
-    """Opens a tree of class folders. A split without a folder gets 15% of the training images of every class.
+def open_folder(root: Path, reading: Reading = Reading(), test_fraction: float | None = None) -> Source:  # frozen
+    """Opens a tree of class folders. What has no folder is split off the training images: see splits.hold_out.
 
     Raises:
         UserError: for a tree without training images, or one that can be read in two ways.
@@ -48,6 +48,10 @@ def open_folder(root: Path, reading: Reading = Reading()) -> Source:  # frozen
     with _readable(root):
         classes, layout = training_classes(root), find_splits(root)
         listed = list_files(layout.splits, classes, reading)
+    if test_fraction is not None and "test" in layout.splits:
+        raise UserError(
+            f"data.test_fraction={test_fraction}: the test images are in {layout.splits['test']}; leave it empty"
+        )
     train = listed.splits["train"]
     left_out = listed.notes[0] if listed.notes else "no files"
     if not len(train.labels):
@@ -58,8 +62,9 @@ def open_folder(root: Path, reading: Reading = Reading()) -> Source:  # frozen
             f"data.root={root}: no images to train on in the class folders {names} ({left_out}). "
             "Convert their images to a format such as PNG, or remove the folders"
         )
-    splits = hold_out(listed.splits)
-    return Source(classes, listed.state, splits, [*layout.notes, *listed.notes], reading.background, files=True)
+    splits = hold_out(listed.splits, test_fraction)
+    state = listed.state if test_fraction is None else f"{test_fraction} {listed.state}"
+    return Source(classes, state, splits, [*layout.notes, *listed.notes], reading.background, files=True)
 
 
 def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading()) -> Source:

@@ -48,8 +48,8 @@ class ImageSource(Protocol):
         """
 
 
-def open_images(images: ImageSource, reading: Reading) -> Source:
-    """Opens an ImageSource.
+def open_images(images: ImageSource, reading: Reading, test_fraction: float | None = None) -> Source:
+    """Opens an ImageSource. Splits that it does not have are split off the training images: see splits.hold_out.
 
     Raises:
         ArgumentError: where its attributes do not suit each other.
@@ -60,15 +60,19 @@ def open_images(images: ImageSource, reading: Reading) -> Source:
     splits = _checked_splits(images, len(names))
     every = Split(labels, names, partial(_read, images, reading))
     found = {split: every.take(np.flatnonzero(splits == split)) for split in SPLITS if split in splits}
+    if test_fraction is not None and "test" in found:
+        raise ArgumentError(f"test_fraction={test_fraction}: {source_name(images)} has test images; leave it empty")
     if "train" not in found:
         raise _error(images, "has no training images")
     has_images = strata(found["train"].labels) if kind == CLASS else range(len(classes))
     if empty := sorted({*range(len(classes))} - {*has_images}):
         raise _error(images, f"no images to train on of {', '.join(classes[label] for label in empty)}")
     known = [kind, classes, names, labels.tolist(), splits.tolist(), str(getattr(images, "state", "")), str(reading)]
+    if test_fraction is not None:
+        known.append(test_fraction)
     state = hashlib.sha256(json.dumps(known).encode(errors="surrogateescape")).hexdigest()
     notes = list(getattr(images, "notes", ()))
-    return Source(classes, state, hold_out(found), notes, reading.background, files=True, kind=kind)
+    return Source(classes, state, hold_out(found, test_fraction), notes, reading.background, files=True, kind=kind)
 
 
 def source_name(images: ImageSource) -> str:

@@ -3,18 +3,18 @@
 import torch
 from torch.nn.functional import interpolate
 
-from alexnet.data.splits import Source, array_split, stratified_split
+from alexnet.data.splits import Source, array_split, hold_out
 from alexnet.rng import generator
 
 
-def digits() -> Source:
-    """scikit-learn's handwritten digits: 1,797 grey images of 8x8, split 70/15/15."""
+def digits(test_fraction: float | None = None) -> Source:
+    """scikit-learn's handwritten digits: 1,797 grey images of 8x8, split 70/15/15; see splits.hold_out."""
     from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     raw = load_digits()
     images = torch.from_numpy(raw.images * (255 / 16)).round().to(torch.uint8)[:, None]  # the values are 0..16
-    parts = stratified_split(array_split(images, raw.target), {"train": 0.7, "val": 0.15, "test": 0.15})
-    return Source([str(c) for c in range(10)], "digits", parts)
+    splits = hold_out({"train": array_split(images, raw.target)}, test_fraction)
+    return Source([str(c) for c in range(10)], "digits", splits)
 
 
 def fake(size: int, channels: int, num_classes: int) -> Source:
