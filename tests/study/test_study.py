@@ -131,6 +131,21 @@ def test_any_metric_of_a_run_can_be_compared(tmp_path: Path) -> None:
     assert re.search(r"\| +val/f1 \|", other.stdout)
 
 
+@digits
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        (["study=lrn"], "0.5"),
+        (["study=lrn", "data.test_fraction=0.3"], "0.3"),
+        (["study=lrn", "data=fake"], "null"),
+        ([], "null"),
+    ],
+)
+def test_studies_test_half_of_the_digits(line: list[str], share: str) -> None:
+    said = train_py(*line, "--cfg", "job", "--package", "data", "--resolve").stdout
+    assert f"\ntest_fraction: {share}\n" in f"\n{said}"
+
+
 def test_an_arm_is_a_list_of_overrides() -> None:
     study = OmegaConf.create({"question": "?", "metric": "test/top1", "margin": 0.01, "arms": {"a": "model.lrn=false"}})
     with pytest.raises(UserError, match=r"study.arms: must be names with a list of overrides each"):

@@ -16,13 +16,14 @@ from alexnet.run_identity import digest
 from alexnet.training.build import build_components
 from alexnet.training.loggers import identify_run
 from alexnet.training.run import train
-from tests.conftest import ROOT, first, options, program, slow, train_py
+from tests.conftest import ROOT, first, needs, options, program, slow, train_py
 from tests.training.test_run import TINY
 
 Config = Callable[..., DictConfig]
 NET = ("model=lenet", "model.activation=relu", "data=fake", "data.size=36", "data.crop=32", "panels=none")
 
 
+@needs("model", "lenet")
 @first(1)
 @pytest.mark.parametrize("option", options("debug"))
 def test_every_debug_option_runs(option: str, config: Config, tmp_path: Path) -> None:
@@ -77,6 +78,7 @@ def test_wandb_and_mlflow_are_told_which_run_it_is(config: Config, tmp_path: Pat
     assert read_run_json(tmp_path) == {"id": "1234abcd"}
 
 
+@needs("model", "lenet")
 @slow
 def test_a_wandb_run_is_resumed_under_its_id(tmp_path: Path) -> None:
     pytest.importorskip("wandb")

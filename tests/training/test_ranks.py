@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from alexnet.data import ImageDataModule
-from tests.conftest import ROOT, SMOKE, digits, first, program, slow, train_py
+from tests.conftest import ROOT, SMOKE, digits, first, needs, options, program, slow, train_py
 from tests.training.test_run import recomputed, scored
 
 DDP = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp")
@@ -397,6 +397,7 @@ def test_what_does_not_fit_is_one_line(
     assert not (tmp_path / "o").exists()
 
 
+@needs("hydra/launcher", "joblib")
 @slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_launchers_run_jobs(launcher: str, tmp_path: Path) -> None:
@@ -421,7 +422,7 @@ def test_launchers_run_jobs(launcher: str, tmp_path: Path) -> None:
 
 
 @first(1)
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm", "ray"])
+@pytest.mark.parametrize("launcher", options("hydra/launcher"))
 def test_presets_of_launchers(launcher: str) -> None:
     done = train_py(f"hydra/launcher={launcher}", "--cfg", "hydra")
     assert f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher." in done.stdout

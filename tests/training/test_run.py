@@ -79,7 +79,10 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
         ),
         ("experiment=smoke", "model.width=0.0625", "trainer.max_epochs=1"),
         ("model.devices=[cpu,cpu]", "model.lrn_window=tower"),
-        ("experiment=imagenet_2012", "augment.pca_epochs=1", "trainer.max_epochs=2", "scheduler.changes.3.after=1"),
+        pytest.param(
+            ("experiment=imagenet_2012", "augment.pca_epochs=1", "trainer.max_epochs=2", "scheduler.changes.3.after=1"),
+            marks=needs("experiment", "imagenet_2012"),
+        ),
     ],
     ids=" ".join,
 )

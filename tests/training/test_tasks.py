@@ -21,9 +21,10 @@ from alexnet.errors import ArgumentError, UserError
 from alexnet.training.build import build_components
 from alexnet.training.run import train
 from alexnet.training.tasks import ImageClassifier, ImageRegressor, MultilabelClassifier
-from tests.conftest import ROOT, slow, train_py
+from tests.conftest import ROOT, needs, slow, train_py
 
 Config = Callable[..., DictConfig]
+pytestmark = needs("model", "lenet")
 SMALL = ("data=csv", "data.size=36", "data.crop=32", "model=lenet", "model.activation=relu", "logger=csv")
 SMALL += ("augment=none", "data.batch_size=16", "optimizer.lr=0.003", "scheduler=constant", "trainer.precision=32-true")
 NUMBERS, LABELS = "task=regression", "task=multilabel"

@@ -14,7 +14,7 @@ from alexnet.study_adapter.metrics import check_known, run_metric
 
 KEYS = (
     *("question", "claim", "source", "paper", "metric", "mode", "margin", "test", "until", "max_seeds"),
-    *("arms", "arm"),
+    *("digits_test_fraction", "arms", "arm"),
 )
 
 
