@@ -14,7 +14,7 @@ from alexnet.study.formatting import duration
 from tests.conftest import ROOT, digits, slow, train_py
 from tests.study.test_study import TINY
 
-LINE = ("study=lrn", "model.width=0.125", "scheduler=constant", *TINY)
+LINE = ("study=groups", "model.width=0.125", "scheduler=constant", *TINY)
 
 
 @slow
@@ -23,43 +23,43 @@ def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
     """Finished jobs are read, interrupted ones and new seeds run, each with its line; other settings are others."""
     outputs = f"outputs={tmp_path}"
     first = train_py(*LINE, "seed=1", outputs).stdout.splitlines()
-    folder = tmp_path / "study" / "lrn-digits-alexnet"
+    folder = tmp_path / "study" / "groups-digits-alexnet"
     assert first[:2] == [
-        "study lrn: Does local response normalisation help?",
+        "study groups: Do the two towers help, or cost?",
         "  2 jobs, 2 arms with 1 seeds",
     ]
     assert [line.split() for line in first[2:4]] == [
-        ["model.lrn=true", "baseline"],
-        ["model.lrn=false", "model.lrn=false"],
+        ["model.groups=2", "baseline"],
+        ["model.groups=1", "model.groups=1"],
     ]
     assert first[4] == f"  {folder}"
-    assert re.fullmatch(r"\[1/2\] model.lrn=true,seed=1: test/top1 0\.\d{4}, \d+ s; about \d+ s left", first[5])
-    assert re.fullmatch(r"\[2/2\] model.lrn=false,seed=1: test/top1 0\.\d{4}, \d+ s", first[6])
-    assert first[8].startswith("model.lrn=false against model.lrn=true: no verdict: fewer than three pairs")
+    assert re.fullmatch(r"\[1/2\] model.groups=2,seed=1: test/top1 0\.\d{4}, \d+ s; about \d+ s left", first[5])
+    assert re.fullmatch(r"\[2/2\] model.groups=1,seed=1: test/top1 0\.\d{4}, \d+ s", first[6])
+    assert first[8].startswith("model.groups=1 against model.groups=2: no verdict: fewer than three pairs")
     assert first[-1] == f"report {folder / 'report.md'}"
-    assert "epoch 1/1" in (folder / "model.lrn=true,seed=1" / "train.log").read_text()
-    written = (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns
+    assert "epoch 1/1" in (folder / "model.groups=2,seed=1" / "train.log").read_text()
+    written = (folder / "model.groups=2,seed=1" / "metrics.json").stat().st_mtime_ns
 
-    interrupted = folder / "model.lrn=false,seed=1"
+    interrupted = folder / "model.groups=1,seed=1"
     info = json.loads((interrupted / "run.json").read_text())
     (interrupted / "run.json").write_text(json.dumps(info | {"state": "running"}))
     (interrupted / "metrics.json").unlink()
-    again = train_py(*LINE, "seed=1,2", "model.lrn=false,true", "after=none", outputs).stdout
+    again = train_py(*LINE, "seed=1,2", "model.groups=1,2", "after=none", outputs).stdout
     assert "  4 jobs, 2 arms with 2 seeds, 1 done, 1 interrupted\n" in again
-    assert f"done before: {folder / 'model.lrn=true,seed=1'}\n" in again
+    assert f"done before: {folder / 'model.groups=2,seed=1'}\n" in again
     assert re.findall(r"^\[(\d/\d)\] (\S+):", again, re.M) == [
-        ("1/3", "model.lrn=false,seed=1"),
-        ("2/3", "model.lrn=false,seed=2"),
-        ("3/3", "model.lrn=true,seed=2"),
+        ("1/3", "model.groups=1,seed=1"),
+        ("2/3", "model.groups=1,seed=2"),
+        ("3/3", "model.groups=2,seed=2"),
     ]
-    assert (folder / "model.lrn=true,seed=1" / "metrics.json").stat().st_mtime_ns == written
+    assert (folder / "model.groups=2,seed=1" / "metrics.json").stat().st_mtime_ns == written
 
 
 @slow
 def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
     """A mistake that only its last job would meet."""
     for arguments, message in (
-        (["model.lrn=true,flase"], "model.lrn=flase: must be true or false"),
+        (["model.groups=2,flase"], "model.groups=flase: must be a number, such as 2"),
         (["study.margin=-1"], "study.margin=-1: must be a number above 0, in the metric's unit"),
     ):
         done = train_py(*LINE, *arguments, f"outputs={tmp_path}/o", code=1)
@@ -99,7 +99,7 @@ def test_a_study_that_is_interrupted_is_reported(tmp_path: Path) -> None:
         said.append(text)
         if text.startswith("[1/4]"):
             break
-    second = tmp_path / "study" / "lrn-digits-alexnet" / "model.lrn=false,seed=1"
+    second = tmp_path / "study" / "groups-digits-alexnet" / "model.groups=1,seed=1"
     while not (second / "run.json").exists():
         time.sleep(0.05)
     study.send_signal(signal.SIGINT)
@@ -108,5 +108,5 @@ def test_a_study_that_is_interrupted_is_reported(tmp_path: Path) -> None:
     assert err == f"interrupted; what is done is in {second}\n"
     assert json.loads((second / "run.json").read_text())["state"] == "interrupted"
     assert f"report {second.parent / 'report.md'}\n" in out
-    assert "  ! model.lrn=false, seed 1: interrupted\n" in out
-    assert "  ! model.lrn=true, seed 2: not run yet\n" in out
+    assert "  ! model.groups=1, seed 1: interrupted\n" in out
+    assert "  ! model.groups=2, seed 2: not run yet\n" in out

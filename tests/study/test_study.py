@@ -114,7 +114,7 @@ def test_mistakes(arguments: list[str], message: str, tmp_path: Path) -> None:
 @slow
 def test_any_metric_of_a_run_can_be_compared(tmp_path: Path) -> None:
     """Its intervals are for new seeds alone."""
-    line = ("study=lrn", "study.metric=test/f1", "metrics=f1", "seed=1,2,3", "model.width=0.125", *TINY)
+    line = ("study=groups", "study.metric=test/f1", "metrics=f1", "seed=1,2,3", "model.width=0.125", *TINY)
     said = train_py(*line, f"outputs={tmp_path}").stdout
     (folder,) = (tmp_path / "study").iterdir()
     report = (folder / "report.md").read_text()

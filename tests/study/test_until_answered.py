@@ -347,7 +347,7 @@ def test_a_running_study_can_be_watched(tmp_path: Path) -> None:
 @slow
 @digits
 def test_killed_it_goes_on_with_another_launcher(tmp_path: Path) -> None:
-    line = ("study=lrn", "study.until=answered", "study.max_seeds=4", "model.width=0.125", "after=none", *TINY)
+    line = ("study=groups", "study.until=answered", "study.max_seeds=4", "model.width=0.125", "after=none", *TINY)
     first = subprocess.Popen(
         [sys.executable, "train.py", *line, f"outputs={tmp_path}"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -361,22 +361,22 @@ def test_killed_it_goes_on_with_another_launcher(tmp_path: Path) -> None:
     assert [text.split(":")[0] for text in said.splitlines() if " pairs: " in text] == ["3 pairs", "4 pairs"]
     (folder,) = (tmp_path / "study").iterdir()
     done = sorted(path.parent.name for path in folder.glob("*/metrics.json"))
-    assert done == sorted(f"model.lrn={lrn},seed={seed}" for lrn in ("true", "false") for seed in (1, 2, 3, 4))
+    assert done == sorted(f"model.groups={groups},seed={seed}" for groups in (2, 1) for seed in (1, 2, 3, 4))
     _, text = report([folder])
-    assert "model.lrn=false: no answer after 4 pairs, the most that were asked" in text
+    assert "model.groups=1: no answer after 4 pairs, the most that were asked" in text
 
 
 @slow
 @digits
 def test_a_run_that_fails_is_replaced(tmp_path: Path) -> None:
     """A file lies where its directory should be. The program says so, and ends with 1."""
-    folder = tmp_path / "study" / "lrn-digits-alexnet"
+    folder = tmp_path / "study" / "groups-digits-alexnet"
     folder.mkdir(parents=True)
-    (folder / "model.lrn=false,seed=2").write_text("")
-    line = ("study=lrn", "study.until=answered", "study.max_seeds=3", "model.width=0.125", *TINY)
+    (folder / "model.groups=1,seed=2").write_text("")
+    line = ("study=groups", "study.until=answered", "study.max_seeds=3", "model.width=0.125", *TINY)
     done = train_py(*line, f"outputs={tmp_path}", code=1)
     assert "seed 2: left out, since a run failed" in done.stdout
-    assert (folder / "model.lrn=false,seed=4" / "metrics.json").exists()
+    assert (folder / "model.groups=1,seed=4" / "metrics.json").exists()
     assert "seed 2 left out, since a run failed" in (folder / "report.md").read_text()
 
 
