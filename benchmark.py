@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = ("lrn", "step", "data", "train", "limits")  # and these, which are left out unless they are named:
-NAMED = ("panels", "sweep", "gpu")
+NAMED = ("panels", "sweep", "gpu", "jobs")
 
 
 def main() -> None:
@@ -114,6 +114,10 @@ def measure(part: str, options: argparse.Namespace) -> Iterator[Any]:
         from alexnet.benchmarks import sweep
 
         print(sweep.measure(), flush=True)
+    elif part == "jobs":
+        from alexnet.benchmarks import jobs
+
+        yield from jobs.measure()
     else:
         from alexnet.benchmarks import gpu
 

@@ -29,7 +29,7 @@ LINES = {
     "light": (*ALEXNET, "data=fake", "data.size=80", "data.crop=67", "augment=light"),
     "ranks": (*ALEXNET, "trainer.devices=2", "trainer.strategy=ddp"),
     "resumed": (*ALEXNET, "trainer.max_epochs=3", "+callbacks.stop._target_=golden_stop.StopOnce"),
-    "study": (*ALEXNET, "study=groups", "seed=1,2,3"),
+    "study": (*ALEXNET, "study=groups", "hydra/launcher=basic", "seed=1,2,3"),
     "folder": (*ALEXNET, "data=folder", "data.root={images}", "data.size=80", "data.crop=67"),
 }
 STOP = """

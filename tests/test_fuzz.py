@@ -37,7 +37,7 @@ LINES: dict[str, tuple[str, ...]] = {  # which keys, in which run
     "metrics": (*SMALL, "metrics=f1"),
     "callbacks": (*SMALL, "callbacks=gradients"),
     "logger": (*SMALL, "logger=default"),
-    **({"study": (*SMALL, "study=lrn", "seed=7")} if has("study") else {}),
+    **({"study": (*SMALL, "study=lrn", "study.jobs=1", "seed=7")} if has("study") else {}),
     "prepare": ("data.size=24", "data.crop=20", "stream=there"),
 }
 NETWORKS = ("alexnet_torchvision", "cifar", "lenet", "tutorial_net")

@@ -19,6 +19,7 @@ class StudySweeper(Sweeper):
     """
 
     config: DictConfig
+    hydra_context: HydraContext
     launcher: Launcher
 
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
@@ -28,14 +29,17 @@ class StudySweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config = config
         self.hydra_context = hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.task_function = task_function
 
     def sweep(self, arguments: list[str]) -> None:
         from alexnet.sweeps.callbacks import jobs_of  # modules of this package load for every entry point
+        from alexnet.sweeps.jobs import set_launcher
         from alexnet.sweeps.until import run_until_answered
 
+        set_launcher(self.config)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
+        )
         OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir, "multirun.yaml"))
         if self.config.study.until is not None:
             run_until_answered(self.config, self._launch)

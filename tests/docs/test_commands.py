@@ -88,6 +88,7 @@ def test_train_lines(line: str, smoke: Path, image_folder: Path, tmp_path: Path)
     small = [] if "reproduce=" in line else [*SMALL, "seed=7"] if study else SMALL
     if "study.until=answered" in arguments:
         arguments, small, runs = [*arguments, "study.max_seeds=3"], [*SMALL], 3 * arms
+    small = [*small, "study.jobs=1"] if study else small
     small = [word for word in small if not ("lenet" in line and "width" in word)]
     if "experiment=laptop" in arguments:
         arguments += ["data=digits"]

@@ -148,7 +148,7 @@ def test_more(python: Python, copy: Path) -> None:
     assert len(lines) == 9
     for number, line in enumerate(lines):
         arguments = [*shlex.split(line)[1:], *TINY, f"outputs={copy}/out{number}"]
-        python(copy, *arguments, *(["seed=7"] if "study=" in line else ["panels=none"]))
+        python(copy, *arguments, *(["seed=7", "study.jobs=1"] if "study=" in line else ["panels=none"]))
     runs = {n: sorted((copy / f"out{n}").rglob("config.yaml")) for n in range(9)}
     assert [len(found) for found in runs.values()] == [1, 3, 1, 1, 1, 1, 1, 1, 1]
     last = yaml.safe_load(runs[8][0].read_text())

@@ -14,7 +14,7 @@ from alexnet.study.formatting import duration
 from tests.conftest import ROOT, digits, slow, train_py
 from tests.study.test_study import TINY
 
-LINE = ("study=groups", "model.width=0.125", "scheduler=constant", *TINY)
+LINE = ("study=groups", "study.jobs=1", "model.width=0.125", "scheduler=constant", *TINY)
 
 
 @slow

@@ -349,8 +349,8 @@ def test_a_running_study_can_be_watched(tmp_path: Path) -> None:
 def test_killed_it_goes_on_with_another_launcher(tmp_path: Path) -> None:
     line = ("study=groups", "study.until=answered", "study.max_seeds=4", "model.width=0.125", "after=none", *TINY)
     first = subprocess.Popen(
-        [sys.executable, "train.py", *line, f"outputs={tmp_path}"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-        start_new_session=True,
+        [sys.executable, "train.py", *line, "study.jobs=1", f"outputs={tmp_path}"], cwd=ROOT,
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert first.stdout is not None
     assert any(text.startswith("[3/6]") for text in first.stdout)
@@ -373,7 +373,7 @@ def test_a_run_that_fails_is_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "study" / "groups-digits-alexnet"
     folder.mkdir(parents=True)
     (folder / "model.groups=1,seed=2").write_text("")
-    line = ("study=groups", "study.until=answered", "study.max_seeds=3", "model.width=0.125", *TINY)
+    line = ("study=groups", "study.until=answered", "study.max_seeds=3", "study.jobs=1", "model.width=0.125", *TINY)
     done = train_py(*line, f"outputs={tmp_path}", code=1)
     assert "seed 2: left out, since a run failed" in done.stdout
     assert (folder / "model.groups=1,seed=4" / "metrics.json").exists()

@@ -11,10 +11,11 @@ from alexnet.errors import UserError, suggest
 from alexnet.study.errors import StudyError
 from alexnet.study.sequential import check_most
 from alexnet.study_adapter.metrics import check_known, run_metric
+from alexnet.sweeps.jobs import check_jobs
 
 KEYS = (
     *("question", "claim", "source", "paper", "metric", "mode", "margin", "test", "until", "max_seeds"),
-    *("digits_test_fraction", "arms", "arm"),
+    *("jobs", "digits_test_fraction", "arms", "arm"),
 )
 
 
@@ -50,6 +51,7 @@ def check_study(cfg: DictConfig, typed: list[str]) -> None:
         )
     if study.get("test", "best") not in ("best", "last"):
         raise UserError(f"study.test={study.test}: must be best or last, the epoch of each run that is tested")
+    check_jobs(study.get("jobs", "auto"))
     _check_until(study, [key_of(override) for override in typed])
     setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
     for override in typed:

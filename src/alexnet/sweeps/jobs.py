@@ -1,0 +1,63 @@
+"""How many jobs of a study run at a time on this machine: study.jobs."""
+
+import os
+from importlib.util import find_spec
+
+from omegaconf import DictConfig, open_dict, read_write
+
+from alexnet.cores import available_cores
+from alexnet.errors import UserError
+
+JOBLIB = "hydra_plugins.hydra_joblib_launcher"
+MEMORY_OF_A_JOB = 2e9  # bytes, the most that the default run takes
+
+
+def check_jobs(jobs: object) -> None:
+    """Raises UserError for a study.jobs that is no number of jobs, or cannot be had here."""
+    if jobs == "auto":
+        return
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise UserError(f"study.jobs={jobs}: must be auto, or a whole number of at least 1")
+    if jobs > 1 and find_spec(JOBLIB) is None:
+        raise UserError(f"study.jobs={jobs}: needs a package that is not installed: pip install hydra-joblib-launcher")
+
+
+def set_launcher(config: DictConfig) -> None:
+    """Has joblib run a study's jobs side by side where study.jobs is more than one.
+
+    Args:
+        config: of the study, with `hydra`.
+
+    Raises:
+        UserError: for study.jobs beside a launcher that was typed, which stays and has its own number.
+    """
+    jobs = config.study.get("jobs", "auto")
+    typed = [override for override in config.hydra.overrides.hydra if override.startswith("hydra/launcher=")]
+    if typed and jobs != "auto":
+        raise UserError(f"study.jobs={jobs}: has no effect with {typed[-1]}, whose own settings say how many")
+    if typed:
+        return
+    if jobs == "auto":
+        jobs = _one_per_core(config)
+    if jobs == 1:
+        return
+    with read_write(config), open_dict(config):
+        config.hydra.launcher = {"_target_": f"{JOBLIB}.joblib_launcher.JoblibLauncher", "n_jobs": jobs}
+        config.hydra.runtime.choices["hydra/launcher"] = "joblib"
+    print(f"  {jobs} jobs at a time (study.jobs)", flush=True)
+
+
+def _one_per_core(config: DictConfig) -> int:
+    """How many jobs of one thread there is room for; 1 where a job takes a GPU, or several devices."""
+    if find_spec(JOBLIB) is None or config.trainer.devices not in (1, "auto"):
+        return 1
+    if config.trainer.accelerator != "cpu" and _has_gpu():
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(available_cores(), int(memory / 2 / MEMORY_OF_A_JOB)))
+
+
+def _has_gpu() -> bool:
+    import torch  # takes seconds, and the plan is printed before
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
