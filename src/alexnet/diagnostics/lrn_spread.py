@@ -41,8 +41,10 @@ class LrnSpread(FirstValidationBatch):
         layers = []
         for name, (mean, spread) in self.last.items():
             layers.append(f"{name.rpartition('.')[2]} {mean:.3g}, spread {spread:.2%}")
-        constant = all(spread < LITTLE for _, spread in self.last.values())
-        log.info("LRN's factors: %s%s", "; ".join(layers), ". Close to constants" if constant else "")
+        text = f"LRN's factors: {'; '.join(layers)}"
+        if all(spread < LITTLE for _, spread in self.last.values()):
+            text += ". Close to constants"
+        log.info("%s", text)
 
 
 def factors(layer: nn.Module, x: Tensor) -> Tensor:
