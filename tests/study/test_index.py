@@ -78,6 +78,7 @@ def test_the_index(tmp_path: Path) -> None:
     lines = (tmp_path / "pages" / "README.md").read_text().splitlines()
     line = next(line for line in lines if line.startswith("| [Does it help?]"))
     assert lines[-1].startswith("| [lrn-digits](lrn-digits/report.md) | lrn=false | ")
+    assert (tmp_path / "pages" / "answers.png").stat().st_size > 5000
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     table = (tmp_path / "pages" / "lrn-digits" / "report.md").read_text()
     base, row = ([c.strip() for c in re.findall(rf"\n\| lrn={x} .*", table)[0].split("|")] for x in ("true", "false"))
@@ -86,6 +87,29 @@ def test_the_index(tmp_path: Path) -> None:
         f"test/top1, %: lrn=true {base[3]}<br>lrn=false {row[5]} points ({row[6]}): {row[9]}",
         "3", "digits", "0.017", "`python train.py study=lrn data.root=FOLDER seed=0,1,2,3`",
     ]  # fmt: skip
+
+
+def test_undertrained_studies_are_kept_apart(tmp_path: Path) -> None:
+    """On CIFAR-10, where no arm is as accurate as the paper's. And whether the paper's figure is in the interval."""
+    right = images(np.random.default_rng(2), 3, 400, 0.9, 0.8, 0.4)
+    asked = STUDY | {"paper": {"cifar10": {"low": -0.1}}, "claim": {"cifar10": "it does"}}
+    for name, first, second in (("good", 0, 1), ("poor", 2, 2)):
+        for seed in range(3):
+            for arm, number in (("high", first), ("low", second)):
+                fake_run(
+                    tmp_path / name / f"{arm}{seed}", seed, right[number, seed], arm, model__lrn=arm, study=asked,
+                    record__data={"source": "cifar10", "fingerprint": "f", "pictures": {"test": 400}},
+                )  # fmt: skip
+        (tmp_path / name / "study.json").write_text(json.dumps({"jobs": [], "varied": []}))
+        report([tmp_path / name], tmp_path / "pages" / name)
+    write_pages(tmp_path / "pages")
+    text = (tmp_path / "pages" / "README.md").read_text()
+    trained, undertrained = text.partition("## Trained")[2].split("## Undertrained")
+    undertrained = undertrained.partition("## Replayed")[0]
+    assert "(good/report.md)" in trained
+    assert "(poor/report.md)" in undertrained
+    assert "the paper's -10.00 is inside" in trained
+    assert "(poor/report.md)" not in trained
 
 
 @slow
@@ -99,6 +123,7 @@ def test_the_pages_of_the_repository_are_what_is_made_of_their_tables(tmp_path: 
     made = program(sys.executable, str(ROOT / "report.py"), cwd=tmp_path)
     assert len(made.stdout.splitlines()) == len(kept) - 1 > 2
     assert {path: path.read_text() for path in pages} == kept
+    assert (tmp_path / PAGES / "answers.png").exists()
     shown = {path.relative_to(tmp_path) for path in (tmp_path / PAGES).glob("*/*.png")}
     assert shown == {path.relative_to(ROOT) for path in (ROOT / PAGES).glob("*/*.png")}
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from alexnet.errors import UserError
 from alexnet.io import write
 from alexnet.study.compare import Row
+from alexnet.study.figures import save
 from alexnet.study.report import StudyReport, compare_rows, look_at_rows
 from alexnet.study.sequential import MOST, Looks
 from alexnet.study.summary import interval
 from alexnet.study_adapter.checks import idle_norms
+from alexnet.study_adapter.forest import forest, in_points, ordered
 from alexnet.study_adapter.report import command_of, images_of, make_report, write_run_page
 from alexnet.study_adapter.rows import TABLE
 
@@ -22,11 +24,27 @@ its column *both right* the last number is how many test images the run had righ
 these each run above had right as well. `python report.py RUNS --out docs/studies/NAME` adds a study.
 
 Intervals are of 95%, and those of a study hold together; where it was reported again with more seeds, or ran until it
-was answered, they hold over all looks at it. Hours are of training alone, on whatever machine it was.
-
+was answered, they hold over all looks at it. Hours are of training alone, on whatever machine it was. A command is of
+the commit that its page names. Where the paper has a figure of the same images, *inside* and *outside* say whether it
+lies in the interval.
+"""
+FIGURE = "answers"
+SHOWN = f"""
+![Every difference with its interval, the margin, and the paper's figure]({FIGURE}.png)
+"""
+COLUMNS = """
 | question | the paper | here | n | images | hours | command |
 |---|---|---|--:|---|--:|---|
 """
+LEAST = {"cifar10": 0.74}  # of test/top1: the paper's figures are of networks with 11 to 26% of error
+TRAINED, UNDERTRAINED = "Trained", "Undertrained"
+SECTIONS = {
+    TRAINED: "",
+    UNDERTRAINED: f"""
+Runs of a minute or so. No arm comes to {LEAST["cifar10"]:.0%} on CIFAR-10, where the paper's networks have 11 to 26% of
+error: these say what a part does to such runs, and nothing of the paper's claims.
+""",
+}
 REPLAYS = """
 ## Replayed
 
@@ -48,14 +66,35 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
     tables = sorted(folder.glob(f"*/{TABLE}"))
     if not tables:
         raise UserError(f"{folder}: no {TABLE} in a folder there; name the folders of a study, a sweep, or runs")
-    rows, replays = [], []
+    studies: dict[str, dict[str, StudyReport]] = {TRAINED: {}, UNDERTRAINED: {}}
+    replays = []
     for table in tables:
         runs, made = make_report([table.parent])
         write_run_page(table.parent, made)
-        rows.append(_row(table.parent.name, made))
+        studies[TRAINED if _is_trained(made) else UNDERTRAINED][table.parent.name] = made
         replays += _replayed(table.parent.name, runs, made)
-    write(folder / "README.md", HEAD + "".join(rows) + REPLAYS + "".join(replays))
+    page = [HEAD]
+    groups = {heading: ordered(found) for heading, found in studies.items() if found}
+    shown = {heading: _with_points(found) for heading, found in groups.items()}
+    if any(shown.values()):
+        save(forest(shown), folder / FIGURE)
+        page.append(SHOWN)
+    for heading, found in groups.items():
+        page += [f"\n## {heading}\n{SECTIONS[heading]}{COLUMNS}", *(_row(name, made) for name, made in found.items())]
+    write(folder / "README.md", "".join([*page, REPLAYS, *replays]))
     return [table.with_name("report.md") for table in tables]
+
+
+def _with_points(studies: Mapping[str, StudyReport]) -> dict[str, StudyReport]:
+    return {name: made for name, made in studies.items() if in_points(made)}
+
+
+def _is_trained(made: StudyReport) -> bool:
+    """Whether an arm is as accurate as the paper's networks on the same images, or the study asks how soon one is."""
+    least = LEAST.get(made.done[0]["source"], 0.0)
+    if not in_points(made):
+        return True
+    return any(arm.mean("test/top1") >= least for arm in made.arms if arm.runs)
 
 
 def _row(name: str, made: StudyReport) -> str:
@@ -107,7 +146,17 @@ def _here(made: StudyReport) -> list[str]:
     for row in found.rows:
         within = f" ({interval(row, metric)})" if interval(row, metric) else ""
         change = f" {metric.signed(row.change)}{metric.points}{within}" if math.isfinite(row.change) else ""
-        told.append(f"{row.arm}{change}: {row.verdict.split(':')[0]}")
+        told.append(f"{row.arm}{change}: {row.verdict.split(':')[0]}{_against_paper(made, row)}")
     if 0 < len(idle := idle_norms(made.arms)) < len(made.arms):
         told.append(f"(LRN did next to nothing in {', '.join(idle)})")
     return told
+
+
+def _against_paper(made: StudyReport, row: Row) -> str:
+    """Whether the paper's figure of the same images lies in the interval; nothing where there is none."""
+    of_these_images = made.done[0]["source"] in (made.study.get("paper") or {})
+    if not of_these_images or row.arm not in made.paper or math.isnan(row.half):
+        return ""
+    theirs = made.paper[row.arm]
+    where = "inside" if abs(theirs - row.change) <= row.half else "outside"
+    return f"; the paper's {made.found.metric.signed(theirs)} is {where}"
