@@ -53,8 +53,11 @@ def _one_per_core(config: DictConfig) -> int:
         return 1
     if config.trainer.accelerator != "cpu" and _has_gpu():
         return 1
+    cores = available_cores()
+    if not hasattr(os, "sysconf"):  # on Windows
+        return cores
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(available_cores(), int(memory / 2 / MEMORY_OF_A_JOB)))
+    return max(1, min(cores, int(memory / 2 / MEMORY_OF_A_JOB)))
 
 
 def _has_gpu() -> bool:
