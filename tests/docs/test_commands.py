@@ -82,12 +82,12 @@ def test_train_lines(line: str, smoke: Path, image_folder: Path, tmp_path: Path)
     if "data=stream" in arguments:
         quick("prepare.py", "data=folder", f"data.root={image_folder}", f"stream={image_folder}-stream")
     study = next((argument for argument in arguments if argument.startswith("study=")), None)
-    arms = 3 if study == "study=lrn" else 2
+    arms, first_look = (3, 5) if study == "study=lrn" else (2, 3)
     runs = arms if study else 6 if "model.lrn=true,false" in arguments else 1
     runs = 3 if {"hydra/sweeper=search", "search=lr"} & set(arguments) else runs
     small = [] if "reproduce=" in line else [*SMALL, "seed=7"] if study else SMALL
     if "study.until=answered" in arguments:
-        arguments, small, runs = [*arguments, "study.max_seeds=3"], [*SMALL], 3 * arms
+        arguments, small, runs = [*arguments, f"study.max_seeds={first_look}"], [*SMALL], first_look * arms
     small = [*small, "study.jobs=1"] if study else small
     small = [word for word in small if not ("lenet" in line and "width" in word)]
     if "experiment=laptop" in arguments:

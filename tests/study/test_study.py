@@ -96,6 +96,7 @@ def test_seeds_and_values_are_replaced_by_the_command_line(tmp_path: Path) -> No
         (["study=parts", "study.metric=test/f2", "metrics=f1"], "study.metric=test/f2: no run would have it"),
         (["study=parts", "study.metric=top1"], "study.metric=top1: must be a metric"),
         (["study=parts", "study.mode=min"], "study.mode=min: the best test/top1 is the maximum"),
+        (["study=lrn", "study.digits_test_fraction=2"], "study.digits_test_fraction=2: must be a number above 0"),
         (["study=parts", "study.arm=no_lnr"], "study.arm=no_lnr: must be one of whole, no_lrn"),
         (["study=parts", "study.until=answered"], "seed=: study.until=answered takes seeds 1, 2, 3"),
         (["study=parts", "study.until=soon"], "study.until=soon: must be answered"),

@@ -414,8 +414,8 @@ def test_no_difference_is_seldom_found_where_there_is_none(tmp_path: Path) -> No
     verdicts = []
     for number in range(studies):
         folder = tmp_path / f"study{number}"
-        until.run_until_answered(config(folder, margin=0.01, max_seeds=pairs), Pool(folder, runs, 2 * pairs * number))
+        until.run_until_answered(config(folder, margin=0.02, max_seeds=pairs), Pool(folder, runs, 2 * pairs * number))
         verdicts.append(report([folder])[1].splitlines()[0])
     wrong = [verdict for verdict in verdicts if " is better than " in verdict or " is worse than " in verdict]
     assert len(wrong) <= 2, verdicts
-    assert any("equivalent within 1 point" in verdict for verdict in verdicts), verdicts
+    assert any("equivalent within 2 points" in verdict for verdict in verdicts), verdicts

@@ -7,11 +7,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from alexnet.compat import upgrade_override
 from alexnet.config import replace_config
+from alexnet.config_errors import prefix_errors
 from alexnet.errors import UserError, suggest
 from alexnet.study.errors import StudyError
 from alexnet.study.sequential import check_most
 from alexnet.study_adapter.metrics import check_known, run_metric
 from alexnet.sweeps.jobs import check_jobs
+from alexnet.validation import check_float
 
 KEYS = (
     *("question", "claim", "source", "paper", "metric", "mode", "margin", "test", "until", "max_seeds"),
@@ -52,11 +54,18 @@ def check_study(cfg: DictConfig, typed: list[str]) -> None:
     if study.get("test", "best") not in ("best", "last"):
         raise UserError(f"study.test={study.test}: must be best or last, the epoch of each run that is tested")
     check_jobs(study.get("jobs", "auto"))
+    _check_fraction(study.get("digits_test_fraction"))
     _check_until(study, [key_of(override) for override in typed])
     setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
     for override in typed:
         if arm := setter.get(key_of(override)):
             raise UserError(f"{override}: the study's arm {arm} sets this; leave it out, or ask another study")
+
+
+def _check_fraction(fraction: object) -> None:
+    if fraction is not None:
+        with prefix_errors("study"):
+            check_float("digits_test_fraction", fraction, 0, 0.8, exclusive_min=True)
 
 
 def _check_until(study: DictConfig, typed: list[str]) -> None:
