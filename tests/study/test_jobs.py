@@ -67,7 +67,7 @@ def test_one_after_another_without_joblib(monkeypatch: pytest.MonkeyPatch) -> No
         jobs.check_jobs(2)
 
 
-@pytest.mark.parametrize("number", [0, -1, 1.5, True, "all", None])
+@pytest.mark.parametrize("number", [0, -1, 10**20, 1.5, True, "all", None])
 def test_mistakes(number: Any) -> None:
     with pytest.raises(UserError, match=rf"^study\.jobs={number}: must be"):
         jobs.check_jobs(number)

@@ -9,6 +9,7 @@ from alexnet.cores import available_cores
 from alexnet.errors import UserError
 
 JOBLIB = "hydra_plugins.hydra_joblib_launcher"
+MOST = 64  # jobs at a time, where there are fewer cores
 MEMORY_OF_A_JOB = 2e9  # bytes, the most that the default run takes
 
 
@@ -16,8 +17,9 @@ def check_jobs(jobs: object) -> None:
     """Raises UserError for a study.jobs that is no number of jobs, or cannot be had here."""
     if jobs == "auto":
         return
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise UserError(f"study.jobs={jobs}: must be auto, or a whole number of at least 1")
+    most = max(MOST, available_cores())
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or not 1 <= jobs <= most:
+        raise UserError(f"study.jobs={jobs}: must be auto, or a whole number from 1 to {most}")
     if jobs > 1 and find_spec(JOBLIB) is None:
         raise UserError(f"study.jobs={jobs}: needs a package that is not installed: pip install hydra-joblib-launcher")
 
