@@ -37,13 +37,18 @@ def check_float(
     exclusive_min: bool = False,
     allow_false: bool = False,
 ) -> float:
-    """A finite real number in [low, high], or in (low, high] with `above`. With `off`, False counts as 0."""
+    """A finite real number in [low, high], or in (low, high] with `exclusive_min`. With `allow_false`, False is 0."""
     if allow_false and value is False:
         value = 0.0
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not low <= value <= high or abs(value) == float("inf") or (exclusive_min and value == low):
         raise ArgumentError(f"{name}={value}: must be a number {_interval(low, high, exclusive_min)}")
     return float(value)
+
+
+def check_test_fraction(name: str, value: Any) -> float:
+    """A share of the images to test on that leaves some to train on, beside those for validation."""
+    return check_float(name, value, 0, 0.8, exclusive_min=True)
 
 
 def folder_path(name: str, value: Any) -> Path:

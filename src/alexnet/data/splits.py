@@ -1,7 +1,7 @@
 """What a source is: images by split, decoded when asked, and how they are shared out among splits."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -99,13 +99,15 @@ def stratified_split(split: Split, shares: dict[str, float]) -> dict[str, Split]
     return {name: split.take(index) for name, index in stratified_indices(strata(split.labels), shares).items()}
 
 
-def hold_out(splits: dict[str, Split], test_fraction: float | None = None) -> dict[str, Split]:
-    """Returns the splits with val and test: one that is not there gets 15% of the training images of every class, or
-    test `test_fraction` of them.
+def hold_out(source: Source, test_fraction: float | None = None) -> Source:
+    """Returns the source with val and test: one that it does not have gets 15% of the training images of every class,
+    or test `test_fraction` of them, which is another state of the images.
     """
     shares = {"val": HELD_OUT, "test": test_fraction or HELD_OUT}
-    missing = {name: share for name, share in shares.items() if name not in splits}
-    return splits | stratified_split(splits["train"], {"train": 1.0, **missing})
+    missing = {name: share for name, share in shares.items() if name not in source.splits}
+    splits = source.splits | stratified_split(source.splits["train"], {"train": 1.0, **missing})
+    state = source.state if test_fraction is None else f"{test_fraction} {source.state}"
+    return replace(source, splits=splits, state=state)
 
 
 def _item(images: Tensor, i: int) -> Tensor:

@@ -60,6 +60,11 @@ class StudyReport:
         return {arm: self.found.metric.transform(x) for arm, x in paper.items()}
 
     @property
+    def has_figures_of_these_images(self) -> bool:
+        """Whether the paper's differences, where there are some, are of the same images."""
+        return self.done[0]["source"] in (self.study.get("paper") or {})
+
+    @property
     def claim(self) -> str:
         """What the paper says, and where; nothing where it does not."""
         claim = self._of_data("claim")
@@ -249,7 +254,7 @@ def in_unit(margin: float | None, metric: Metric) -> float | None:
 
 def _claim(made: StudyReport) -> list[str]:
     lines = ["", f"The paper: {made.claim}."] if made.claim else []
-    if made.paper and made.done[0]["source"] in made.study["paper"]:
+    if made.paper and made.has_figures_of_these_images:
         lines.append("Its figures are of the same images, with a network and a training of its own.")
     elif made.paper:
         lines.append("Its figures are of other images: they stand here for their sign, not their size.")

@@ -17,21 +17,25 @@ LINEAR = 1.0  # points on either side of 0, beyond which the axis is logarithmic
 
 def in_points(made: StudyReport) -> bool:
     """Whether a study's differences are in points of a share, as those of test/top1 are."""
-    return made.found.metric.points == " points" and bool(_rows(made))
+    return bool(made.found.metric.points and _rows(made))
 
 
-def forest(groups: Mapping[str, Mapping[str, StudyReport]]) -> Figure:
-    """Draws a line for every arm but the baselines.
+def forest(groups: Mapping[str, Mapping[str, StudyReport]]) -> Figure | None:
+    """Draws a line for every arm but the baselines, of studies whose differences are in points.
 
     Args:
-        groups: under a heading each, studies by their names, whose differences are in points.
+        groups: under a heading each, studies by their names.
     """
     lines: list[tuple[str, StudyReport | None, Row | None]] = []
     for heading, studies in groups.items():
         lines.append((heading, None, None))
-        for name, made in studies.items():
+        drawn = {name: made for name, made in studies.items() if in_points(made)}
+        for name, made in drawn.items():
             lines.append((f"{name}, against {made.found.baseline.arm}", made, None))
             lines += [(row.arm, made, row) for row in _rows(made)]
+    arms = [(place, plain(text)) for place, (text, _, row) in enumerate(lines) if row is not None]
+    if not arms:
+        return None
     figure, axes = new_axes(8, 1.2 + 0.24 * len(lines))
     for place, (text, study, row) in enumerate(lines):
         if study is None or row is None:
@@ -40,7 +44,6 @@ def forest(groups: Mapping[str, Mapping[str, StudyReport]]) -> Figure:
         else:
             _draw_line(axes, place, study, row)
     axes.axvline(0, color="0.3", linewidth=1)
-    arms = [(place, plain(text)) for place, (text, _, row) in enumerate(lines) if row is not None]
     axes.set_yticks(*zip(*arms, strict=True))
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xscale("symlog", linthresh=LINEAR)
@@ -66,8 +69,3 @@ def _draw_line(axes: Axes, place: int, made: StudyReport, row: Row) -> None:
     axes.errorbar(scale * row.change, place, xerr=half, fmt="s", color="black", markersize=5, capsize=2, zorder=3)
     if row.arm in made.paper:
         axes.plot(scale * made.paper[row.arm], place, **PAPER)
-
-
-def ordered(studies: Mapping[str, StudyReport]) -> dict[str, StudyReport]:
-    """Studies by name, those of one question beside each other."""
-    return dict(sorted(studies.items(), key=lambda item: (str(item[1].study.get("question")), item[0])))

@@ -12,7 +12,7 @@ from alexnet.study.report import StudyReport, compare_rows, look_at_rows
 from alexnet.study.sequential import MOST, Looks
 from alexnet.study.summary import interval
 from alexnet.study_adapter.checks import idle_norms
-from alexnet.study_adapter.forest import forest, in_points, ordered
+from alexnet.study_adapter.forest import forest, in_points
 from alexnet.study_adapter.report import command_of, images_of, make_report, write_run_page
 from alexnet.study_adapter.rows import TABLE
 
@@ -74,10 +74,10 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
         studies[TRAINED if _is_trained(made) else UNDERTRAINED][table.parent.name] = made
         replays += _replayed(table.parent.name, runs, made)
     page = [HEAD]
-    groups = {heading: ordered(found) for heading, found in studies.items() if found}
-    shown = {heading: _with_points(found) for heading, found in groups.items()}
-    if any(shown.values()):
-        save(forest(shown), folder / FIGURE)
+    groups = {heading: _by_question(found) for heading, found in studies.items() if found}
+    figure = forest(groups)
+    if figure is not None:
+        save(figure, folder / FIGURE)
         page.append(SHOWN)
     for heading, found in groups.items():
         page += [f"\n## {heading}\n{SECTIONS[heading]}{COLUMNS}", *(_row(name, made) for name, made in found.items())]
@@ -85,8 +85,8 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
     return [table.with_name("report.md") for table in tables]
 
 
-def _with_points(studies: Mapping[str, StudyReport]) -> dict[str, StudyReport]:
-    return {name: made for name, made in studies.items() if in_points(made)}
+def _by_question(studies: Mapping[str, StudyReport]) -> dict[str, StudyReport]:
+    return dict(sorted(studies.items(), key=lambda item: (str(item[1].study.get("question")), item[0])))
 
 
 def _is_trained(made: StudyReport) -> bool:
@@ -154,8 +154,7 @@ def _here(made: StudyReport) -> list[str]:
 
 def _against_paper(made: StudyReport, row: Row) -> str:
     """Whether the paper's figure of the same images lies in the interval; nothing where there is none."""
-    of_these_images = made.done[0]["source"] in (made.study.get("paper") or {})
-    if not of_these_images or row.arm not in made.paper or math.isnan(row.half):
+    if not made.has_figures_of_these_images or row.arm not in made.paper or math.isnan(row.half):
         return ""
     theirs = made.paper[row.arm]
     where = "inside" if abs(theirs - row.change) <= row.half else "outside"

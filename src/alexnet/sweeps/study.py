@@ -13,7 +13,7 @@ from alexnet.study.errors import StudyError
 from alexnet.study.sequential import check_most
 from alexnet.study_adapter.metrics import check_known, run_metric
 from alexnet.sweeps.jobs import check_jobs
-from alexnet.validation import check_float
+from alexnet.validation import check_test_fraction
 
 KEYS = (
     *("question", "claim", "source", "paper", "metric", "mode", "margin", "test", "until", "max_seeds"),
@@ -65,7 +65,7 @@ def check_study(cfg: DictConfig, typed: list[str]) -> None:
 def _check_fraction(fraction: object) -> None:
     if fraction is not None:
         with prefix_errors("study"):
-            check_float("digits_test_fraction", fraction, 0, 0.8, exclusive_min=True)
+            check_test_fraction("digits_test_fraction", fraction)
 
 
 def _check_until(study: DictConfig, typed: list[str]) -> None:

@@ -10,7 +10,7 @@ from alexnet.data.sources.synthetic import digits, fake
 from alexnet.data.sources.torchvision import DOWNLOADS, downloaded
 from alexnet.data.splits import CLASS, Source
 from alexnet.errors import ArgumentError
-from alexnet.validation import check_choice, check_float
+from alexnet.validation import check_choice, check_test_fraction
 
 SOURCES = ("digits", *DOWNLOADS, "folder", "fake", "stream")
 Made = tuple[int, int, int | None]  # of the images that `fake` makes: size, channels, number of classes
@@ -46,8 +46,8 @@ def find_source(
         ArgumentError: for a folder that is not there, an ImageSource whose attributes do not suit each other, or a
             test_fraction out of range, or of images that have been split.
     """
-    if test_fraction is not None:  # a share for validation, and some for training, are left
-        check_float("test_fraction", test_fraction, 0, 0.8, exclusive_min=True)
+    if test_fraction is not None:
+        check_test_fraction("test_fraction", test_fraction)
     if not isinstance(source, str):
         opened = open_images(source, reading, test_fraction)
         return lambda: opened, len(opened.classes)

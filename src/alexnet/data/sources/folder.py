@@ -47,11 +47,11 @@ def open_folder(root: Path, reading: Reading = Reading(), test_fraction: float |
     """
     with _readable(root):
         classes, layout = training_classes(root), find_splits(root)
+        if test_fraction is not None and "test" in layout.splits:
+            raise UserError(
+                f"data.test_fraction={test_fraction}: the test images are in {layout.splits['test']}; leave it empty"
+            )
         listed = list_files(layout.splits, classes, reading)
-    if test_fraction is not None and "test" in layout.splits:
-        raise UserError(
-            f"data.test_fraction={test_fraction}: the test images are in {layout.splits['test']}; leave it empty"
-        )
     train = listed.splits["train"]
     left_out = listed.notes[0] if listed.notes else "no files"
     if not len(train.labels):
@@ -62,9 +62,9 @@ def open_folder(root: Path, reading: Reading = Reading(), test_fraction: float |
             f"data.root={root}: no images to train on in the class folders {names} ({left_out}). "
             "Convert their images to a format such as PNG, or remove the folders"
         )
-    splits = hold_out(listed.splits, test_fraction)
-    state = listed.state if test_fraction is None else f"{test_fraction} {listed.state}"
-    return Source(classes, state, splits, [*layout.notes, *listed.notes], reading.background, files=True)
+    notes = [*layout.notes, *listed.notes]
+    whole = Source(classes, listed.state, listed.splits, notes, reading.background, files=True)
+    return hold_out(whole, test_fraction)
 
 
 def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading()) -> Source:

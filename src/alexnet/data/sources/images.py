@@ -68,11 +68,10 @@ def open_images(images: ImageSource, reading: Reading, test_fraction: float | No
     if empty := sorted({*range(len(classes))} - {*has_images}):
         raise _error(images, f"no images to train on of {', '.join(classes[label] for label in empty)}")
     known = [kind, classes, names, labels.tolist(), splits.tolist(), str(getattr(images, "state", "")), str(reading)]
-    if test_fraction is not None:
-        known.append(test_fraction)
     state = hashlib.sha256(json.dumps(known).encode(errors="surrogateescape")).hexdigest()
     notes = list(getattr(images, "notes", ()))
-    return Source(classes, state, hold_out(found, test_fraction), notes, reading.background, files=True, kind=kind)
+    whole = Source(classes, state, found, notes, reading.background, files=True, kind=kind)
+    return hold_out(whole, test_fraction)
 
 
 def source_name(images: ImageSource) -> str:

@@ -13,8 +13,8 @@ def digits(test_fraction: float | None = None) -> Source:
 
     raw = load_digits()
     images = torch.from_numpy(raw.images * (255 / 16)).round().to(torch.uint8)[:, None]  # the values are 0..16
-    splits = hold_out({"train": array_split(images, raw.target)}, test_fraction)
-    return Source([str(c) for c in range(10)], "digits", splits)
+    splits = {"train": array_split(images, raw.target)}
+    return hold_out(Source([str(c) for c in range(10)], "digits", splits), test_fraction)
 
 
 def fake(size: int, channels: int, num_classes: int) -> Source:
