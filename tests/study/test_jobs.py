@@ -1,6 +1,7 @@
 """study.jobs: how many runs of a study there are at a time."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from alexnet.errors import UserError
 from alexnet.sweeps import jobs
 from tests.conftest import digits, needs, program, slow, train_py
-from tests.study.test_study import TINY
+from tests.study.test_study import ONE_BY_ONE, TINY
 
 SMALL_STUDY = ("study=dropout", "model.width=0.125", "after=none", *TINY)
 
@@ -82,8 +83,9 @@ def test_side_by_side_is_the_same(tmp_path: Path) -> None:
     found = []
     for number in (2, 1):
         line = (*SMALL_STUDY, f"study.jobs={number}", "seed=1", "trainer=exact", f"outputs={tmp_path}/{number}")
-        said = program(sys.executable, "train.py", *line, OMP_NUM_THREADS="1").stdout
+        said = program(sys.executable, "train.py", *line, "trainer.max_epochs=2", OMP_NUM_THREADS="1").stdout
         assert ("2 jobs at a time" in said) == (number == 2)
+        assert re.search(r"^\[0/2\] model.dropout=0.5,seed=1: epoch 1 of 2; about \d+ s left$", said, re.M)
         assert said.count(": test/top1 0.") == 2
         metrics = sorted((tmp_path / str(number)).rglob("metrics.json"))
         found.append([json.loads(path.read_text())["test"] for path in metrics])
@@ -94,4 +96,12 @@ def test_side_by_side_is_the_same(tmp_path: Path) -> None:
 def test_it_is_refused_before_anything_runs(tmp_path: Path) -> None:
     done = train_py(*SMALL_STUDY, "study.jobs=0", f"outputs={tmp_path}/o", code=1)
     assert done.stderr.startswith("error: study.jobs=0: must be auto, or a whole number")
+    assert not (tmp_path / "o").exists()
+
+
+@slow
+def test_a_study_whose_jobs_all_fail(tmp_path: Path) -> None:
+    """It leaves no directory, and says so by its exit code."""
+    done = train_py("study=groups", ONE_BY_ONE, "model.groups=3,5", "seed=1", *TINY, f"outputs={tmp_path}/o", code=1)
+    assert "error: 2 of the sweep's jobs failed:\njob 0 (seed=1 model.groups=3" in done.stderr
     assert not (tmp_path / "o").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from alexnet.study.formatting import duration
+from alexnet.sweeps.progress import StudyState
 from tests.conftest import ROOT, digits, slow, train_py
 from tests.study.test_study import TINY
 
@@ -79,6 +80,26 @@ def test_a_study_of_a_key_that_is_not_there(tmp_path: Path) -> None:
     done = train_py("--config-dir", str(tmp_path), "study=odd", f"outputs={tmp_path}/o", code=1)
     assert done.stderr == "error: model.lnr: no such key. Did you mean model.lrn?\n"
     assert not (tmp_path / "o").exists()
+
+
+def state(*, jobs: int, ended: int, running: list[float], seconds: float = 0) -> StudyState:
+    return StudyState([str(job) for job in range(jobs)], seconds, [Path(str(run)) for run in range(ended)], running)
+
+
+def test_what_is_left_of_a_study() -> None:
+    """Jobs of 10 s: one after another, and two at a time, of which one has just ended."""
+    assert state(jobs=4, ended=1, running=[]).seconds_left(10, free=1) == 30
+    assert state(jobs=9, ended=1, running=[10]).seconds_left(10, free=1) == 40
+    assert state(jobs=9, ended=1, running=[4]).seconds_left(10, free=1) == 40
+    assert state(jobs=9, ended=0, running=[2, 1]).seconds_left(10) == 48
+    assert state(jobs=2, ended=1, running=[7]).seconds_left(10, free=1) == 3
+    assert state(jobs=2, ended=2, running=[]).seconds_left(10, free=1) == 0
+
+
+def test_what_a_job_of_a_study_takes() -> None:
+    assert state(jobs=4, ended=2, running=[], seconds=20).mean_seconds == 10
+    assert state(jobs=9, ended=1, running=[9], seconds=10).mean_seconds == 10
+    assert state(jobs=9, ended=3, running=[9], seconds=20).mean_seconds == 10
 
 
 def test_duration() -> None:

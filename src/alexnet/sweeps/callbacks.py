@@ -139,16 +139,17 @@ class SweepDirectory(Callback):
         """Does what must be done after a sweep, however it ended; Hydra calls nothing once a job has failed. Ends the
         program where jobs have failed, with a list of them.
         """
-        cls.drop()
         if cls.path is None:
             return
-        path, cls.path = cls.path, None
-        for then in cls.after:
-            then(path)
+        failed = cls.path / "failed.txt"
+        text = failed.read_text().rstrip() if failed.exists() else ""  # before drop takes the folder away
+        cls.drop()
+        if cls.path is not None:
+            for then in cls.after:
+                then(cls.path)
+        cls.path = None
         cls.after.clear()
-        failed = path / "failed.txt"
-        if failed.exists() and not interrupted:
-            text = failed.read_text().rstrip()
+        if text and not interrupted:
             jobs = sum(line.startswith("job ") for line in text.splitlines())
             sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
 

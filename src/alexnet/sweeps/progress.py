@@ -4,8 +4,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from heapq import heapify, heapreplace
 from pathlib import Path
 from typing import Any
 
@@ -54,24 +56,82 @@ class Progress(Callback):
         """A line for a job that was run now; those that were done before have one already."""
         if job_return.status != JobStatus.COMPLETED or job_return.cfg is None:
             return
-        folder, plan = Path(job_return.cfg.run_dir), plan_of(Path(config.hydra.sweep.dir))
-        before = {job["config_digest"]: job["began"] for job in plan["jobs"]}
-        if not _ended_since(folder, before):
+        folder = Path(job_return.cfg.run_dir)
+        state = StudyState.read(folder.parent)
+        if folder not in state.ended:
             return
-        ended = [path.parent for path in folder.parent.glob("*/run.json") if _ended_since(path.parent, before)]
-        to_do = max(len({job["config_digest"] for job in plan["jobs"] if job["state"] != "done"}), len(ended))
         metric, info = run_metric(config.study.metric, config.study.get("mode")), read_run_json(folder)
         value = Result(row_of("", read_run(folder), metric)).value(metric.name)
         reached = f"{metric} {value:.4f}"
         if isinstance(metric, EpochsToTarget):
             reached = f"{metric} not reached" if math.isnan(value) else f"{value:.1f} {metric.unit}"
         took = datetime.now().astimezone() - datetime.fromisoformat(_began(info) or info["started"])
-        left = (time.time() - plan["began"]) / len(ended) * (to_do - len(ended))
+        left = state.seconds_left(state.mean_seconds, free=1)
         to_come = f"; about {duration(left)} left" if left > 0 else ""
         print(
-            f"[{len(ended)}/{to_do}] {folder.name}: {reached}, {duration(took.total_seconds())}{to_come}",
+            f"[{len(state.ended)}/{state.jobs}] {folder.name}: {reached}, {duration(took.total_seconds())}{to_come}",
             flush=True,
         )
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """How far a study is, since it was typed.
+
+    Args:
+        to_do: the digests of the jobs that it had to do then.
+        seconds: since then.
+        ended: the directories of those that have ended.
+        running: for how many seconds each job has run that has not ended.
+    """
+
+    to_do: list[str]
+    seconds: float
+    ended: list[Path]
+    running: list[float]
+
+    @classmethod
+    def read(cls, folder: Path) -> "StudyState":
+        """Reads study.json, and the run.json of each run in a study's directory."""
+        plan, now = plan_of(folder), datetime.now().astimezone()
+        before = {job["config_digest"]: job["began"] for job in plan["jobs"]}
+        ended, running = [], []
+        for path in folder.glob("*/run.json"):
+            info = read_run_json(path.parent)
+            began, config_digest = _began(info), info.get("config_digest")
+            # not by the file's time: the clocks of a job's machine and of the disk may be others
+            if began is None or config_digest not in before or began == before[config_digest]:
+                continue
+            if info.get("state") in ("done", "failed"):
+                ended.append(path.parent)
+            elif info.get("state") == "running":
+                running.append((now - datetime.fromisoformat(began)).total_seconds())
+        to_do = dict.fromkeys(job["config_digest"] for job in plan["jobs"] if job["state"] != "done")
+        return cls(list(to_do), time.time() - plan["began"], ended, running)
+
+    @property
+    def jobs(self) -> int:
+        """How many there are; more than were to do where the images of those done before have changed."""
+        return max(len(self.to_do), len(self.ended))
+
+    @property
+    def mean_seconds(self) -> float:
+        """What a job has taken, when one of those at a time has just ended."""
+        return self.seconds / math.ceil(len(self.ended) / (len(self.running) + 1))
+
+    def seconds_left(self, job_seconds: float, free: int = 0) -> float:
+        """How long the jobs still take, with as many at a time as now.
+
+        Args:
+            job_seconds: what each takes.
+            free: how many more could run at this moment than do.
+        """
+        waiting = self.jobs - len(self.ended) - len(self.running)
+        until_free = [0.0] * free + [max(job_seconds - seconds, 0.0) for seconds in self.running]
+        heapify(until_free)
+        for _ in range(waiting):
+            heapreplace(until_free, until_free[0] + job_seconds)
+        return max(until_free)
 
 
 def write_plan(config: DictConfig, folder: Path, jobs: list[dict[str, Any]], began: float) -> None:
@@ -97,15 +157,6 @@ def write_plan(config: DictConfig, folder: Path, jobs: list[dict[str, Any]], beg
 def _recorded(job: Mapping[str, Any]) -> dict[str, Any]:
     """What study.json holds of a job."""
     return {key: job[key] for key in ("arm", "seed", "config_digest", "state", "began")}
-
-
-def _ended_since(folder: Path, before: Mapping[str, str | None]) -> bool:
-    """Whether a run has ended since the study was begun, by what run.json says: the clocks of a job's machine and of
-    the disk may be others. before: when the jobs had been begun by then, by their digest.
-    """
-    info = read_run_json(folder)
-    config_digest = str(info.get("config_digest"))
-    return config_digest in before and info.get("state") in ("done", "failed") and _began(info) != before[config_digest]
 
 
 def _began(info: Mapping[str, Any]) -> str | None:

@@ -13,6 +13,7 @@ from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
 from alexnet.run_dir import free_job_dir, read_metrics, read_run_json, run_status, runs_with_digest
 from alexnet.run_identity import digest
+from alexnet.sweeps.estimate import FirstEstimate
 from alexnet.sweeps.gpus import take_gpus
 from alexnet.training.logging import silence_lightning
 from alexnet.training.metadata import current_code, recorded_code
@@ -21,7 +22,7 @@ from alexnet.training.run import monitored_value
 from alexnet.training.trainer import resolve_trainer
 
 
-def run_job(cfg: DictConfig, train: Callable[[DictConfig], float]) -> float:
+def run_job(cfg: DictConfig, train: Callable[..., float]) -> float:
     """Runs a job of a sweep by `train`, unless the sweep has such a run already. Returns the monitored metric."""
     silence_lightning()
     take_gpus(cfg)  # before anything asks what the GPU can do, and so begins to use it
@@ -32,7 +33,8 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], float]) -> float:
     run_dir = free_job_dir(cfg, config_digest)
     if can_resume(cfg, run_dir):
         cfg.resume = str(run_dir)
-    return train(cfg)
+    callbacks = [FirstEstimate()] if cfg.study is not None else []
+    return train(cfg, callbacks=callbacks)
 
 
 def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ class ProgressBar(RichProgressBar):
         super().__init__(leave=False)
         self.speed = speed
         self.read, self.shown = 0.0, dict[str, Any]()
-        if not sys.stdout.isatty():
+        beside_others = current_process().name.startswith("Loky")  # of joblib, whose jobs have one screen
+        if beside_others or not sys.stdout.isatty():
             self.disable()
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,11 +32,14 @@ from alexnet.training.trainer import strategy_arguments
 log = logging.getLogger("alexnet")
 
 
-def fit(cfg: DictConfig, components: Components, before: dict[str, Any] | None = None) -> dict[str, Any]:
+def fit(
+    cfg: DictConfig, components: Components, before: dict[str, Any] | None = None, callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
     """Trains, tests the best epoch or the last, and writes metrics.json into cfg.run_dir. Returns what is written.
 
     Args:
         before: the state to resume from, of resume.read_resume_state.
+        callbacks: more than the config's.
 
     Raises:
         ConfigError: before the first step, for a trainer whose values do not suit each other or the data.
@@ -50,7 +54,7 @@ def fit(cfg: DictConfig, components: Components, before: dict[str, Any] | None =
     throughput = Throughput(compiles=cfg.compile)
     best = _best_checkpoint(cfg)
     identify_run(cfg)
-    trainer = _make_trainer(cfg, components, [best, throughput, *_callbacks(cfg, throughput)])
+    trainer = _make_trainer(cfg, components, [best, throughput, *_callbacks(cfg, throughput), *callbacks])
 
     checkpoint = run_dir / LAST if before else None
     _train(trainer, module, data, checkpoint)

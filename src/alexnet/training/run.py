@@ -1,14 +1,14 @@
 """One training run, from the composed config to the folder that tells everything."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, open_dict
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 
 from alexnet.config_errors import prefix_errors
 from alexnet.cores import limit_threads
@@ -33,8 +33,11 @@ from alexnet.validation import check_bool, check_int
 log = logging.getLogger("alexnet")
 
 
-def train(cfg: DictConfig) -> float:
+def train(cfg: DictConfig, *, callbacks: Sequence[Callback] = ()) -> float:
     """Trains a model, tests the best epoch, and writes a run directory. Returns the monitored metric.
+
+    Args:
+        callbacks: more than the config's; not in ranks that this process starts.
 
     Raises:
         UserError: for a value that does not suit; no directory is left for what is known before training.
@@ -65,7 +68,7 @@ def train(cfg: DictConfig) -> float:
                 launch_ddp(cfg, components.trainer.num_devices)
                 result = read_metrics(run_dir)
             else:
-                result = fit(cfg, components, state)
+                result = fit(cfg, components, state, callbacks)
         except ConfigError:
             remove_run_dir(created)
             raise

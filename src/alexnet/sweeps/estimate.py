@@ -1,0 +1,33 @@
+"""How long a study takes, said after an epoch: its first other line comes only when a whole run has ended."""
+
+import time
+from pathlib import Path
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from alexnet.run_dir import read_run_json
+from alexnet.study.formatting import duration
+from alexnet.sweeps.progress import StudyState
+
+
+class FirstEstimate(Callback):
+    """Says after the first epoch of a study's first run how long the study takes."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.began, self.first = time.monotonic(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epochs = trainer.max_epochs or -1
+        if self.said or not trainer.is_global_zero or trainer.current_epoch + 1 >= epochs:
+            return
+        self.said = True
+        run_dir = Path(trainer.default_root_dir)
+        state = StudyState.read(run_dir.parent)
+        if state.ended or read_run_json(run_dir)["config_digest"] != state.to_do[0]:
+            return
+        seconds = (time.monotonic() - self.began) * (epochs - self.first)
+        left = state.seconds_left(seconds)
+        print(f"[0/{state.jobs}] {run_dir.name}: epoch 1 of {epochs}; about {duration(left)} left", flush=True)
