@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test coverage report lint format bench tensorboard screenshots clean rename
+.PHONY: help install train smoke test coverage report lint format bench tensorboard lecture screenshots clean rename
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,14 @@ bench: $(DONE) ## measure LRN, the step and the loader against the usual way, on
 
 tensorboard: $(DONE) ## look at every run, in the browser
 	$(BIN)/tensorboard --logdir $(OUTPUTS)
+
+lecture: $(DONE) ## run examples/lecture.ipynb and the Chinese one, and make docs/lecture.md of them
+	rm -rf outputs/lecture docs/lecture_files
+	$(BIN)/jupyter nbconvert --to markdown --execute --output-dir docs examples/lecture.ipynb
+	rm -rf outputs/lecture
+	$(BIN)/jupyter nbconvert --to markdown --execute --output-dir docs examples/lecture.zh-TW.ipynb
+	rm -rf docs/lecture.zh-TW_files
+	sed -i.old 's/lecture\.zh-TW_files/lecture_files/' docs/lecture.zh-TW.md && rm docs/lecture.zh-TW.md.old
 
 screenshots: $(DONE) ## make the images of docs/ again, with Chromium
 	$(BIN)/python -m tests.screenshots

@@ -46,6 +46,8 @@ class TolerantStream:
 def tolerant_output() -> Iterator[None]:
     """Standard output and standard error may be closed, from the start or at any time, and the program goes on."""
     before = sys.stdout, sys.stderr
+    if "JPY_PARENT_PID" in os.environ:  # Jupyter and Colab, whose !python is a terminal that cannot move its cursor
+        os.environ["TERM"] = "dumb"
     _fill_closed_descriptors()
     sys.stdout, sys.stderr = (_tolerant(stream, fd) for fd, stream in enumerate(before, 1))
     try:

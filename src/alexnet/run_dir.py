@@ -66,6 +66,12 @@ def swept_values(cfg: DictConfig) -> str:
     return ",".join(filter(None, [cfg.study.arm, name])) if cfg.study is not None else name
 
 
+def shown(path: Path) -> Path:
+    """A path as it is printed: from the working directory on, where it lies in it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def runs_with_digest(config_digest: str) -> Iterator[Path]:
     """Yields the run directories of this sweep whose settings have this digest (run_identity.digest)."""
     for path in sorted(Path(HydraConfig.get().sweep.dir).glob("*/run.json")):

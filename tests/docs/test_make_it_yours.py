@@ -119,7 +119,7 @@ def test_all_optional_packages_come_off(python: Python, copy: Path) -> None:
 def test_everything_comes_off(python: Python, copy: Path) -> None:
     """Every line of the page that deletes, one after the other; some of the tests that are left."""
     lines = [line for line in LINES if line.startswith(("rm ", "perl "))]
-    assert len(lines) == 15
+    assert len(lines) == 16
     for line in [*lines, "rm -r tests/docs"]:
         program("bash", "-ec", line, cwd=copy)
     assert "source: fake\n" in python(copy, "train.py", "--cfg", "job", "--package", "data")

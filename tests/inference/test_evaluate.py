@@ -38,6 +38,7 @@ def test_it_is_the_runs_own_test(run: Path, evaluation: dict[str, Any]) -> None:
     assert evaluation["said"].startswith("AlexNet: lrn on, dropout 0.5, groups 2, activation relu, ")
     assert {path.name for path in evaluation["folder"].iterdir()} == {
         "evaluation.json", "classes.csv", "confusion.png", "confusion.svg", "calibration.png", "calibration.svg",
+        "mistakes.png", "mistakes.svg",
     }  # fmt: skip
 
 

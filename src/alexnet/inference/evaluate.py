@@ -20,6 +20,7 @@ from alexnet.data.splits import CLASS
 from alexnet.data.transforms import check_crops, multi_crop
 from alexnet.errors import UserError
 from alexnet.inference import figures
+from alexnet.inference.mistakes import Mistake, draw_mistakes, worst_of
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import TrainedModel, load_run, make_task
 from alexnet.io import write_csv, write_json
@@ -57,7 +58,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     data = trained.images({key: value for key, value in asked.items() if key not in ("crops", "trusted")}, crops)
     if not data.has("test"):
         raise UserError(f"{path}: its data have no test images")
-    scores, labels, figures_of_all = _test(trained, data, task)
+    scores, labels, figures_of_all, mistakes = _test(trained, data, task)
     if task.kind == CLASS:
         found = _measured(data, scores, labels)
     else:
@@ -82,6 +83,8 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     if task.kind == CLASS:
         write_csv(out / "classes.csv", list(found["classes"][0]), found["classes"])
         figures.draw(out, trained.variant, data.info.classes, np.array(found["confusion"]), found["calibration"])
+        if mistakes:
+            draw_mistakes(out / "mistakes", trained.variant, data.info.classes, mistakes)
         lines = _lines_of_classes(data, found)
     else:
         write_csv(out / "outputs.csv", list(found["outputs"][0]), found["outputs"])
@@ -90,24 +93,29 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     return out, _text(trained, data, crops, len(labels), found, before, problems, lines)
 
 
-def _test(trained: TrainedModel, data: ImageDataModule, task: ImageModule) -> tuple[Tensor, Tensor, dict[str, float]]:
-    """The network's outputs (N, num_classes), of several crops as the task merges them; labels; and the figures that a
-    run's own test has, computed by the same means.
+def _test(
+    trained: TrainedModel, data: ImageDataModule, task: ImageModule
+) -> tuple[Tensor, Tensor, dict[str, float], list[Mistake]]:
+    """The network's outputs (N, num_classes), of several crops as the task merges them; labels; the figures that a
+    run's own test has, computed by the same means; and the worst mistakes, of classes.
     """
     task.to(next(trained.network.parameters()).device)
     counted, mean = task.test_metrics, task.test_loss
-    all_scores, all_labels = [], []
+    all_scores, all_labels, mistakes = [], [], list[Mistake]()
     for images, batch_labels in _batches(data):
         labels = batch_labels.to(task.device)
         scores = task.merge_views([trained.logits(view) for view in multi_crop(images, data.crop, data.crops)])
         mean.update(total_loss(task.loss, *task.loss_inputs(scores, labels)), len(labels))
         counted.update(*task.metric_inputs(scores, labels))
+        if task.kind == CLASS:
+            (centre,) = multi_crop(images, data.crop, 1)
+            mistakes = worst_of(mistakes, centre, scores, labels)
         all_scores.append(scores.cpu())
         all_labels.append(batch_labels)
     figures_of_all = {"loss": mean.compute().item()}
     figures_of_all |= {name.removeprefix("test/"): value.item() for name, value in counted.compute().items()}
     task.cpu()
-    return torch.cat(all_scores), torch.cat(all_labels), figures_of_all
+    return torch.cat(all_scores), torch.cat(all_labels), figures_of_all, mistakes
 
 
 def _batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:

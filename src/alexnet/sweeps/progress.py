@@ -20,7 +20,7 @@ from omegaconf import DictConfig, open_dict
 from alexnet.config import check
 from alexnet.errors import UserError, escape_lines
 from alexnet.io import write_json
-from alexnet.run_dir import read_run_json, run_status, runs_with_digest, swept_values
+from alexnet.run_dir import read_run_json, run_status, runs_with_digest, shown, swept_values
 from alexnet.run_identity import differing, digest, format_value, result_affecting
 from alexnet.study.formatting import duration
 from alexnet.study.metrics import EpochsToTarget
@@ -49,7 +49,7 @@ class Progress(Callback):
                 return
             print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
             jobs = [planned(config, overrides) for overrides in jobs_of(config)]
-            print("\n".join([*told(jobs), f"  {folder}"]), flush=True)
+            print("\n".join([*told(jobs), f"  {shown(folder)}"]), flush=True)
         write_plan(config, folder, jobs, time.time())
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -186,11 +186,11 @@ def _report(folder: Path, *, board: bool) -> None:
             from alexnet.sweeps.board import log_report
 
             log_report(folder)
-        said = f"\n{text}\n\nreport {folder / 'report.md'}"
+        said = f"\n{text}\n\nreport {shown(folder) / 'report.md'}"
     except UserError as error:
         said = f"no report: {error}"
     except Exception as error:  # the runs are there all the same
-        said = f"no report: {type(error).__name__}: {error} (python report.py {folder} tries again)"
+        said = f"no report: {type(error).__name__}: {error} (python report.py {shown(folder)} tries again)"
     print(escape_lines(said), flush=True)
 
 

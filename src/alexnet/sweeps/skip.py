@@ -11,9 +11,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from alexnet.config import build
 from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
-from alexnet.run_dir import free_job_dir, read_metrics, read_run_json, run_status, runs_with_digest
+from alexnet.run_dir import free_job_dir, read_metrics, read_run_json, run_status, runs_with_digest, shown
 from alexnet.run_identity import digest
-from alexnet.sweeps.estimate import FirstEstimate
 from alexnet.sweeps.gpus import take_gpus
 from alexnet.training.logging import silence_lightning
 from alexnet.training.metadata import current_code, recorded_code
@@ -33,8 +32,11 @@ def run_job(cfg: DictConfig, train: Callable[..., float]) -> float:
     run_dir = free_job_dir(cfg, config_digest)
     if can_resume(cfg, run_dir):
         cfg.resume = str(run_dir)
-    callbacks = [FirstEstimate()] if cfg.study is not None else []
-    return train(cfg, callbacks=callbacks)
+    if cfg.study is None:
+        return train(cfg)
+    from alexnet.sweeps.estimate import FirstEstimate  # of studies, which may have been deleted
+
+    return train(cfg, callbacks=[FirstEstimate()])
 
 
 def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | None:
@@ -51,7 +53,7 @@ def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | N
             cfg.run_dir = str(folder)
         commit = str(known["git_commit"])[:7]
         other = "" if recorded_code(folder) == current_code() else f", by another version of the code ({commit})"
-        print(f"done before{other}: {folder}", flush=True)
+        print(f"done before{other}: {shown(folder)}", flush=True)
         return read_metrics(folder)
     return None
 

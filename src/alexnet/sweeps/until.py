@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from alexnet.cores import available_cores
 from alexnet.errors import UserError, escape_lines
-from alexnet.run_dir import hold_lock
+from alexnet.run_dir import hold_lock, shown
 from alexnet.study.formatting import duration, seeds_of
 from alexnet.study.looks import look_line
 from alexnet.study.sequential import Looks, first_look, next_runs, replay, seeds_in_order
@@ -84,7 +84,7 @@ class _Study:
             f"  until it is answered: a look after every pair from pair {first}, at most {self.most} pairs\n"
             f"  first look after {first * runs} jobs, at most {self.most * runs}{hours}",
             *self.described,
-            f"  {self.folder}",
+            f"  {shown(self.folder)}",
             sep="\n",
             flush=True,
         )

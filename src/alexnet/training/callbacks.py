@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -113,7 +114,8 @@ class ProgressBar(RichProgressBar):
         self.speed = speed
         self.read, self.shown = 0.0, dict[str, Any]()
         beside_others = current_process().name.startswith("Loky")  # of joblib, whose jobs have one screen
-        if beside_others or not sys.stdout.isatty():
+        cannot_move = not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
+        if beside_others or cannot_move:
             self.disable()
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

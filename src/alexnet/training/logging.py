@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from alexnet.errors import UserError, describe_write_error, escape_lines, find_cause
 from alexnet.overrides import as_typed
-from alexnet.run_dir import in_sweep, read_run_json
+from alexnet.run_dir import in_sweep, read_run_json, shown
 from alexnet.training.resume import LAST
 
 log = logging.getLogger("alexnet")
@@ -135,14 +135,13 @@ def print_summary(result: dict[str, Any], cfg: DictConfig) -> None:
     if "test" in result:
         chosen = "last" if cfg.test_epoch == "last" else f"best {result['monitor']}"
         of_epoch = f", of epoch {result['best_epoch']} ({chosen})" if result["best_epoch"] else ""
-        shown = {name: value for name, value in result["test"].items() if name != "loss"}
-        if "top1" in shown:
-            shown = {"top-1 accuracy": shown["top1"]}
-        log.info("test %s%s", ", ".join(f"{name} {value:.4f}" for name, value in shown.items()), of_epoch)
+        figures = {name: value for name, value in result["test"].items() if name != "loss"}
+        if "top1" in figures:
+            figures = {"top-1 accuracy": figures["top1"]}
+        log.info("test %s%s", ", ".join(f"{name} {value:.4f}" for name, value in figures.items()), of_epoch)
     log.info("run    %s", shlex.quote(cfg.run_dir))
     if not in_sweep():
-        python = Path(sys.executable)
-        python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+        python = shown(Path(sys.executable))
         log.info("next   %s", shlex.join([str(python.with_name("tensorboard")), "--logdir", cfg.outputs]))
         toggles = (key for key, value in cfg.model.items() if isinstance(value, bool) and key != "new_head")
         toggle = None if cfg.init_from is not None else next(toggles, None)  # other variants' weights are refused

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from alexnet.data.decode import Range, decode, is_image
+from alexnet.data.sources.labels import names_of_folders
 from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.walk import LeftOut, is_ignored, walk
 from alexnet.data.splits import Source, Split, hold_out
@@ -52,6 +53,7 @@ def open_folder(root: Path, reading: Reading = Reading(), test_fraction: float |
                 f"data.test_fraction={test_fraction}: the test images are in {layout.splits['test']}; leave it empty"
             )
         listed = list_files(layout.splits, classes, reading)
+        called, labels_file = names_of_folders(layout.splits["train"], classes)
     train = listed.splits["train"]
     left_out = listed.notes[0] if listed.notes else "no files"
     if not len(train.labels):
@@ -62,8 +64,12 @@ def open_folder(root: Path, reading: Reading = Reading(), test_fraction: float |
             f"data.root={root}: no images to train on in the class folders {names} ({left_out}). "
             "Convert their images to a format such as PNG, or remove the folders"
         )
-    notes = [*layout.notes, *listed.notes]
-    whole = Source(classes, listed.state, listed.splits, notes, reading.background, files=True)
+    notes, state = [*layout.notes, *listed.notes], listed.state
+    if called:
+        classes = [called[folder] for folder in classes]
+        notes.append(f"classes are called by {labels_file}")
+        state = f"{hashlib.sha256(repr(classes).encode()).hexdigest()} {state}"
+    whole = Source(classes, state, listed.splits, notes, reading.background, files=True)
     return hold_out(whole, test_fraction)
 
 
@@ -85,10 +91,20 @@ def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading(
             names = ", ".join(layout.splits)
             raise UserError(f"data.root={root}: has {names}, but no test. Name the folder to test on, such as "
                             f"data.root={next(iter(layout.splits.values()))}")  # fmt: skip
-        listed = list_files({"test": place}, classes, reading)
+        listed = list_files({"test": place}, _folders_of(classes, place), reading)
     if not len(listed.splits["test"].labels):
         raise UserError(f"data.root={root}: no labelled images in {place}; expected CLASS/*.jpg in it")
     return Source(classes, listed.state, listed.splits, [*layout.notes, *listed.notes], reading.background, files=True)
+
+
+def _folders_of(classes: list[str], place: Path) -> list[str]:
+    """The class folders in `place` of a network's classes, which may be called by a labels file."""
+    folders = find_classes(place)
+    if set(folders) <= set(classes):
+        return classes
+    names, _ = names_of_folders(place, folders)
+    folder_of = {name: folder for folder, name in names.items()}
+    return [folder_of.get(name, name) for name in classes]
 
 
 def list_files(folders: dict[str, Path], classes: list[str], reading: Reading = Reading()) -> Source:

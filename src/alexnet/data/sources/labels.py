@@ -1,0 +1,81 @@
+"""A labels file beside class folders, such as monkey_labels.txt of the ten monkey species: a name for each folder."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from alexnet.errors import UserError, escape_control_chars
+
+SUFFIXES = (".txt", ".csv", ".tsv")
+LARGEST = 1_000_000  # bytes; a list of images is larger than one of classes
+# Columns that have a class's name, the best first.
+COLUMNS = ("common name", "class name", "classname", "class", "name", "label", "species", "description")
+
+
+def names_of_folders(place: Path, folders: Sequence[str]) -> tuple[dict[str, str], Path | None]:
+    """The names that a labels file gives to class folders, by folder, and the file; nothing where there is none.
+
+    It is a table with a header whose first column has the folders, in the folder `place` that holds them, or one or two
+    above it, with `label` or `class` in its name.
+
+    Raises:
+        UserError: for a file that names some of the folders and not the others, or two alike.
+    """
+    for above in (place, place.parent, place.parent.parent):
+        for file in _candidates(above):
+            rows = _read_rows(file)
+            found = _names(rows)
+            if not found.keys() & set(folders):
+                continue
+            _check(file, found, folders)
+            return {folder: found[folder] for folder in folders}, file
+    return {}, None
+
+
+def _candidates(folder: Path) -> list[Path]:
+    found = []
+    for path in sorted(folder.iterdir()):
+        named = "label" in path.stem.lower() or "class" in path.stem.lower()
+        if named and path.suffix.lower() in SUFFIXES and path.is_file() and path.stat().st_size <= LARGEST:
+            found.append(path)
+    return found
+
+
+def _read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a table by its header's names in small letters; nothing of what is no table."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        return []
+    header = lines[0] if lines else ""
+    delimiter = max(",;\t", key=header.count)
+    rows = list(csv.reader(lines, delimiter=delimiter))
+    titles = [title.strip().lower() for title in rows[0]] if rows else []
+    return [dict(zip(titles, map(str.strip, row), strict=False)) for row in rows[1:] if row]
+
+
+def _names(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The name of each row, by its first column; nothing where that has a value twice, as a list of images does."""
+    if not rows:
+        return {}
+    first, *others = rows[0]
+    column = next((title for title in COLUMNS if title in others), None)
+    if column is None:
+        return {}
+    named = [(row[first], row[column]) for row in rows if row.get(first) and row.get(column)]
+    return dict(named) if len(dict(named)) == len(named) else {}
+
+
+def _check(file: Path, found: Mapping[str, str], folders: Sequence[str]) -> None:
+    """Raises UserError unless every folder has a name of its own."""
+    if missing := [folder for folder in folders if folder not in found]:
+        raise UserError(
+            f"data.root: {file} names no class for the folders {escape_control_chars(', '.join(missing[:5]))}. Add "
+            "them, or move the file away, and classes are called by their folders"
+        )
+    names = [found[folder] for folder in folders]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(
+            f"data.root: {file} has the name {escape_control_chars(twice[0])} for several folders. Give each its own, "
+            "or move the file away, and classes are called by their folders"
+        )

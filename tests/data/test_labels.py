@@ -1,0 +1,116 @@
+"""Class folders that a labels file gives names, as in the ten monkey species of Kaggle."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet.data import ImageDataModule
+from alexnet.data.sources.folder import open_folder, open_test_folder
+from alexnet.errors import UserError
+from tests.conftest import has, quick, train_py
+
+# As the file is: spaces and tabs before the commas.
+MONKEYS = """Label, Latin Name              , Common Name                   , Train Images , Validation Images
+n0   , alouatta_palliata\t, mantled_howler                , 131          , 26
+n1   , erythrocebus_patas\t, patas_monkey                  , 139          , 28
+n2   , cacajao_calvus\t        , bald_uakari                   , 137          , 27
+"""
+NAMES = ["mantled_howler", "patas_monkey", "bald_uakari"]
+
+
+@pytest.fixture
+def monkeys(tmp_path: Path) -> Path:
+    """The folder as the archive unpacks: training/training/n0 and validation/validation/n0."""
+    draw = np.random.default_rng(0)
+    root = tmp_path / "monkeys"
+    for split, count in (("training", 12), ("validation", 3)):
+        for name in ("n0", "n1", "n2"):
+            folder = root / split / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = Image.fromarray(draw.integers(0, 256, (40, 50, 3), np.uint8))
+                image.save(folder / f"{name}{i:03}.jpg")
+    (root / "monkey_labels.txt").write_text(MONKEYS)
+    return root
+
+
+def test_classes_are_called_by_the_file(monkeys: Path, tmp_path: Path) -> None:
+    """In the order of their folders, which the file's own does not change."""
+    source = open_folder(monkeys)
+    assert source.classes == NAMES
+    assert any("monkey_labels.txt" in note for note in source.notes)
+    data = ImageDataModule("folder", str(monkeys), size=32, crop=28, cache_dir=str(tmp_path / "cache"))
+    data.setup()
+    assert data.info.classes == NAMES
+    assert [len(data.splits[name]) for name in ("train", "val", "test")] == [30, 9, 6]
+    header, *rows = MONKEYS.splitlines(keepends=True)
+    (monkeys / "monkey_labels.txt").write_text(header + "".join(reversed(rows)))
+    assert open_folder(monkeys).classes == NAMES
+
+
+def test_the_names_are_part_of_the_state(monkeys: Path) -> None:
+    """What is packed under other names is packed again; the images have the same fingerprint."""
+    named = open_folder(monkeys).state
+    (monkeys / "monkey_labels.txt").unlink()
+    plain = open_folder(monkeys)
+    assert plain.classes == ["n0", "n1", "n2"]
+    assert plain.state != named
+
+
+def test_other_images_of_the_same_classes(monkeys: Path) -> None:
+    """A network is tested on a folder whose classes the file calls as the network does, or that has these names."""
+    tested = open_test_folder(monkeys / "validation" / "validation", NAMES)
+    assert np.bincount(tested.splits["test"].labels).tolist() == [3, 3, 3]
+    own = monkeys.parent / "own"
+    own.mkdir()
+    (monkeys / "training" / "training" / "n1").rename(own / "patas_monkey")
+    assert open_test_folder(own, NAMES).splits["test"].labels.tolist() == [1] * 12
+    with pytest.raises(UserError, match="classes that training images lack: n0, n2"):
+        open_test_folder(monkeys / "training" / "training", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MONKEYS.replace("n2 ", "n3 "), "names no class for the folders n2"),
+        (MONKEYS.replace("bald_uakari", "patas_monkey"), "has the name patas_monkey for several folders"),
+    ],
+)
+def test_a_file_that_does_not_suit(text: str, message: str, monkeys: Path) -> None:
+    (monkeys / "monkey_labels.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        open_folder(monkeys)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "label,name\nn0,a.jpg\nn0,b.jpg\nn1,c.jpg\nn2,d.jpg\n",  # a list of images
+        "image,class\na.jpg,n0\n",
+        "n0\nn1\nn2\n",
+        "",
+        "\x00\x01",
+    ],
+)
+def test_what_is_another_kind_of_file(text: str, monkeys: Path) -> None:
+    (monkeys / "monkey_labels.txt").write_text(text)
+    assert open_folder(monkeys).classes == ["n0", "n1", "n2"]
+
+
+@pytest.mark.parametrize("where", ["labels.csv", "training/training/classes.tsv"])
+def test_other_files_of_this_kind(where: str, monkeys: Path) -> None:
+    (monkeys / "monkey_labels.txt").unlink()
+    rows = ["folder\tname", *(f"n{i}\t{name}" for i, name in enumerate(NAMES))]
+    (monkeys / where).write_text("\n".join(rows))
+    assert open_folder(monkeys).classes == NAMES
+
+
+@pytest.mark.skipif(not has("inference"), reason="it predicts")
+def test_a_run_on_them(monkeys: Path, tmp_path: Path) -> None:
+    tiny = ("experiment=smoke", "model.width=0.125", "panels=none", "logger=none")
+    train_py(*tiny, "data=folder", f"data.root={monkeys}", f"run_dir={tmp_path}/run", "data.size=80", "data.crop=67")
+    image = next((monkeys / "validation" / "validation" / "n2").iterdir())
+    said = quick("predict.py", f"{tmp_path}/run", str(image)).stdout
+    assert "bald_uakari" in said
