@@ -144,10 +144,10 @@ class SweepDirectory(Callback):
         failed = cls.path / "failed.txt"
         text = failed.read_text().rstrip() if failed.exists() else ""  # before drop takes the folder away
         cls.drop()
-        if cls.path is not None:
+        path, cls.path = cls.path, None
+        if path is not None:
             for then in cls.after:
-                then(cls.path)
-        cls.path = None
+                then(path)
         cls.after.clear()
         if text and not interrupted:
             jobs = sum(line.startswith("job ") for line in text.splitlines())

@@ -26,7 +26,7 @@ class FirstEstimate(Callback):
         self.said = True
         run_dir = Path(trainer.default_root_dir)
         state = StudyState.read(run_dir.parent)
-        if state.ended or read_run_json(run_dir)["config_digest"] != state.to_do[0]:
+        if state.ended or state.to_do[:1] != [read_run_json(run_dir).get("config_digest")]:
             return
         seconds = (time.monotonic() - self.began) * (epochs - self.first)
         left = state.seconds_left(seconds)
