@@ -62,7 +62,7 @@ lecture: $(DONE) ## run examples/lecture.ipynb and the Chinese one, and make doc
 	rm -rf outputs/lecture
 	$(BIN)/jupyter nbconvert --to markdown --execute --output-dir docs examples/lecture.zh-TW.ipynb
 	rm -rf docs/lecture.zh-TW_files
-	sed -i.old 's/lecture\.zh-TW_files/lecture_files/' docs/lecture.zh-TW.md && rm docs/lecture.zh-TW.md.old
+	sed -i.old 's/lecture\.zh-TW_/lecture_/g' docs/lecture.zh-TW.md && rm docs/lecture.zh-TW.md.old
 
 screenshots: $(DONE) ## make the images of docs/ again, with Chromium
 	$(BIN)/python -m tests.screenshots

@@ -119,7 +119,7 @@ def test_the_translation_has_all_that_the_readme_has() -> None:
         return [
             re.findall(r"^#+(?= )", text, re.M),
             commands,
-            sorted(re.findall(r"\]\(([^)]+)\)", text.replace("README.zh-TW.md", "README.md"))),
+            sorted(re.findall(r"\]\(([^)]+)\)", text.replace(".zh-TW.", "."))),
             re.findall(r"^\| (`.+?`)", text, re.M),
         ]
 
