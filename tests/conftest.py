@@ -182,3 +182,26 @@ def two_classes(root: Path) -> Path:
                 image = Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8))
                 image.save(folder / f"{i}.{('jpg', 'png', 'bmp')[i % 3]}")
     return root
+
+
+# As the file is: spaces and tabs before the commas.
+MONKEYS = """Label, Latin Name              , Common Name                   , Train Images , Validation Images
+n0   , alouatta_palliata\t, mantled_howler                , 131          , 26
+n1   , erythrocebus_patas\t, patas_monkey                  , 139          , 28
+n2   , cacajao_calvus\t        , bald_uakari                   , 137          , 27
+"""
+
+
+def make_monkeys(folder: Path) -> Path:
+    """Three of the ten monkey species as their archive unpacks: training/training/n0, validation/validation/n0."""
+    draw = np.random.default_rng(0)
+    root = folder / "monkeys"
+    for split, count in (("training", 12), ("validation", 3)):
+        for name in ("n0", "n1", "n2"):
+            place = root / split / split / name
+            place.mkdir(parents=True)
+            for i in range(count):
+                image = Image.fromarray(draw.integers(0, 256, (40, 50, 3), np.uint8))
+                image.save(place / f"{name}{i:03}.jpg")
+    (root / "monkey_labels.txt").write_text(MONKEYS)
+    return root

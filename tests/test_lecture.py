@@ -5,15 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, has, options, slow
+from tests.conftest import ROOT, has, make_monkeys, options, slow
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 
 LECTURES = ("lecture", "lecture.zh-TW")
-TINY = "trainer.max_epochs=2 trainer.limit_train_batches=2 panels=none"
-SEEDS = "1,2,3,4,5"
 FIGURES = 12
 
 gone = not (has("study") and has("inference") and has("visualization")) or "lenet" not in options("model")
@@ -28,15 +26,14 @@ def code_of(notebook: Any) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def execute(notebook: Any, runs: Path, more: str, seeds: str) -> list[Any]:
-    """Runs a notebook where a clone has it. Returns its outputs."""
-    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    values = {'MORE = ""': f'MORE = "{more}"', SEEDS: seeds, "outputs/lecture": str(runs)}
+def execute(notebook: Any, values: dict[str, str]) -> list[Any]:
+    """Runs a notebook where a clone has it, with other values in place of its own. Returns its outputs."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for there, mine in values.items():
-        assert there in first.source
-        first.source = first.source.replace(there, mine)
+        (cell,) = (cell for cell in cells if there in cell.source)
+        cell.source = cell.source.replace(there, mine)
     nbclient.NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(ROOT / "examples")}}).execute()
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output for cell in cells for output in cell.outputs]
 
 
 @pytest.mark.parametrize("name", LECTURES)
@@ -51,24 +48,26 @@ def test_the_two_languages_have_the_same_cells() -> None:
     assert code_of(english) == code_of(chinese)
 
 
-def runs_through(folder: Path, more: str = "", seeds: str = SEEDS) -> None:
-    outputs = execute(read("lecture"), folder / "runs", more, seeds)
+def runs_through(folder: Path, values: dict[str, str], trained: int) -> None:
+    outputs = execute(read("lecture"), {'Path("outputs/lecture")': f'Path("{folder}/runs")'} | values)
     said = "".join(output.get("text", "") for output in outputs)
     assert "outputs/lecture" not in said, "it runs where it was told to"
     assert "error:" not in said
     assert "\x1b" not in said, "a notebook shows no terminal's control codes"
-    assert said.count("test top-1 accuracy") == 2
+    assert said.count("test top-1 accuracy") == trained
     assert f"report {folder}/runs/study/lenet-digits-lenet/report.md" in said
-    figures = sum("image/png" in output.get("data", {}) for output in outputs)
-    assert figures == FIGURES
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == FIGURES
 
 
 @needs_all
 def test_it_runs(tmp_path: Path) -> None:
-    runs_through(tmp_path, TINY, "1,2")
+    tiny = "trainer.max_epochs=2 trainer.limit_train_batches=2 panels=none"
+    runs_through(tmp_path, {'MORE = ""': f'MORE = "{tiny}"', '"1,2,3,4,5"': '"1,2"'}, trained=2)
 
 
 @needs_all
 @slow
 def test_it_runs_as_it_is(tmp_path: Path) -> None:
-    runs_through(tmp_path)
+    """And on the ten monkeys."""
+    monkeys = make_monkeys(tmp_path)
+    runs_through(tmp_path, {'MONKEYS = ""': f'MONKEYS = "{monkeys}"'}, trained=3)

@@ -4,36 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from alexnet.data import ImageDataModule
 from alexnet.data.sources.folder import open_folder, open_test_folder
 from alexnet.errors import UserError
-from tests.conftest import has, quick, train_py
+from tests.conftest import MONKEYS, has, make_monkeys, quick, train_py
 
-# As the file is: spaces and tabs before the commas.
-MONKEYS = """Label, Latin Name              , Common Name                   , Train Images , Validation Images
-n0   , alouatta_palliata\t, mantled_howler                , 131          , 26
-n1   , erythrocebus_patas\t, patas_monkey                  , 139          , 28
-n2   , cacajao_calvus\t        , bald_uakari                   , 137          , 27
-"""
 NAMES = ["mantled_howler", "patas_monkey", "bald_uakari"]
 
 
 @pytest.fixture
 def monkeys(tmp_path: Path) -> Path:
-    """The folder as the archive unpacks: training/training/n0 and validation/validation/n0."""
-    draw = np.random.default_rng(0)
-    root = tmp_path / "monkeys"
-    for split, count in (("training", 12), ("validation", 3)):
-        for name in ("n0", "n1", "n2"):
-            folder = root / split / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                image = Image.fromarray(draw.integers(0, 256, (40, 50, 3), np.uint8))
-                image.save(folder / f"{name}{i:03}.jpg")
-    (root / "monkey_labels.txt").write_text(MONKEYS)
-    return root
+    return make_monkeys(tmp_path)
 
 
 def test_classes_are_called_by_the_file(monkeys: Path, tmp_path: Path) -> None:
