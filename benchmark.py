@@ -93,6 +93,7 @@ def measure(part: str, options: argparse.Namespace) -> Iterator[Any]:
 
         yield from lrn.measure(options.batch, device=device)
         if device.type == "cpu":
+            yield from lrn.measure_map(options.batch)
             yield from lrn.measure_beside(options.batch)
     elif part == "step":
         from alexnet.benchmarks import step

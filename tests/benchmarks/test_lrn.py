@@ -1,4 +1,4 @@
-from alexnet.benchmarks.lrn import measure, measure_beside
+from alexnet.benchmarks.lrn import measure, measure_beside, measure_map
 from tests.conftest import slow
 
 
@@ -14,3 +14,10 @@ def test_another_process_trains_beside_it() -> None:
     (row,) = measure_beside(batch=1, rounds=1, side=5, width=1 / 16)
     assert row.name == "lrn_96x55x55_beside"
     assert row.ours > 0
+
+
+def test_windows_of_maps() -> None:
+    (row,) = measure_map(batch=2, rounds=1, channels=4, side=8)
+    assert row.name == "lrn_map_4x8x8"
+    assert row.ours > 0
+    assert row.baseline > 0

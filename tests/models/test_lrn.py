@@ -95,6 +95,24 @@ def test_single_and_half_precision_are_the_exact_ones_rounded(seed: int, dtype: 
     assert y.is_contiguous(memory_format=torch.channels_last) or len(shape) < 4
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-8)])
+@pytest.mark.parametrize("beta", [0.75, 0.5])
+@pytest.mark.parametrize("size", [1, 3, 4, 9])
+@pytest.mark.parametrize("shape", [(3, 5, 6, 7), (2, 40, 1, 8), (0, 4, 3, 3)])
+def test_windows_of_maps_in_lower_precision(
+    shape: tuple[int, ...], size: int, beta: float, dtype: torch.dtype, rounding: float
+) -> None:
+    """Output and gradient as those of float64, to the type's own rounding; windows larger than the map, too."""
+    x, upstream = (torch.randn(2, *shape) * 3).to(dtype).unbind(0)
+    norm = LocalResponseNorm(size, 0.1, beta, 2.0, divide_alpha=False, window="map")
+    exact, found = x.double().requires_grad_(), x.clone().requires_grad_()
+    norm(exact).backward(upstream.double())
+    norm(found).backward(upstream)
+    torch.testing.assert_close(norm(found).double(), norm(exact), rtol=1.1 * rounding, atol=1e-7)
+    largest = exact.grad.abs().amax() if exact.numel() else 0.0
+    torch.testing.assert_close(found.grad.double(), exact.grad, rtol=1.1 * rounding, atol=2 * rounding * float(largest))
+
+
 def test_rows_too_wide_for_the_kernel() -> None:
     x = torch.randn(2, kernel.WIDEST + 1)
     torch.testing.assert_close(LocalResponseNorm(5, 0.1)(x), LocalResponseNorm(5, 0.1)(x.double()).float())
@@ -110,21 +128,23 @@ def test_nan_is_not_lost() -> None:
         assert LocalResponseNorm(5)(x).isnan()[0].nonzero().flatten().tolist() == [5, 6, 7, 8, 9]
 
 
-def test_the_same_for_any_number_of_threads() -> None:
+@pytest.mark.parametrize("window", ["channels", "map"])
+def test_the_same_for_any_number_of_threads(window: str) -> None:
     x, found, before = torch.randn(3, 96, 11, 11), [], torch.get_num_threads()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        found.append(LocalResponseNorm(5)(x))
+        found.append(LocalResponseNorm(5, window=window)(x))
     torch.set_num_threads(before)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 
 
-def test_torch_sees_one_operation() -> None:
+@pytest.mark.parametrize(("window", "groups"), [("channels", 2), ("map", 1)])
+def test_torch_sees_one_operation(window: str, groups: int) -> None:
     """Its fake tensors, autograd and tracing agree with what it does; torch.compile breaks no graph for it."""
     x = torch.randn(2, 8, 3, 3).contiguous(memory_format=torch.channels_last).requires_grad_()
-    library.opcheck(lrn, (x, 5, 0.1, 0.75, 2.0, 2, False))
-    norm = LocalResponseNorm(5, 0.1)
+    library.opcheck(lrn, (x, 5, 0.1, 0.75, 2.0, groups, window))
+    norm = LocalResponseNorm(5, 0.1, window=window)
     compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), norm(x))
     compiled(x).sum().backward()

@@ -55,7 +55,7 @@ def test_every_variant_of_lrn_is_compiled(compiler: Compiler) -> None:
     """torch.compile keeps 8 of a function, and a study of lrn_alpha has more."""
     x = torch.randn(20, 16)
     for alpha in range(1, 13):
-        constants = (5, alpha / 10, 0.75, 2.0, False)
+        constants = (5, alpha / 10, 0.75, 2.0, "channels")
         for rows in (x, torch.randn(33, 16)):  # another batch size is the same kernel
             torch.testing.assert_close(lrn._fused(lrn._forward, *constants)(rows), lrn._forward(rows, *constants))
     assert compiler.graphs == 12
@@ -65,7 +65,7 @@ def test_without_a_compiler_lrn_is_the_formula(compiler: Compiler, logged: pytes
     compiler.error = RuntimeError("Failed to find C compiler. Please specify via CC environment variable.")
     x = torch.randn(20, 16)
     for size in (3, 5):
-        constants = (size, 0.1, 0.75, 2.0, False)
+        constants = (size, 0.1, 0.75, 2.0, "channels")
         torch.testing.assert_close(lrn._fused(lrn._forward, *constants)(x), lrn._forward(x, *constants))
     assert compiler.graphs == 1, "it is tried once"
     (record,) = logged.records
@@ -73,7 +73,7 @@ def test_without_a_compiler_lrn_is_the_formula(compiler: Compiler, logged: pytes
 
 
 def test_lrn_out_of_memory_is_no_lack_of_a_compiler(compiler: Compiler, monkeypatch: pytest.MonkeyPatch) -> None:
-    fused = lrn._fused(lrn._forward, 5, 0.1, 0.75, 2.0, False)
+    fused = lrn._fused(lrn._forward, 5, 0.1, 0.75, 2.0, "channels")
 
     def full(*_: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from alexnet.benchmarks.limits import CPU, copy_rate, wait
 from alexnet.benchmarks.measure import Row, compare
@@ -36,6 +37,21 @@ def measure(
         if half:
             bf16 = partial(_both_ways, ours, last.bfloat16(), last_grad.bfloat16())
             yield compare(f"lrn_bf16_{name}", "images/s", bf16, single, 2 * limit, rounds)
+
+
+def measure_map(batch: int = 64, rounds: int = 5, channels: int = 32, side: int = 16) -> Iterator[Row]:
+    """Windows of maps, in bfloat16, at the four layers' first place: against the same by torch's average pooling."""
+    x, grad = torch.randn(2, batch, channels, side, side, dtype=torch.bfloat16).unbind(0)
+    last, last_grad = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad))
+    ours = partial(_both_ways, LocalResponseNorm(3, 5e-5, window="map"), last, last_grad)
+    baseline = partial(_both_ways, _over_map, last, last_grad)
+    limit = copy_rate() / (PASSES * x[0].numel() * 2)
+    yield compare(f"lrn_map_{channels}x{side}x{side}", "images/s", ours, baseline, limit, rounds)
+
+
+def _over_map(x: Tensor) -> Tensor:
+    sums = avg_pool2d(x.float().square(), 3, stride=1, padding=1)
+    return (x * (1 + 5e-5 * sums).pow(-0.75)).to(x.dtype)
 
 
 def measure_beside(batch: int = 64, rounds: int = 3, side: int = 55, width: float = 1.0) -> Iterator[Row]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, pad
 
 from alexnet.errors import ArgumentError
 from alexnet.models.lrn_operation import formula, lrn
@@ -60,12 +59,8 @@ class LocalResponseNorm(nn.Module):
             raise ArgumentError(f"groups={self.groups}: must divide the input's {x.shape[1]} channels")
         values = self.size**2 if self.window == "map" else self.size
         alpha = self.alpha / values if self.divide_alpha else self.alpha
-        if self.window == "map":
-            with torch.autocast(x.device.type, enabled=False):  # it would round the sums of float32 input to bfloat16
-                return _over_map(x, self.size, alpha, self.beta, self.k)
-        if torch.compiler.is_exporting():  # no other program has this one's operations
-            return formula(x, self.size, alpha, self.beta, self.k, self.groups, own=self.window == "own")
-        out: Tensor = lrn(x, self.size, alpha, self.beta, self.k, self.groups, self.window == "own")
+        operation = formula if torch.compiler.is_exporting() else lrn  # no other program has lrn's own operations
+        out: Tensor = operation(x, self.size, alpha, self.beta, self.k, self.groups, self.window)
         return out
 
     def extra_repr(self) -> str:
@@ -81,14 +76,3 @@ def make_norm(*constants: Any) -> Callable[[], LocalResponseNorm]:
     except ValueError as error:
         raise ArgumentError(f"lrn_{error}") from None
     return norm
-
-
-def _over_map(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    squares = x.to(torch.promote_types(x.dtype, torch.float32)).square()
-    before, after = size // 2, (size - 1) // 2
-    wide = pad(squares, (before, after, before, after))
-    if torch.compiler.is_exporting():  # ONNX knows no other divisor
-        total = avg_pool2d(wide, size, stride=1) * size**2
-    else:
-        total = avg_pool2d(wide, size, stride=1, divisor_override=1)
-    return (x * (k + alpha * total).pow(-beta)).to(x.dtype)

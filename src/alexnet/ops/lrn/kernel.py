@@ -29,17 +29,24 @@ class Constants(ctypes.Structure):
 
 def is_supported(rows: Tensor, size: int) -> bool:
     """Whether the kernel is for such rows, and here."""
-    known = rows.device.type == "cpu" and rows.dtype in KINDS and rows.shape[1] + size <= WIDEST
-    return known and compiled(rows.dtype) is not None
+    if rows.device.type != "cpu" or rows.dtype not in KINDS:
+        return False
+    fits = rows.shape[1:].numel() < 2**31 if rows.ndim == 4 else rows.shape[1] + size <= WIDEST
+    return fits and compiled(rows.dtype) is not None
 
 
 def run(x: Tensor, grad: Tensor | None, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    """y of the contiguous rows x (positions, C), or with a gradient of y that of x."""
-    kernel, out = compiled(x.dtype), torch.empty_like(x)
+    """y of x, or with a gradient of y that of x: contiguous (positions, C), or for windows of a map (N, H, W, C)."""
+    kernel, out, threads = compiled(x.dtype), torch.empty_like(x), torch.get_num_threads()
     assert kernel is not None
-    constants = Constants(x.shape[1], size // 2, size, alpha, beta, k)
+    constants = Constants(x.shape[-1], size // 2, size, alpha, beta, k)
     pointers = (_pointer(x), _pointer(grad), _pointer(out))
-    kernel.lrn(*pointers, ctypes.c_long(len(x)), constants, torch.get_num_threads())
+    if x.ndim == 2:
+        kernel.lrn(*pointers, ctypes.c_long(len(x)), constants, threads)
+        return out
+    height, width = x.shape[1:3]
+    room = torch.empty(threads, 3, x.shape[1:].numel(), dtype=torch.float32)
+    kernel.lrn_map(*pointers, ctypes.c_long(len(x)), height, width, constants, _pointer(room), threads)
     return out
 
 

@@ -1,5 +1,5 @@
-/* Local response normalisation of rows of channels, forward and backward, for float or (-DBF16) bfloat16 memory.
- * lrn.py has the formulas, kernel.py compiles this.
+/* Local response normalisation of rows of channels, or of windows of maps, forward and backward, for float or (-DBF16)
+ * bfloat16 memory. lrn_operation.py has the formulas, kernel.py compiles this.
  *
  * A few rows at a time are copied as floats between zeros, so that no window needs a bound; a few, because a window that
  * is read straight after it was written waits for it. Memory is then what takes the time. */
@@ -146,4 +146,62 @@ void lrn(const number *x, const number *g, number *out, long rows, constants a, 
         else
             forward(x + at, out + at, n, a);
     }
+}
+
+/* Windows along the middle of (outer, n, inner): each begins `before` its place and is cut off at the ends. */
+INLINE void slide(const float *restrict in, float *restrict out, int outer, int n, int inner, int before, int size) {
+    for (int o = 0; o < outer; o++, in += n * inner, out += n * inner)
+        for (int i = 0; i < n; i++) {
+            int first = i - before, end = first + size > n ? n : first + size;
+            float *restrict to = out + i * inner;
+            first = first < 0 ? 0 : first;
+            for (int j = 0; j < inner; j++) to[j] = in[first * inner + j];
+            for (int u = first + 1; u < end; u++)
+                for (int j = 0; j < inner; j++) to[j] += in[u * inner + j];
+        }
+}
+
+/* In `values` its sums over size x size places; `rows` is room for as many. */
+INLINE void slide_both(float *restrict values, float *restrict rows, int height, int width, int before, constants a) {
+    slide(values, rows, height, width, a.channels, before, a.size);
+    slide(rows, values, 1, height, width * a.channels, before, a.size);
+}
+
+/* One image, (height, width, channels). room: floats, three times as many as it has values. */
+INLINE void map_of(const number *restrict x, const number *restrict g, number *restrict out, int height, int width,
+                   constants a, float *restrict room) {
+    int n = height * width * a.channels, after = a.size - 1 - a.before;
+    float *restrict values = room, *restrict rows = room + n, *restrict scale = room + 2 * (long)n, inverse;
+    for (int i = 0; i < n; i++) values[i] = load(x[i]) * load(x[i]);
+    slide_both(values, rows, height, width, a.before, a);
+    if (!g) {
+        for (int i = 0; i < n; i++) out[i] = store(load(x[i]) * power(a.k + a.alpha * values[i], a.beta, &inverse));
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        scale[i] = load(g[i]) * power(a.k + a.alpha * values[i], a.beta, &inverse);
+        values[i] = scale[i] * load(x[i]) * inverse;
+    }
+    slide_both(values, rows, height, width, after, a);
+    float factor = 2 * a.alpha * a.beta;
+    for (int i = 0; i < n; i++) out[i] = store(scale[i] - load(x[i]) * factor * values[i]);
+}
+
+ANY_MACHINE static void map(const number *x, const number *g, number *out, int height, int width, constants a,
+                            float *room) {
+    if (a.beta == 0.75f) {
+        a.beta = 0.75f; /* which the compiler then knows */
+        map_of(x, g, out, height, width, a, room);
+    } else
+        map_of(x, g, out, height, width, a, room);
+}
+
+/* The same of windows of maps: x, g and out are (images, height, width, channels). */
+void lrn_map(const number *x, const number *g, number *out, long images, int height, int width, constants a, float *room,
+             int threads) {
+    long n = (long)height * width * a.channels;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int t = 0; t < threads; t++)
+        for (long i = images * t / threads; i < images * (t + 1) / threads; i++)
+            map(x + i * n, g ? g + i * n : 0, out + i * n, height, width, a, room + 3 * n * t);
 }
