@@ -12,7 +12,7 @@ nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 
 LECTURES = ("lecture", "lecture.zh-TW")
-FIGURES = 12
+FIGURES = 11
 
 gone = not (has("study") and has("inference") and has("visualization")) or "lenet" not in options("model")
 needs_all = pytest.mark.skipif(gone or "digits" not in options("data"), reason="it shows every part")
