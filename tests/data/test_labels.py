@@ -81,6 +81,12 @@ def test_what_is_another_kind_of_file(text: str, monkeys: Path) -> None:
     assert open_folder(monkeys).classes == ["n0", "n1", "n2"]
 
 
+def test_a_file_above_the_root_is_none_of_its(monkeys: Path) -> None:
+    """Somebody else's, which may name some of the folders alone."""
+    (monkeys / "monkey_labels.txt").rename(monkeys.parent / "labels.csv")
+    assert open_folder(monkeys).classes == ["n0", "n1", "n2"]
+
+
 @pytest.mark.parametrize("where", ["labels.csv", "training/training/classes.tsv"])
 def test_other_files_of_this_kind(where: str, monkeys: Path) -> None:
     (monkeys / "monkey_labels.txt").unlink()

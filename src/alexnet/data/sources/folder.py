@@ -53,7 +53,7 @@ def open_folder(root: Path, reading: Reading = Reading(), test_fraction: float |
                 f"data.test_fraction={test_fraction}: the test images are in {layout.splits['test']}; leave it empty"
             )
         listed = list_files(layout.splits, classes, reading)
-        called, labels_file = names_of_folders(layout.splits["train"], classes)
+        called, labels_file = names_of_folders(layout.splits["train"], classes, root)
     train = listed.splits["train"]
     left_out = listed.notes[0] if listed.notes else "no files"
     if not len(train.labels):
@@ -102,7 +102,7 @@ def _folders_of(classes: list[str], place: Path) -> list[str]:
     folders = find_classes(place)
     if set(folders) <= set(classes):
         return classes
-    names, _ = names_of_folders(place, folders)
+    names, _ = names_of_folders(place, folders, place.parent.parent)
     folder_of = {name: folder for folder, name in names.items()}
     return [folder_of.get(name, name) for name in classes]
 

@@ -12,16 +12,22 @@ LARGEST = 1_000_000  # bytes; a list of images is larger than one of classes
 COLUMNS = ("common name", "class name", "classname", "class", "name", "label", "species", "description")
 
 
-def names_of_folders(place: Path, folders: Sequence[str]) -> tuple[dict[str, str], Path | None]:
+def names_of_folders(place: Path, folders: Sequence[str], top: Path) -> tuple[dict[str, str], Path | None]:
     """The names that a labels file gives to class folders, by folder, and the file; nothing where there is none.
 
-    It is a table with a header whose first column has the folders, in the folder `place` that holds them, or one or two
-    above it, with `label` or `class` in its name.
+    It is a table with a header whose first column has the folders, and has `label` or `class` in its name.
+
+    Args:
+        place: the folder that holds the class folders.
+        folders: their names.
+        top: the file lies in `place`, here, or in a folder between the two.
 
     Raises:
         UserError: for a file that names some of the folders and not the others, or two alike.
     """
-    for above in (place, place.parent, place.parent.parent):
+    for above in (place, *place.parents):
+        if not above.is_relative_to(top):
+            break
         for file in _candidates(above):
             rows = _read_rows(file)
             found = _names(rows)
