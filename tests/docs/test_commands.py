@@ -22,7 +22,11 @@ SMALL = ("model.width=0.125", "trainer.max_epochs=1", "trainer.limit_train_batch
 SMALL += ("trainer.limit_test_batches=1",)
 # `make test` runs these, and composes all others: test_pages.py.
 FAST = (
-    *("python train.py model=lenet data=digits", "python train.py experiment=smoke", "python train.py --help"),
+    *(
+        "python train.py model=lenet data=digits model.activation=relu",
+        "python train.py experiment=smoke",
+        "python train.py --help",
+    ),
     *("python train.py data=folder data.root=monkeys", "python predict.py RUN photos --json"),
 )
 # Many processes cost seconds each: training/test_ranks.py has them, with torchrun and SLURM, training/test_resume.py

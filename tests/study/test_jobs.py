@@ -85,7 +85,8 @@ def test_side_by_side_is_the_same(tmp_path: Path) -> None:
         line = (*SMALL_STUDY, f"study.jobs={number}", "seed=1", "trainer=exact", f"outputs={tmp_path}/{number}")
         said = program(sys.executable, "train.py", *line, "trainer.max_epochs=2", OMP_NUM_THREADS="1").stdout
         assert ("2 jobs at a time" in said) == (number == 2)
-        assert re.search(r"^\[0/2\] model.dropout=0.5,seed=1: epoch 1 of 2; about \d+ s left$", said, re.M)
+        estimate = re.search(r"^\[0/2\] model.dropout=0.5,seed=1: epoch 1 of 2; about \d+ s left$", said, re.M)
+        assert estimate or number == 2, "of two such tiny runs the other may have ended before"
         assert said.count(": test/top1 0.") == 2
         metrics = sorted((tmp_path / str(number)).rglob("metrics.json"))
         found.append([json.loads(path.read_text())["test"] for path in metrics])
