@@ -298,6 +298,12 @@ def test_gradcheck_of_every_definition(window: str, groups: int, size: int) -> N
     assert torch.autograd.gradcheck(LocalResponseNorm(size, 0.3, 0.75, 2.0, True, window, groups), a)
 
 
+@pytest.mark.parametrize("shape", [(2, 6), (2, 6, 5), (1, 2, 6, 5, 5)])
+def test_windows_of_maps_are_of_images(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"window=map: needs images \(N, C, H, W\)"):
+        LocalResponseNorm(3, window="map")(torch.randn(shape))
+
+
 def test_groups_that_do_not_divide() -> None:
     with pytest.raises(ValueError, match="groups=2: must divide the input's 3 channels"):
         LocalResponseNorm(5, groups=2)(torch.zeros(1, 3, 2, 2))

@@ -1,12 +1,15 @@
 """What augmentation does to one image."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet.data.loader import RANDOM_COLUMNS
-from alexnet.data.transforms import Augment
+from alexnet.data.loader import RandomCropDataset
+from alexnet.data.packed import PackedSplit
+from alexnet.data.transforms import Augment, Normalize
 from alexnet.errors import ArgumentError
-from alexnet.rng import uniform
 from alexnet.validation import check_int
 
 
@@ -34,26 +37,11 @@ def augmented(image: Tensor, augment: Augment, crop: int, count: int = 6, seed: 
     if check_int("crop", crop, 1) > size:
         raise ArgumentError(f"crop={crop}: must be at most {size}, the side of the image")
     check_int("count", count, 1)
-    rand = torch.from_numpy(uniform(seed, 0, range(count), len(RANDOM_COLUMNS)))
-    images = image.expand(count, -1, -1, -1)
-    if not augment.rescale:  # which cuts its own windows
-        images = torch.stack([_window(image, place, crop) for place in _places(rand, size - crop, random=augment.crop)])
-    x = augment(images, rand, crop)
-    if not x.is_floating_point():
-        x = x.float() / 255
-    values, vectors = torch.linalg.eigh(torch.cov(image.flatten(1) / 255.0).reshape(len(image), len(image)))
+    zeros, channels = np.zeros(count, np.int64), len(image)
+    split = PackedSplit(image.permute(1, 2, 0)[None].numpy(), rows=zeros, labels=zeros)
+    dataset: Any = RandomCropDataset(split, crop, seed, random=augment.crop, whole=augment.rescale > 0)
+    images, _, rand = dataset.__getitems__([(0, i) for i in range(count)])
+    values, vectors = torch.linalg.eigh(torch.cov(image.flatten(1) / 255.0).reshape(channels, channels))
     noise = augment.noise(rand, values.clamp(min=0), vectors)
-    return (x + noise[:, :, None, None]).clamp(0, 1)
-
-
-def _places(rand: Tensor, spare: int, *, random: bool) -> list[list[int]]:
-    """The top left corner of each window."""
-    if not random:
-        return [[spare // 2, spare // 2]] * len(rand)
-    corners: list[list[int]] = (rand[:, :2] * (spare + 1)).long().tolist()
-    return corners
-
-
-def _window(image: Tensor, place: list[int], side: int) -> Tensor:
-    top, left = place
-    return image[:, top : top + side, left : left + side]
+    as_it_is = Normalize(torch.zeros(channels), torch.ones(channels))
+    return as_it_is(augment(images, rand, crop), noise=noise).clamp(0, 1)

@@ -83,8 +83,8 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
     if task.kind == CLASS:
         write_csv(out / "classes.csv", list(found["classes"][0]), found["classes"])
         figures.draw(out, trained.variant, data.info.classes, np.array(found["confusion"]), found["calibration"])
-        for old in out.glob("mistakes.*"):  # of an evaluation that is replaced
-            old.unlink()
+        for kind in ("png", "svg"):  # of an evaluation that is replaced
+            (out / f"mistakes.{kind}").unlink(missing_ok=True)
         if mistakes:
             draw_mistakes(out / "mistakes", trained.variant, data.info.classes, mistakes)
         lines = _lines_of_classes(data, found)

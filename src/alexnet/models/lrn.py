@@ -57,6 +57,8 @@ class LocalResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] % self.groups:
             raise ArgumentError(f"groups={self.groups}: must divide the input's {x.shape[1]} channels")
+        if self.window == "map" and x.ndim != 4:
+            raise ArgumentError(f"window=map: needs images (N, C, H, W), and this is {tuple(x.shape)}")
         values = self.size**2 if self.window == "map" else self.size
         alpha = self.alpha / values if self.divide_alpha else self.alpha
         operation = formula if torch.compiler.is_exporting() else lrn  # no other program has lrn's own operations

@@ -161,8 +161,8 @@ def _power(d: Tensor, beta: float) -> Tensor:
 def _sum(values: Tensor, size: int, window: str, before: int) -> Tensor:
     """Sums the window of every value, which begins `before` it and is cut off at the ends.
 
-    Values are (positions, C), or for windows of a map (N, H, W, C). With own, it is the channel's own value as many
-    times as its window, as torch places an even one, has values.
+    Values are (positions, C), or for windows of a map (N, H, W, C). With own, the sum is the channel's own value as
+    many times as its window, as torch places an even one, has values.
     """
     if window == "map":
         return _slide(_slide(values, size, before, 1), size, before, 2)

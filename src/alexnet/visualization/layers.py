@@ -13,7 +13,7 @@ from alexnet.models.summary import Row, summarize
 from alexnet.plotting import plain
 
 COLORS = {"input": "0.92", "Conv2d": "#9ecae1", "Linear": "#a1d99b"}  # of all others: grey
-DEPTH = 0.35  # how far a box goes back, for each of its steps to the right
+DEPTH = 0.105  # how far a box goes back, times its height
 
 
 def draw_layers(network: nn.Module, input_shape: Sequence[int]) -> Figure:
@@ -51,7 +51,7 @@ def _is_drawn(row: Row, before: tuple[int, ...]) -> bool:
 def _draw_box(axes: Axes, left: float, name: str, kind: str, shape: tuple[int, ...]) -> float:
     """Draws a layer from `left` on. Returns where the next one begins."""
     high, wide = _size(shape)
-    back = 0.3 * high * DEPTH
+    back = DEPTH * high
     color = COLORS.get(kind, "0.8")
     bottom = -high / 2
     front = [(left, bottom), (left + wide, bottom), (left + wide, bottom + high), (left, bottom + high)]

@@ -51,11 +51,10 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
     """The rows of a table by its header's names in small letters; nothing of what is no table."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
+        header = lines[0] if lines else ""
+        rows = list(csv.reader(lines, delimiter=max(",;\t", key=header.count)))
+    except (UnicodeDecodeError, csv.Error):
         return []
-    header = lines[0] if lines else ""
-    delimiter = max(",;\t", key=header.count)
-    rows = list(csv.reader(lines, delimiter=delimiter))
     titles = [title.strip().lower() for title in rows[0]] if rows else []
     return [dict(zip(titles, map(str.strip, row), strict=False)) for row in rows[1:] if row]
 
