@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from alexnet.inference.mistakes import COUNT, Mistake, draw_mistakes, worst_of
+from alexnet.inference.mistakes import draw_mistakes
+from alexnet.mistakes import COUNT, Mistake, worst_of
 
 
 def test_the_worst_of_all_batches() -> None:
@@ -35,6 +36,6 @@ def test_right_answers_are_none() -> None:
 def test_the_figure(tmp_path: Path) -> None:
     """Of few and of many, in grey and in colour."""
     for channels, count in ((1, 1), (3, 16)):
-        mistakes = [Mistake(1.0, np.zeros((8, 8, channels), np.uint8), 0, 1, 0.9)] * count
+        mistakes = [Mistake(1.0, torch.zeros(channels, 8, 8, dtype=torch.uint8), 0, 1, 0.9)] * count
         draw_mistakes(tmp_path / str(count), "a $network$", ["cat", "dog"], mistakes)
         assert Image.open(tmp_path / f"{count}.png").width > 600

@@ -20,10 +20,11 @@ from alexnet.data.splits import CLASS
 from alexnet.data.transforms import check_crops, multi_crop
 from alexnet.errors import UserError
 from alexnet.inference import figures
-from alexnet.inference.mistakes import Mistake, draw_mistakes, worst_of
+from alexnet.inference.mistakes import draw_mistakes
 from alexnet.inference.out import check_new
 from alexnet.inference.trained import TrainedModel, load_run, make_task
 from alexnet.io import write_csv, write_json
+from alexnet.mistakes import Mistake, worst_of
 from alexnet.training.losses import total_loss
 from alexnet.training.metrics import DISPLAY
 from alexnet.training.module import ImageModule

@@ -7,18 +7,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from alexnet.data.splits import CLASS
 from alexnet.errors import escape_control_chars
 from alexnet.fonts import image_font
+from alexnet.mistakes import Mistake, worst_of
 from alexnet.visualization.board import PlotOnImprovement
 from alexnet.visualization.sheet import GAP, LINE, TEXT, cell, fit
 
-COUNT, COLUMNS, SIDE = 16, 4, 172  # images; in a row; pixels of one
+COLUMNS, SIDE = 4, 172  # images in a row; pixels of one
 TITLE = "true class; below it, what was predicted"
-
-Wrong = tuple[float, Tensor, int, int, float]  # loss, image, class, what was said, certainty
 
 
 class TopLosses(PlotOnImprovement):
@@ -30,7 +28,7 @@ class TopLosses(PlotOnImprovement):
 
     def __init__(self) -> None:
         super().__init__()
-        self.worst: list[Wrong] = []
+        self.worst: list[Mistake] = []
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.worst = []
@@ -40,24 +38,16 @@ class TopLosses(PlotOnImprovement):
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         images, labels = batch
-        sure, said = outputs.softmax(1).max(1)
-        losses = cross_entropy(outputs, labels, reduction="none").where(said != labels, -1.0)
-        least = self.worst[-1][0] if len(self.worst) == COUNT else 0.0
-        worst = losses.topk(min(COUNT, len(losses)))
-        for loss, i in zip(worst.values.tolist(), worst.indices.tolist(), strict=True):
-            if loss > least:
-                self.worst.append((loss, images[i].float().cpu(), int(labels[i]), int(said[i]), float(sure[i])))
-        self.worst = sorted(self.worst, key=lambda one: -one[0])[:COUNT]
+        self.worst = worst_of(self.worst, images, outputs, labels)
 
-    def keep(self, trainer: Trainer, pl_module: LightningModule) -> list[Wrong] | None:
+    def keep(self, trainer: Trainer, pl_module: LightningModule) -> list[Mistake] | None:
         return self.worst or None
 
-    def draw(self, board: Any, data: Any, kept: list[Wrong], step: int) -> None:
-        images = [
-            data.normalize.denormalize(image.to(data.normalize.mean.device)[None])[0].cpu() for _, image, *_ in kept
-        ]
+    def draw(self, board: Any, data: Any, kept: list[Mistake], step: int) -> None:
+        normalize = data.normalize
+        images = [normalize.denormalize(one.image.float().to(normalize.mean.device)[None])[0].cpu() for one in kept]
         classes = [escape_control_chars(name) for name in data.info.classes]
-        names = [(classes[a], classes[b], f" {sure:.0%}") for _, _, a, b, sure in kept]
+        names = [(classes[one.true], classes[one.predicted], f" {one.confidence:.0%}") for one in kept]
         board.add_image("val/top_losses", sheet(images, names), step, dataformats="HWC")
 
 

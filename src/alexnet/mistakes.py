@@ -1,0 +1,39 @@
+"""The wrong answers of the largest loss: the images that a network is most wrong about."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+COUNT = 16
+
+
+@dataclass
+class Mistake:
+    """image: (C, H, W), as it was given. true, predicted: classes. confidence: the softmax of the predicted one."""
+
+    loss: float
+    image: Tensor
+    true: int
+    predicted: int
+    confidence: float
+
+
+def worst_of(known: Sequence[Mistake], images: Tensor, scores: Tensor, labels: Tensor) -> list[Mistake]:
+    """The COUNT worst of those that are known and of a batch, the worst first.
+
+    Args:
+        known: the worst of the batches before.
+        images: (N, C, H, W).
+        scores: logits (N, num_classes).
+        labels: int64 (N,).
+    """
+    confidence, predicted = scores.softmax(1).max(1)
+    losses = cross_entropy(scores, labels, reduction="none").where(predicted != labels, -1.0)
+    least = known[-1].loss if len(known) == COUNT else 0.0
+    worst, found = losses.topk(min(COUNT, len(losses))), list(known)
+    for loss, i in zip(worst.values.tolist(), worst.indices.tolist(), strict=True):
+        if loss > least:
+            found.append(Mistake(loss, images[i].cpu(), int(labels[i]), int(predicted[i]), float(confidence[i])))
+    return sorted(found, key=lambda mistake: -mistake.loss)[:COUNT]
