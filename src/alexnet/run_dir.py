@@ -72,11 +72,13 @@ def shown(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def runs_with_digest(config_digest: str) -> Iterator[Path]:
-    """Yields the run directories of this sweep whose settings have this digest (run_identity.digest)."""
-    for path in sorted(Path(HydraConfig.get().sweep.dir).glob("*/run.json")):
-        if read_run_json(path.parent).get("config_digest") == config_digest:
-            yield path.parent
+def runs_by_digest(folder: Path) -> dict[str, list[Path]]:
+    """The run directories in that of a sweep, by the digest of their settings (run_identity.digest)."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*/run.json")):
+        if config_digest := read_run_json(path.parent).get("config_digest"):
+            found.setdefault(config_digest, []).append(path.parent)
+    return found
 
 
 def read_run_json(folder: Path) -> dict[str, Any]:

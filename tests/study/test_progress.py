@@ -60,6 +60,7 @@ def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
 def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
     """A mistake that only its last job would meet."""
     for arguments, message in (
+        (["seed=1,-1"], "seed=-1: must be a whole number of at least 0 and at most 4294967295"),
         (["model.groups=2,flase"], "model.groups=flase: must be a number, such as 2"),
         (["study.margin=-1"], "study.margin=-1: must be a number above 0, in the metric's unit"),
     ):

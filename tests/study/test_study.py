@@ -15,6 +15,7 @@ from alexnet.sweeps.study import arms_of, check_study
 from tests.conftest import ROOT, Once, digits, options, program, slow, train_py
 
 STUDIES = options("study")
+TASK = {"_target_": "alexnet.training.tasks.ImageClassifier"}
 TINY = (
     *("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"),
     *("trainer.limit_test_batches=1", "data.batch_size=8", "data.size=80", "data.crop=67", "logger=none"),
@@ -153,10 +154,11 @@ def test_an_arm_is_a_list_of_overrides() -> None:
     study = OmegaConf.create({"question": "?", "metric": "test/top1", "margin": 0.01, "arms": {"a": "model.lrn=false"}})
     with pytest.raises(UserError, match=r"study.arms: must be names with a list of overrides each"):
         arms_of(study)
+    study.arms = {"a": [], "b": ["seed=3"]}
+    with pytest.raises(UserError, match=r"study.arms.b: sets the seed"):
+        check_study(OmegaConf.create({"study": study, "metrics": {}, "task": TASK}), [])
     study.arms = None
-    cfg = OmegaConf.create(
-        {"study": study, "metrics": {}, "task": {"_target_": "alexnet.training.tasks.ImageClassifier"}}
-    )
+    cfg = OmegaConf.create({"study": study, "metrics": {}, "task": TASK})
     check_study(cfg, ["model.lrn=false"])
     cfg.task._target_ = "alexnet.training.tasks.ImageRegressor"
     with pytest.raises(UserError, match=r"study.metric=test/top1: no run would have it"):

@@ -68,13 +68,13 @@ def arm_and_seed(overrides: list[str]) -> tuple[str, int]:
 
 @pytest.fixture
 def plan_without_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
-    def planned(_: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    def planned(overrides: list[str]) -> dict[str, Any]:
         arm, seed = arm_and_seed(overrides)
         settings = {"model.name": arm, "seed": seed}
         digest = f"{arm}/{seed}" if arm != "twin" else f"a/{seed}"
         return {"arm": arm, "seed": seed, "settings": settings, "config_digest": digest, "state": None, "began": None}
 
-    monkeypatch.setattr(until, "planned", planned)
+    monkeypatch.setattr(until, "plan_jobs", lambda _, jobs: list(map(planned, jobs)))
 
 
 def config(folder: Path, arms: str = "a,b", margin: float = 0.05, max_seeds: int = 30) -> DictConfig:

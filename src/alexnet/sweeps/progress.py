@@ -2,8 +2,6 @@
 
 import math
 import time
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,25 +9,21 @@ from heapq import heapify, heapreplace
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-from alexnet.config import check
 from alexnet.errors import UserError, escape_lines
-from alexnet.io import write_json
-from alexnet.run_dir import read_run_json, run_status, runs_with_digest, shown, swept_values
-from alexnet.run_identity import differing, digest, format_value, result_affecting
+from alexnet.run_dir import read_run_json, shown
 from alexnet.study.formatting import duration
 from alexnet.study.metrics import EpochsToTarget
 from alexnet.study.table import Result
 from alexnet.study_adapter.metrics import run_metric
-from alexnet.study_adapter.records import PLAN, SEEDS, plan_of, read_run
+from alexnet.study_adapter.records import plan_of, read_run
 from alexnet.study_adapter.rows import row_of
 from alexnet.sweeps.callbacks import SweepDirectory, exit_on_error, jobs_of
-from alexnet.sweeps.study import check_study, key_of, take_arm
+from alexnet.sweeps.plan import began_at, plan_jobs, told, write_plan
+from alexnet.sweeps.study import check_study, key_of
 
 
 class Progress(Callback):
@@ -48,7 +42,7 @@ class Progress(Callback):
                     raise UserError("seed=: study.until=answered takes seeds 1, 2, 3 and so on; leave one out")
                 return
             print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
-            jobs = [planned(config, overrides) for overrides in jobs_of(config)]
+            jobs = plan_jobs(config, jobs_of(config))
             print("\n".join([*told(jobs), f"  {shown(folder)}"]), flush=True)
         write_plan(config, folder, jobs, time.time())
 
@@ -65,7 +59,7 @@ class Progress(Callback):
         reached = f"{metric} {value:.4f}"
         if isinstance(metric, EpochsToTarget):
             reached = f"{metric} not reached" if math.isnan(value) else f"{value:.1f} {metric.unit}"
-        took = datetime.now().astimezone() - datetime.fromisoformat(_began(info) or info["started"])
+        took = datetime.now().astimezone() - datetime.fromisoformat(began_at(info) or info["started"])
         left = state.seconds_left(state.mean_seconds, free=1)
         to_come = f"; about {duration(left)} left" if left > 0 else ""
         print(
@@ -98,7 +92,7 @@ class StudyState:
         ended, running = [], []
         for path in folder.glob("*/run.json"):
             info = read_run_json(path.parent)
-            began, config_digest = _began(info), info.get("config_digest")
+            began, config_digest = began_at(info), info.get("config_digest")
             # not by the file's time: the clocks of a job's machine and of the disk may be others
             if began is None or config_digest not in before or began == before[config_digest]:
                 continue
@@ -134,36 +128,6 @@ class StudyState:
         return max(until_free)
 
 
-def write_plan(config: DictConfig, folder: Path, jobs: list[dict[str, Any]], began: float) -> None:
-    """Writes study.json: what was typed, and the jobs, as `planned` returns them.
-
-    began: when this process began with them, as time.time().
-    """
-    before = plan_of(folder)
-    varied = {str(key) for key in config.hydra.sweeper.get("params") or ()}
-    varied |= {key for job in jobs for key in differing(jobs[0]["settings"], job["settings"])}
-    plan = before | {
-        "study": config.hydra.runtime.choices["study"],
-        "typed": list(config.hydra.overrides.task),
-        "began": began,
-        # a line that asks for some arms alone resumes the study that has them all
-        "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
-        "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
-        "jobs": list(map(_recorded, jobs)),
-    }
-    write_json(folder / PLAN, plan)
-
-
-def _recorded(job: Mapping[str, Any]) -> dict[str, Any]:
-    """What study.json holds of a job."""
-    return {key: job[key] for key in ("arm", "seed", "config_digest", "state", "began")}
-
-
-def _began(info: Mapping[str, Any]) -> str | None:
-    """When a run was begun, or went on for the last time."""
-    return (info.get("resumed") or [info])[-1].get("started")
-
-
 class ReportCallback(Callback):
     """Makes the report of a sweep or study when it ends, whatever has failed in it."""
 
@@ -192,55 +156,3 @@ def _report(folder: Path, *, board: bool) -> None:
     except Exception as error:  # the runs are there all the same
         said = f"no report: {type(error).__name__}: {error} (python report.py {shown(folder)} tries again)"
     print(escape_lines(said), flush=True)
-
-
-def planned(config: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """A job before it runs: its arm, seed, settings and their digest, and the state of its run, if there is one.
-
-    Raises:
-        UserError: for a config that its run would refuse.
-    """
-    name = config.hydra.job.config_name
-    cfg = hydra.compose(name, [*config.hydra.overrides.hydra, *overrides], return_hydra_config=True)
-    with open_dict(cfg):
-        cfg.hydra.job.config_name, cfg.hydra.job.num = name, 0
-    HydraConfig.instance().set_config(cfg)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    take_arm(cfg)
-    check(cfg)
-    config_digest = digest(cfg)
-    runs = list(runs_with_digest(config_digest))
-    states = [run_status(folder) for folder in runs]
-    state = next((state for state in ("done", *states) if state in states), None)
-    began = _began(read_run_json(runs[states.index(state)])) if runs else None
-    return {
-        "arm": swept_values(cfg),
-        "seed": cfg.seed,
-        "settings": result_affecting(cfg),
-        "config_digest": config_digest,
-        "state": state,
-        "began": began,
-    }
-
-
-def told(jobs: list[dict[str, Any]]) -> list[str]:
-    """How many jobs there are and in which state, and what each arm changes against the first."""
-    arms, seeds = {job["arm"] for job in jobs}, {job["seed"] for job in jobs}
-    states = Counter(job["state"] for job in jobs)
-    known = "".join(f", {states[s]} {s}" for s in ("done", "running", "interrupted", "failed") if states[s])
-    return [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}", *describe_arms(jobs)]
-
-
-def describe_arms(jobs: list[dict[str, Any]]) -> list[str]:
-    """What each arm changes against the first, a line for each."""
-    arms = {job["arm"]: job["settings"] for job in reversed(jobs)}
-    arms = dict(reversed(arms.items()))
-    lines = []
-    baseline, *_ = arms.values()
-    for arm, values in arms.items():
-        keys = [key for key in differing(baseline, values) if key not in SEEDS]
-        changed = " ".join(f"{key}={format_value(values.get(key))}" for key in keys)
-        nothing = "baseline" if values is baseline else "the same as the baseline here"
-        lines.append(f"  {arm:24} {changed or nothing}")
-    return lines

@@ -6,12 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alexnet.config import build
 from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
-from alexnet.run_dir import free_job_dir, read_metrics, read_run_json, run_status, runs_with_digest, shown
+from alexnet.run_dir import free_job_dir, read_metrics, read_run_json, run_status, runs_by_digest, shown
 from alexnet.run_identity import digest
 from alexnet.sweeps.gpus import take_gpus
 from alexnet.training.logging import silence_lightning
@@ -43,7 +44,7 @@ def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | N
     """metrics.json of the run of this sweep that had the same settings, images and precision, if there is one; its
     folder is noted in `cfg`. config_digest: of the settings.
     """
-    for folder in runs_with_digest(config_digest):
+    for folder in runs_by_digest(Path(HydraConfig.get().sweep.dir)).get(config_digest, []):
         known = read_run_json(folder)
         if run_status(folder) != "done":
             continue

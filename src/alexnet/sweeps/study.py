@@ -57,6 +57,8 @@ def check_study(cfg: DictConfig, typed: list[str]) -> None:
     _check_fraction(study.get("digits_test_fraction"))
     _check_until(study, [key_of(override) for override in typed])
     setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
+    if arm := setter.get("seed"):
+        raise UserError(f"study.arms.{arm}: sets the seed; arms are compared on the same seeds, which the sweep has")
     for override in typed:
         if arm := setter.get(key_of(override)):
             raise UserError(f"{override}: the study's arm {arm} sets this; leave it out, or ask another study")

@@ -21,7 +21,8 @@ from alexnet.study_adapter.records import Run, arms_of_runs, find_runs, plan_of
 from alexnet.study_adapter.rows import rows_of
 from alexnet.study_adapter.until import note_jobs, note_looks, note_question, question_of
 from alexnet.sweeps.callbacks import jobs_of
-from alexnet.sweeps.progress import describe_arms, has_tensorboard, planned, write_plan
+from alexnet.sweeps.plan import describe_arms, plan_jobs, write_plan
+from alexnet.sweeps.progress import has_tensorboard
 
 LOCK = ".until.lock"  # held while a study is continued
 ARMS = 8  # beside the baseline: for more the error rates are not known
@@ -59,7 +60,7 @@ class _Study:
         self.metric = run_metric(config.study.metric, config.study.get("mode"))
         self.margin = self.metric.transform(config.study.margin)
         self.most: int = config.study.max_seeds
-        jobs = [planned(config, overrides) for overrides in jobs_of(config, seed=1)]
+        jobs = plan_jobs(config, jobs_of(config, seed=1))
         self.places = _distinct(jobs)
         self.arms = list(self.places)
         _check_arms(self.arms, self.most)
@@ -131,7 +132,7 @@ class _Study:
     def run(self, runs: Sequence[tuple[str, int]], launch: Callable[[list[list[str]]], Any]) -> None:
         """Runs jobs. Seeds of which one has not finished are left out from then on."""
         jobs = [jobs_of(self.config, seed=seed)[self.places[arm]] for arm, seed in runs]
-        new = [planned(self.config, overrides) for overrides in jobs]
+        new = plan_jobs(self.config, jobs)
         self.planned += new
         self.digests |= {job["config_digest"] for job in new}
         write_plan(self.config, self.folder, self.planned, self.began)

@@ -1,0 +1,130 @@
+"""The plan of a study: its jobs as they are before the first of them runs, and study.json, which keeps them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, open_dict
+
+from alexnet.config import check
+from alexnet.config_errors import prefix_errors
+from alexnet.io import write_json
+from alexnet.run_dir import read_run_json, run_status, runs_by_digest, swept_values
+from alexnet.run_identity import differing, digest, format_value, result_affecting
+from alexnet.study_adapter.records import PLAN, SEEDS, plan_of
+from alexnet.sweeps.study import key_of, take_arm
+from alexnet.validation import check_int
+
+
+def plan_jobs(config: DictConfig, jobs: Iterable[list[str]]) -> list[dict[str, Any]]:
+    """Jobs before they run: arm, seed, settings and their digest, the state of its run if there is one, and its start.
+
+    Args:
+        config: of the study, with `hydra`.
+        jobs: the overrides of each, as jobs_of returns them.
+
+    Raises:
+        UserError: for a config that its run would refuse.
+    """
+    runs = runs_by_digest(Path(config.hydra.sweep.dir))
+    arms: dict[tuple[str, ...], tuple[str, DictConfig]] = {}
+    planned = []
+    for overrides in jobs:
+        arm = tuple(override for override in overrides if key_of(override) != "seed")
+        if arm not in arms:  # to compose a config takes 0.1 s, and the seeds of an arm differ in the seed alone
+            arms[arm] = _compose(config, arm)
+        name, cfg = arms[arm]
+        if seeds := [override for override in overrides if override not in arm]:
+            cfg.seed = _seed(seeds[-1])
+        planned.append(_planned(name, cfg, runs))
+    return planned
+
+
+def _compose(config: DictConfig, overrides: Sequence[str]) -> tuple[str, DictConfig]:
+    """An arm's name, and its config, which is checked."""
+    name = config.hydra.job.config_name
+    cfg = hydra.compose(name, [*config.hydra.overrides.hydra, *overrides], return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.job.config_name, cfg.hydra.job.num = name, 0
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    take_arm(cfg)
+    check(cfg)
+    return swept_values(cfg), cfg
+
+
+def _seed(override: str) -> int:
+    with prefix_errors(""):
+        return check_int("seed", OverridesParser.create().parse_override(override).value(), 0, 2**32 - 1)
+
+
+def _planned(arm: str, cfg: DictConfig, runs_by_digest: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    config_digest = digest(cfg)
+    runs = runs_by_digest.get(config_digest, [])
+    states = [run_status(folder) for folder in runs]
+    state = next((state for state in ("done", *states) if state in states), None)
+    return {
+        "arm": arm,
+        "seed": cfg.seed,
+        "settings": result_affecting(cfg),
+        "config_digest": config_digest,
+        "state": state,
+        "began": began_at(read_run_json(runs[states.index(state)])) if runs else None,
+    }
+
+
+def write_plan(config: DictConfig, folder: Path, jobs: list[dict[str, Any]], began: float) -> None:
+    """Writes study.json: what was typed, and the jobs, as `planned` returns them.
+
+    began: when this process began with them, as time.time().
+    """
+    before = plan_of(folder)
+    varied = {str(key) for key in config.hydra.sweeper.get("params") or ()}
+    varied |= {key for job in jobs for key in differing(jobs[0]["settings"], job["settings"])}
+    plan = before | {
+        "study": config.hydra.runtime.choices["study"],
+        "typed": list(config.hydra.overrides.task),
+        "began": began,
+        # a line that asks for some arms alone resumes the study that has them all
+        "arms": list(dict.fromkeys([*before.get("arms", ()), *(job["arm"] for job in jobs)])),
+        "varied": sorted((varied | set(before.get("varied", ()))) - {*SEEDS, "study.arm"}),
+        "jobs": list(map(_recorded, jobs)),
+    }
+    write_json(folder / PLAN, plan)
+
+
+def _recorded(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What study.json holds of a job."""
+    return {key: job[key] for key in ("arm", "seed", "config_digest", "state", "began")}
+
+
+def began_at(info: Mapping[str, Any]) -> str | None:
+    """When a run was begun, or went on for the last time."""
+    return (info.get("resumed") or [info])[-1].get("started")
+
+
+def told(jobs: list[dict[str, Any]]) -> list[str]:
+    """How many jobs there are and in which state, and what each arm changes against the first."""
+    arms, seeds = {job["arm"] for job in jobs}, {job["seed"] for job in jobs}
+    states = Counter(job["state"] for job in jobs)
+    known = "".join(f", {states[s]} {s}" for s in ("done", "running", "interrupted", "failed") if states[s])
+    return [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}", *describe_arms(jobs)]
+
+
+def describe_arms(jobs: list[dict[str, Any]]) -> list[str]:
+    """What each arm changes against the first, a line for each."""
+    arms = {job["arm"]: job["settings"] for job in reversed(jobs)}
+    arms = dict(reversed(arms.items()))
+    lines = []
+    baseline, *_ = arms.values()
+    for arm, values in arms.items():
+        keys = [key for key in differing(baseline, values) if key not in SEEDS]
+        changed = " ".join(f"{key}={format_value(values.get(key))}" for key in keys)
+        nothing = "baseline" if values is baseline else "the same as the baseline here"
+        lines.append(f"  {arm:24} {changed or nothing}")
+    return lines
