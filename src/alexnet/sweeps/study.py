@@ -56,6 +56,10 @@ def check_study(cfg: DictConfig, typed: list[str]) -> None:
     check_jobs(study.get("jobs", "auto"))
     _check_fraction(study.get("digits_test_fraction"))
     _check_until(study, [key_of(override) for override in typed])
+    _check_arms(study, typed)
+
+
+def _check_arms(study: DictConfig, typed: list[str]) -> None:
     setter = {key_of(override): name for name, overrides in arms_of(study).items() for override in overrides}
     if arm := setter.get("seed"):
         raise UserError(f"study.arms.{arm}: sets the seed; arms are compared on the same seeds, which the sweep has")
