@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = ("lrn", "step", "data", "train", "limits")  # and these, which are left out unless they are named:
-NAMED = ("panels", "sweep", "gpu", "jobs")
+NAMED = ("panels", "sweep", "gpu", "jobs", "many")
 
 
 def main() -> None:
@@ -119,6 +119,10 @@ def measure(part: str, options: argparse.Namespace) -> Iterator[Any]:
         from alexnet.benchmarks import jobs
 
         yield from jobs.measure()
+    elif part == "many":
+        from alexnet.benchmarks import many
+
+        print(many.measure(), flush=True)
     else:
         from alexnet.benchmarks import gpu
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet.benchmarks import many
 from alexnet.benchmarks.sweep import run
 from tests.conftest import slow
 
@@ -17,3 +18,13 @@ def test_twenty_jobs_leave_nothing_behind(tmp_path: Path) -> None:
     memory, files = ([row[column] for row in rows] for column in (2, 3))
     assert max(memory[10:]) < 1.1 * max(memory[:10])
     assert files[10:] == [files[9]] * 10
+
+
+@slow
+def test_a_study_of_copied_runs_has_nothing_to_do() -> None:
+    """It would raise were one of its jobs not done before."""
+    head, row = many.measure((4,)).splitlines()
+    jobs, plan, each, report, files = map(float, row.split())
+    assert head.split(", ")[0].split() == ["jobs", "plan"]
+    assert (jobs, plan > 0, each > 0, report > 0) == (4, True, True, True)
+    assert files > 10

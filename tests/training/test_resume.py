@@ -16,8 +16,12 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.demos.boring_classes import BoringModel
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from alexnet.training.resume import ResumeCheckpoint
 from tests.conftest import ROOT, SMOKE, Once, first, slow, train_py
 
 RUN = (
@@ -325,3 +329,26 @@ def test_a_damaged_state_is_not_taken(whole: Path, tmp_path: Path) -> None:
     last.unlink()
     assert "has no state to resume from" in train_py(f"resume={stopped}", **ENV).stdout
     assert_same(stopped, whole)
+
+
+class SlowDisk(TorchCheckpointIO):
+    """Notes the epoch of each checkpoint, and takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.epochs = seconds, list[int]()
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        self.epochs.append(checkpoint["epoch"])
+        time.sleep(self.seconds)
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.0, [1, 2, 3, 4]), (0.3, [1, 4])])
+def test_short_epochs_are_passed_over_where_the_disk_is_slow(seconds: float, kept: list[int], tmp_path: Path) -> None:
+    disk = SlowDisk(seconds)
+    trainer = Trainer(
+        max_epochs=4, limit_train_batches=1, limit_val_batches=0, accelerator="cpu", plugins=[disk],
+        callbacks=[ResumeCheckpoint(tmp_path, None)], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(BoringModel())
+    assert disk.epochs == kept, "the last is of the end of training"

@@ -64,14 +64,15 @@ def _seed(override: str) -> int:
 
 
 def _planned(arm: str, cfg: DictConfig, runs_by_digest: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    config_digest = digest(cfg)
+    settings = result_affecting(cfg)
+    config_digest = digest(settings)
     runs = runs_by_digest.get(config_digest, [])
     states = [run_status(folder) for folder in runs]
     state = next((state for state in ("done", *states) if state in states), None)
     return {
         "arm": arm,
         "seed": cfg.seed,
-        "settings": result_affecting(cfg),
+        "settings": settings,
         "config_digest": config_digest,
         "state": state,
         "began": began_at(read_run_json(runs[states.index(state)])) if runs else None,

@@ -4,6 +4,7 @@ import logging
 import shutil
 import signal
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +31,8 @@ LAST = Path("checkpoints", "last.ckpt")
 OWN_LOGGERS = (".TensorBoardLogger", f"{CSVLogger.__module__}.CSVLogger")  # that can continue their files
 FIRST_FILES = {LOCK, "train.log", "config.yaml", "overrides.yaml"}  # which a run writes before its run.json
 GRACE = 10  # seconds that a batch may take after a signal
+SHARE = 0.02  # of a run's time, at most, for keeping its state at the start of epochs
+FREE = 0.2  # seconds that it may take at every one
 
 
 def resolve_auto(cfg: DictConfig) -> None:
@@ -103,7 +106,8 @@ def log_resume(folder: Path, state: dict[str, Any], keeps_memory: bool) -> None:
 
 class ResumeCheckpoint(Callback):
     """Writes checkpoints/last.ckpt, from which a run is resumed as if it had never stopped: at the start of every epoch
-    but the first, every `every` optimiser steps, and at the end of training.
+    but the first, every `every` optimiser steps, and at the end of training. Epochs that are short beside the writing
+    are passed over, so that it takes SHARE of the time.
 
     Each time everything before is done, logged and counted, and nothing of what comes has begun. So it must be the
     first of a trainer's callbacks that have a state. SIGTERM and Ctrl-C are put off until then, for GRACE seconds at
@@ -115,6 +119,7 @@ class ResumeCheckpoint(Callback):
         self.path, self.every = folder / LAST, every
         self.batches, self.trained = 0, False
         self.saved_at = 0  # optimiser steps
+        self.saved_when, self.save_took = 0.0, 0.0  # seconds, of time.perf_counter
         self.asked: int | None = None  # by which signal
         self.handlers: dict[int, Any] = {}
         self.ranks = 1
@@ -140,7 +145,7 @@ class ResumeCheckpoint(Callback):
         self.saved_at = checkpoint["global_step"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch:
+        if trainer.current_epoch and self._is_affordable(trainer):
             self._save(trainer, 0, trainer.fit_loop.epoch_progress)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -154,6 +159,10 @@ class ResumeCheckpoint(Callback):
                 self._save(trainer, batch_idx, trainer.fit_loop.epoch_loop.batch_progress)
         if stops:
             self._end()
+
+    def _is_affordable(self, trainer: Trainer) -> bool:
+        since = time.perf_counter() - self.saved_when
+        return trainer.strategy.broadcast(self.save_took <= max(FREE, SHARE * since))  # the ranks' clocks may differ
 
     def _is_due(self, trainer: Trainer) -> bool:
         return self.every is not None and trainer.global_step // self.every > self.saved_at // self.every
@@ -219,11 +228,14 @@ class ResumeCheckpoint(Callback):
         self.batches, self.saved_at = batches, trainer.global_step
         for count in (begun.total, begun.current):
             count.ready -= 1
+        began = time.perf_counter()
         try:
             trainer.save_checkpoint(self.path)
         finally:
             for count in (begun.total, begun.current):
                 count.ready += 1
+        self.saved_when = time.perf_counter()
+        self.save_took = self.saved_when - began
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Batches of its epoch that are done; whether training is over."""
