@@ -252,4 +252,6 @@ def resize_and_center_crop(image: Tensor, size: int, channels: int) -> NDArray[n
     if min(height, width) != size:  # in whole numbers, as PIL does: by way of float32 it takes four times as long
         scaled = [size * side // min(height, width) for side in (height, width)]
         image = interpolate(image[None], scaled, mode="bilinear", antialias=True)[0]
-    return tv.center_crop(image, [size, size]).permute(1, 2, 0).numpy()
+    if image.shape[1:] != (size, size):
+        image = tv.center_crop(image, [size, size])
+    return image.permute(1, 2, 0).numpy()

@@ -26,7 +26,8 @@ from alexnet.errors import UserError, escape_control_chars
 from alexnet.io import wait_for
 
 FORMAT = 4  # raised whenever the files below change their meaning: an older cache is then rebuilt
-QUEUED = 4096  # images that are handed to the packing threads at a time
+CHUNK = 2**18  # bytes of images that a packing thread takes at a time: many small ones, or a large one
+QUEUED = 4096  # chunks that are handed to the packing threads at a time
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ def _pack(
     pixels = len(rows) * size * size
     images_sum: NDArray[np.int64] = np.sum(np.stack(packer.sums), 0, dtype=np.int64)
     mean = images_sum.sum((0, 1)) / pixels / 255
-    covariance = packer.products[rows].sum(0) / pixels / 255**2 - np.outer(mean, mean)
+    covariance = sum(packer.products[row] for row in sorted(packer.products)) / pixels / 255**2 - np.outer(mean, mean)
     info = DatasetInfo(
         source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing,
         value_range=packer.value_range, notes=packer.notes(), kind=source.kind,
@@ -306,7 +307,7 @@ class _Packer:
     Attributes:
         images: uint8 (N, size, size, C); row r is image i of a split, (split, i) = jobs[r].
         measured: the split whose statistics are taken: train, or the only one.
-        products: of each measured image, the sum over its pixels of x x^T, (N, C, C).
+        products: of each chunk, by its first row, the sum over its measured images' pixels of x x^T, (C, C).
         sums: of each thread, the sum of its measured images: whole numbers, which add up in any order.
         digests: SHA-256 of each image, (N, 32).
         broken: what is wrong with the images that cannot be read, by row.
@@ -317,7 +318,7 @@ class _Packer:
         self.source, self.images, self.jobs = source, images, _jobs(source)
         n, self.size, _, self.channels = images.shape
         self.measured = "train" if "train" in source.splits else next(iter(source.splits))
-        self.products = np.zeros((n, self.channels, self.channels))
+        self.products: dict[int, NDArray[np.float64]] = {}
         self.digests = np.zeros((n, 32), np.uint8)
         self.sums: list[NDArray[np.uint32]] = []
         self.of_thread = threading.local()
@@ -342,40 +343,53 @@ class _Packer:
 
     def _pack_rows(self, rows: Sequence[int], label: str, bar: Progress, pool: ThreadPoolExecutor) -> None:
         task = bar.add_task(label, total=len(rows), rate="")
-        for start in range(0, len(rows), QUEUED):  # the pool keeps what is not yet begun in memory
-            for _ in pool.map(self._pack_row, rows[start : start + QUEUED]):
-                bar.advance(task)
-            bar.update(task, rate=f"{bar.tasks[task].speed or 0:,.0f} images/s")
+        many = max(1, CHUNK // (self.size**2 * self.channels))
+        for start in range(0, len(rows), many * QUEUED):  # the pool keeps what is not yet begun in memory
+            queued = rows[start : start + many * QUEUED]
+            chunks = [queued[first : first + many] for first in range(0, len(queued), many)]
+            for done in pool.map(self._pack_chunk, chunks):
+                bar.update(task, advance=done, rate=f"{bar.tasks[task].speed or 0:,.0f} images/s")
 
-    def _pack_row(self, row: int) -> None:
+    def _pack_chunk(self, rows: Sequence[int]) -> int:
+        """Returns how many there are."""
+        packed = [row for row in rows if self._pack_row(row)]
+        for row in packed:
+            self.digests[row] = np.frombuffer(hashlib.sha256(self.images[row].data).digest(), np.uint8)
+        measured = [row for row in packed if self.jobs[row][0] is self.source.splits[self.measured]]
+        if measured:
+            self._measure(measured)
+        return len(rows)
+
+    def _pack_row(self, row: int) -> bool:
+        """Whether the image is there now."""
         split, i = self.jobs[row]
         try:
             image = split.read(i)
             if image.dtype != torch.uint8:
                 if self.value_range is None:
                     self.deep[row] = bounds(image)
-                    return
+                    return False
                 image = to_uint8(image, self.value_range, self.source.background)
             self.images[row] = resize_and_center_crop(image, self.size, self.channels)
         except (OSError, RuntimeError) as error:
             self.broken[row] = escape_control_chars(f"{split.names[i]}: {error}")
-            return
+            return False
         if self.source.files:
             levels = few_levels(image)
             if levels is not None:
                 self.few[row] = levels
-        self._measure(row, split)
+        return True
 
-    def _measure(self, row: int, split: Split) -> None:
-        image = self.images[row]
-        self.digests[row] = np.frombuffer(hashlib.sha256(image.data).digest(), np.uint8)
-        if split is not self.source.splits[self.measured]:
-            return
-        self.products[row] = _products(torch.from_numpy(image))
+    def _measure(self, rows: Sequence[int]) -> None:
         if not hasattr(self.of_thread, "sum"):
-            self.of_thread.sum = np.zeros(image.shape, np.uint32)  # holds 16 million images
+            self.of_thread.sum = np.zeros(self.images.shape[1:], np.uint32)  # holds 16 million images
             self.sums.append(self.of_thread.sum)
-        np.add(self.of_thread.sum, image, out=self.of_thread.sum)
+        images = self.images[rows[0] : rows[-1] + 1]
+        if len(images) > len(rows):  # some between them could not be read
+            images = self.images[list(rows)]
+        self.products[rows[0]] = _products(torch.from_numpy(images))
+        for image in images:
+            np.add(self.of_thread.sum, image, out=self.of_thread.sum)
 
     def _range_of_deep(self) -> Range:
         """From 0, or the smallest value if less, to the largest; of the measured split if it has such images."""
@@ -410,13 +424,13 @@ def _jobs(source: Source) -> list[tuple[Split, int]]:
     return [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
 
 
-def _products(image: torch.Tensor) -> NDArray[np.float64]:
-    """Of uint8 (size, size, C): the sum over the pixels of x x^T, (C, C).
+def _products(images: torch.Tensor) -> NDArray[np.float64]:
+    """Of uint8 (N, size, size, C): the sum over the pixels of x x^T, (C, C).
 
     Eight pixels are taken as one row, of whose 8C x 8C products the diagonal blocks count: matrix multiplication is
     slow at matrices of 3 columns.
     """
-    size, _, c = image.shape
+    _, size, _, c = images.shape
     pixels = 8 if size % 8 == 0 else 1
-    rows = image.view(-1, pixels * c).float()
+    rows = images.view(-1, pixels * c).float()
     return (rows.T @ rows).double().view(pixels, c, pixels, c).diagonal(dim1=0, dim2=2).sum(-1).numpy()
