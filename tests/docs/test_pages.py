@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from alexnet.config import build
 from alexnet.models.summary import summarize
-from tests.conftest import ROOT, has
+from tests.conftest import ROOT, has, slow
 
 FIDELITY = (ROOT / "docs" / "fidelity.md").read_text()
 SIZES = re.findall(r"\| `(.+)` \| (\d) x (\d+) x \d+ \| ([\d,]+) \| ([\d,]+) \|", FIDELITY)
@@ -60,6 +60,7 @@ def test_links_lead_somewhere() -> None:
     assert all((ROOT / name).exists() for name in ("CONTRIBUTING.md", "LICENSE"))
 
 
+@slow
 def test_each_command_of_docs_is_one(config: Callable[..., DictConfig]) -> None:
     """train.py's is composed, with the first of the values that a sweep has; of pytest's there are such tests; of
     benchmark.py such parts. Those of make-it-yours.md are run.

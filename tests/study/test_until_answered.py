@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -111,6 +112,17 @@ def test_typed_again_it_runs_nothing_more(tmp_path: Path, capsys: pytest.Capture
     until.run_until_answered(config(tmp_path), again)
     assert not again.batches
     assert capsys.readouterr().out.splitlines()[-1] == answer
+
+
+@without_hydra
+def test_runs_that_were_done_before_do_not_make_the_rest_look_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were trained for 10 s each, and are read in no time."""
+    plan = until.plan_jobs
+    monkeypatch.setattr(until, "plan_jobs", lambda *of: [job | {"state": "done"} for job in plan(*of)])
+    until.run_until_answered(config(tmp_path, margin=0.02, max_seeds=4), FakeLauncher(tmp_path, shares(a=0.8, b=0.78)))
+    assert re.search(r"^3 pairs: b .*: 20 s more$", capsys.readouterr().out, re.M)
 
 
 @without_hydra

@@ -70,7 +70,7 @@ class _Study:
         self.digests = {job["config_digest"] for job in self.first}
         self.left_out: set[int] = set()  # seeds of which a run has failed
         self.found: list[Arm] = []  # the arms with the runs that are finished
-        self.began, self.launched = time.time(), 0
+        self.began, self.launched, self.trained = time.time(), 0, 0
 
     def announce(self) -> None:
         """Writes the plan, and says what is asked and what it may take."""
@@ -143,6 +143,7 @@ class _Study:
         except RuntimeError as raised:  # joblib's and submitit's, of a job that was killed; the others are on the disk
             error = raised
         self.launched += len(jobs)
+        self.trained += sum(job["state"] != "done" for job in new)
         self.found = self._read_arms()
         done = {(arm.name, seed) for arm in self.found for seed in arm.runs}
         bad = [(arm, seed) for arm, seed in runs if (arm, seed) not in done]
@@ -157,9 +158,9 @@ class _Study:
 
     def _seconds(self) -> float:
         """How long a job takes, as they have come one after another or side by side; nan where that is not known."""
-        if self.launched:
-            return (time.time() - self.began) / self.launched
-        return _mean_seconds(self.found)
+        if self.trained:  # and not read, as those that were done before
+            return (time.time() - self.began) / self.trained
+        return _mean_seconds(self.found) / min(_side_by_side(self.config), len(self.arms))
 
 
 def _runs_in(folder: Path) -> list[Run]:
