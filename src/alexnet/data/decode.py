@@ -138,8 +138,9 @@ def _split_alpha(values: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def few_levels(image: Tensor) -> int | None:
-    """How many different values a uint8 image has, if these are fewer than FEW_LEVELS; else None."""
-    values = image.reshape(-1)
+    """How many different values a uint8 image (C, H, W) has, if these are fewer than FEW_LEVELS; else None."""
+    as_decoded = image if image.is_contiguous() else image.permute(1, 2, 0)  # else all of it is copied
+    values = as_decoded.reshape(-1)
     step = max(1, len(values) // LEVEL_SAMPLE)
     for some in (values[::step], values):
         levels = int(torch.bincount(some, minlength=256).count_nonzero())
