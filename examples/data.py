@@ -10,7 +10,7 @@ data = ImageDataModule("digits", channels=1, size=36, crop=32, batch_size=32, au
 data.setup()
 torch.manual_seed(0)
 network = LeNet(data.num_classes, data.channels, data.crop, activation="relu")
-optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
 
 loader = data.loader("train", training=True)
 for epoch in range(5):
