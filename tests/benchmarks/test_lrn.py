@@ -2,6 +2,7 @@ from alexnet.benchmarks.lrn import measure, measure_beside, measure_map
 from tests.conftest import slow
 
 
+@slow
 def test_both_places_and_precisions_are_measured() -> None:
     rows = list(measure(batch=1, rounds=1, side=5))
     names = [f"lrn_{kind}{place}" for place in ("96x55x55", "256x27x27") for kind in ("", "bf16_")]

@@ -252,6 +252,7 @@ sys.exit(rank.exitcode)
 """
 
 
+@slow
 def test_a_rank_that_ends_takes_no_further_signal(tmp_path: Path) -> None:
     """Ctrl-C reaches a rank from the terminal and from the program that started it, and any of its threads."""
     done = program(sys.executable, "-c", ENDS_UNDER_SIGNALS, str(tmp_path), code=130)
