@@ -20,7 +20,7 @@ BLOCKS = {page: re.findall(r"```bash\n(.*?)```", (ROOT / f"{page}.md").read_text
 README = (ROOT / "README.md").read_text()
 SMALL = ("model.width=0.125", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
 SMALL += ("trainer.limit_test_batches=1",)
-# `make test` runs these, and composes all others: test_pages.py.
+# `make test` runs these; the nightly tests run all others, and compose those of docs/: test_pages.py.
 FAST = (
     *(
         "python train.py model=lenet data=digits model.activation=relu",

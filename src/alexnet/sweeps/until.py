@@ -70,7 +70,7 @@ class _Study:
         self.digests = {job["config_digest"] for job in self.first}
         self.left_out: set[int] = set()  # seeds of which a run has failed
         self.found: list[Arm] = []  # the arms with the runs that are finished
-        self.began, self.launched, self.trained = time.time(), 0, 0
+        self.began = time.time()
 
     def announce(self) -> None:
         """Writes the plan, and says what is asked and what it may take."""
@@ -111,7 +111,7 @@ class _Study:
         told = replay(self.found, self.metric, self.margin, seeds, self.most)
         note_looks(self.folder, self.digests, told, self.left_out)
         new = [look for look in told.looks if look.pairs > before["pairs"]]
-        for look in new if new or self.launched else told.looks[-1:]:
+        for look in new if new or self.planned else told.looks[-1:]:
             seconds = self._seconds() * (1 + len(told.running))
             print(escape_lines(look_line(told, look, self.metric, self.margin, seconds)), flush=True)
         if new and has_tensorboard(self.config):
@@ -142,8 +142,6 @@ class _Study:
             launch(jobs)
         except RuntimeError as raised:  # joblib's and submitit's, of a job that was killed; the others are on the disk
             error = raised
-        self.launched += len(jobs)
-        self.trained += sum(job["state"] != "done" for job in new)
         self.found = self._read_arms()
         done = {(arm.name, seed) for arm in self.found for seed in arm.runs}
         bad = [(arm, seed) for arm, seed in runs if (arm, seed) not in done]
@@ -158,8 +156,8 @@ class _Study:
 
     def _seconds(self) -> float:
         """How long a job takes, as they have come one after another or side by side; nan where that is not known."""
-        if self.trained:  # and not read, as those that were done before
-            return (time.time() - self.began) / self.trained
+        if trained := sum(job["state"] != "done" for job in self.planned):  # those done before are read in no time
+            return (time.time() - self.began) / trained
         return _mean_seconds(self.found) / min(_side_by_side(self.config), len(self.arms))
 
 
