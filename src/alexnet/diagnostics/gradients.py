@@ -4,7 +4,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.linalg import vector_norm
 from torch.optim import Optimizer
 
-from alexnet.training.callbacks import is_logging_step, layer_name
+from alexnet.training.callbacks import is_logging_step, layer_name, log_figures
 
 
 class GradientNorms(Callback):
@@ -17,5 +17,5 @@ class GradientNorms(Callback):
         if not is_logging_step(trainer):
             return
         weights = [(name, p.grad) for name, p in pl_module.named_parameters() if p.ndim > 1 and p.grad is not None]
-        for i, (name, grad) in enumerate(weights, 1):
-            pl_module.log(f"gradients/{i:02}_{layer_name(name)}", vector_norm(grad))
+        norms = {f"gradients/{i:02}_{layer_name(name)}": vector_norm(grad) for i, (name, grad) in enumerate(weights, 1)}
+        log_figures(trainer, norms, trainer.global_step)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from torch.optim import Optimizer
 
-from alexnet.training.callbacks import is_logging_step, layer_name
+from alexnet.training.callbacks import is_logging_step, layer_name, log_figures
 
 SAMPLE = 2**16  # weights of a layer at most: the norm of so many is that of all to half a percent
 
@@ -29,9 +29,11 @@ class Updates(Callback):
     ) -> None:
         if not self.before:
             return
+        ratios = {}
         for i, (name, weights) in enumerate(_some(pl_module), 1):
-            ratio = vector_norm(weights - self.before[name]) / vector_norm(self.before[name])
-            pl_module.log(f"update_to_weight/{i:02}_{name}", ratio)
+            moved = vector_norm(weights - self.before[name])
+            ratios[f"update_to_weight/{i:02}_{name}"] = moved / vector_norm(self.before[name])
+        log_figures(trainer, ratios, trainer.global_step - 1)  # which counts the step already
         self.before = {}
 
 

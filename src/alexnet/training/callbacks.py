@@ -35,6 +35,15 @@ def layer_name(parameter: str) -> str:
     return parameter.removeprefix("network.").removesuffix(".weight")
 
 
+def log_figures(trainer: Trainer, figures: Mapping[str, Tensor], step: int) -> None:
+    """Gives the loggers many figures of a step at once. LightningModule.log also keeps each for the epoch, which takes
+    longer than a small network's layer.
+    """
+    values = {name: float(value) for name, value in figures.items()}
+    for logger in trainer.loggers:
+        logger.log_metrics({"epoch": trainer.current_epoch} | values, step)
+
+
 class Throughput(Callback):
     """Images per second of the training steps, and one line per epoch with the time that is left. The first step of a
     process is not counted on an accelerator, or with `compiles`: kernels are compiled in it.

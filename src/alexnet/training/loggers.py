@@ -77,7 +77,11 @@ class CSVLogger(loggers.Logger):
         values = {name: float(value) for name, value in metrics.items()}
         if "epoch" in values:
             values["epoch"] = int(values["epoch"])
-        self.unwritten.append(values | {"step": len(self.unwritten) if step is None else step})
+        step = len(self.unwritten) if step is None else step
+        if self.unwritten and self.unwritten[-1]["step"] == step:
+            self.unwritten[-1] |= values
+        else:
+            self.unwritten.append(values | {"step": step})
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
