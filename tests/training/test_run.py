@@ -331,7 +331,8 @@ def test_gradient_norms_are_logged(run: Callable, config: Config) -> None:
     )
     folder, _ = run(*plain)
     (row,) = (row for row in csv.DictReader((folder / "metrics.csv").open()) if row["gradients/01_features.conv1"])
-    assert (row["epoch"], row["step"]) == ("0", "0") and row["train/loss_step"]  # a step is one row
+    assert (row["epoch"], row["step"]) == ("0", "0")
+    assert row["train/loss_step"]  # a step is one row
     before = build_components(config(*TINY, *plain)).network.state_dict()
     names = [key.removesuffix(".weight") for key in before if key.endswith(".weight")]
     assert {key for key in row if key.startswith("gradients")} == {
