@@ -12,7 +12,8 @@ from PIL import Image, TiffImagePlugin
 
 from alexnet.data import ImageDataModule
 from alexnet.data.decode import bounds, decode, few_levels, image_extensions, is_image, to_uint8
-from alexnet.data.packed import LazyDecodedImages, pack_in_memory
+from alexnet.data.lazy import LazyDecodedImages
+from alexnet.data.packing import pack_in_memory
 from alexnet.data.sources.folder import Reading, open_folder
 from tests.conftest import slow
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.data import ImageDataModule, packed
-from alexnet.data.packed import PackedDataset, pack_in_memory, pack_on_disk
+from alexnet.data import ImageDataModule, packing
+from alexnet.data.packed import PackedDataset
+from alexnet.data.packing import pack_in_memory, pack_on_disk
 from alexnet.data.sources.folder import open_folder
 from alexnet.errors import UserError
 from tests.conftest import slow
@@ -52,8 +54,8 @@ def test_packed_once_and_again_only_when_the_source_has_changed(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = []
-    original = packed._build
-    monkeypatch.setattr(packed, "_build", lambda *a: built.append(1) or original(*a))
+    original = packing._build
+    monkeypatch.setattr(packing, "_build", lambda *a: built.append(1) or original(*a))
     first = pack(image_folder, tmp_path).info
     assert pack(image_folder, tmp_path).info == first
     assert len(built) == 1
@@ -135,6 +137,27 @@ def test_a_cache_that_cannot_be_written(image_folder: Path, tmp_path: Path) -> N
         pack(image_folder, tmp_path / "file" / "cache")
 
 
+def test_a_disk_that_writes_in_pieces(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And images of 625 pixels, which is no multiple of those that are measured together."""
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: write(file, data[:1000], place))
+    on_disk = pack_on_disk(partial(open_folder, image_folder), tmp_path / "set", 25, 3, "error")
+    in_memory = pack_in_memory(open_folder(image_folder), 25, 3)
+    assert on_disk.info == in_memory.info
+    assert np.array_equal(on_disk.splits["val"].images, in_memory.splits["val"].images)
+    assert_measured(on_disk)
+
+
+def test_a_disk_that_fills_up(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(UserError, match=r"cannot write .*No space left on device. Choose data.cache_dir=FOLDER"):
+        pack(image_folder, tmp_path)
+    assert not list(tmp_path.glob("set*[!k]"))
+
+
 def _pack_and_say(image_folder: Path, cache: Path, queue: Any) -> None:
     queue.put(pack(image_folder, cache).info.fingerprint)
 
@@ -156,12 +179,12 @@ def test_many_processes_at_once(image_folder: Path, tmp_path: Path) -> None:
 def test_killed_in_the_middle_it_starts_again(image_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from functools import partial\n"
-        "from alexnet.data import packed; from alexnet.data.sources import folder\n"
+        "from alexnet.data import packing; from alexnet.data.sources import folder\n"
         "slow = folder.decode\n"
         "def wait(path, **how): time.sleep(0.3); return slow(path, **how)\n"
         "folder.decode = wait\n"
         "where, cache = map(Path, sys.argv[1:3])\n"
-        "packed.pack_on_disk(partial(folder.open_folder, where), cache / 'set', 24, 3, 'error')\n"
+        "packing.pack_on_disk(partial(folder.open_folder, where), cache / 'set', 24, 3, 'error')\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(image_folder), str(tmp_path)])
     while not (tmp_path / "set.part" / "images.npy").exists():

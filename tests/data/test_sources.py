@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from alexnet.data import ImageDataModule
 from alexnet.data.decode import decode, resize_and_center_crop
-from alexnet.data.packed import pack_in_memory
+from alexnet.data.packing import pack_in_memory
 from alexnet.data.sources.folder import list_files, open_folder
 from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.synthetic import digits, fake

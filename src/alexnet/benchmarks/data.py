@@ -20,7 +20,7 @@ from alexnet.benchmarks.measure import Row, compare
 from alexnet.cores import available_cores, has_bfloat16
 from alexnet.data import Augment, ImageDataModule
 from alexnet.data.decode import decode
-from alexnet.data.packed import pack_on_disk
+from alexnet.data.packing import pack_on_disk
 from alexnet.data.sources.folder import open_folder
 from alexnet.data.sources.synthetic import fake
 from alexnet.data.transforms import Normalize

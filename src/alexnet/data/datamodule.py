@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader
 
 from alexnet.data.decode import check_background, check_value_range
+from alexnet.data.lazy import open_lazily
 from alexnet.data.loader import (
     Batch,
     CropBoxes,
@@ -28,7 +29,8 @@ from alexnet.data.loader import (
     with_partners,
 )
 from alexnet.data.mixing import Mix
-from alexnet.data.packed import DatasetInfo, PackedDataset, open_lazily, pack_in_memory, pack_on_disk
+from alexnet.data.packed import DatasetInfo, PackedDataset
+from alexnet.data.packing import pack_in_memory, pack_on_disk
 from alexnet.data.prefetch import PrefetchLoader
 from alexnet.data.sources import find_source, name_and_kind
 from alexnet.data.sources.folder import Reading

@@ -17,7 +17,7 @@ from alexnet.errors import ArgumentError
 
 THIN = 8  # times longer than wide: what is cut off before such an image is resized is far from the centre
 FEW_LEVELS = 32  # an image with fewer values is shown nearly black, or has lost its detail
-LEVEL_SAMPLE = 20_000  # values of an image that are looked at first for how many there are
+LEVEL_SAMPLE = 2_000  # values of an image that are looked at first for how many there are
 
 # PIL recognises these and cannot decode them: data files, video, and drawings for another program to render.
 NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
