@@ -282,7 +282,8 @@ class _Packer:
         split = self.source.splits[self.measured]
         measured = [place for place in packed if self.jobs[rows[place]][0] is split]
         if measured:
-            self._measure(rows[measured[0]], images if len(measured) == len(images) else images[measured])
+            some = images if len(measured) == len(images) else images[measured]  # which is a copy
+            self._measure(rows[measured[0]], some)
         return len(rows)
 
     def _measure(self, row: int, images: NDArray[np.uint8]) -> None:
