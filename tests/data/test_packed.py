@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from tests.conftest import slow
 
 
 def pack(image_folder: Path, cache: Path, on_broken: str = "error") -> PackedDataset:
-    return pack_on_disk(partial(open_folder, image_folder), cache / "set", 24, 3, on_broken)
+    return pack_on_disk(open_folder(image_folder), cache / "set", 24, 3, on_broken)
 
 
 def test_what_is_packed_is_what_was_read(image_folder: Path, tmp_path: Path) -> None:
@@ -141,7 +140,7 @@ def test_a_disk_that_writes_in_pieces(image_folder: Path, tmp_path: Path, monkey
     """And images of 625 pixels, which is no multiple of those that are measured together."""
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, place: write(file, data[:1000], place))
-    on_disk = pack_on_disk(partial(open_folder, image_folder), tmp_path / "set", 25, 3, "error")
+    on_disk = pack_on_disk(open_folder(image_folder), tmp_path / "set", 25, 3, "error")
     in_memory = pack_in_memory(open_folder(image_folder), 25, 3)
     assert on_disk.info == in_memory.info
     assert np.array_equal(on_disk.splits["val"].images, in_memory.splits["val"].images)
@@ -178,13 +177,13 @@ def test_many_processes_at_once(image_folder: Path, tmp_path: Path) -> None:
 @slow
 def test_killed_in_the_middle_it_starts_again(image_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from functools import partial\n"
+        "import sys, time; from pathlib import Path\n"
         "from alexnet.data import packing; from alexnet.data.sources import folder\n"
         "slow = folder.decode\n"
         "def wait(path, **how): time.sleep(0.3); return slow(path, **how)\n"
         "folder.decode = wait\n"
         "where, cache = map(Path, sys.argv[1:3])\n"
-        "packing.pack_on_disk(partial(folder.open_folder, where), cache / 'set', 24, 3, 'error')\n"
+        "packing.pack_on_disk(folder.open_folder(where), cache / 'set', 24, 3, 'error')\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(image_folder), str(tmp_path)])
     while not (tmp_path / "set.part" / "images.npy").exists():
@@ -195,6 +194,14 @@ def test_killed_in_the_middle_it_starts_again(image_folder: Path, tmp_path: Path
     assert not (tmp_path / "set").exists()
     assert len(pack(image_folder, tmp_path).splits["val"]) == 6
     assert not (tmp_path / "set.part").exists()
+
+
+def test_what_is_packed_is_opened_without_a_lock(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pack(image_folder, tmp_path).info
+    monkeypatch.setattr(packing, "wait_for", pytest.fail)
+    assert pack(image_folder, tmp_path).info == first
 
 
 def test_a_cache_that_others_may_only_read(image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

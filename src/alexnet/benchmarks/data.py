@@ -122,7 +122,7 @@ def _packing(root: Path, cache: Path, size: int) -> Sides:
 
     def ours() -> int:
         shutil.rmtree(cache, ignore_errors=True)
-        packed = pack_on_disk(partial(open_folder, root), cache / "set", size, 3, "error")
+        packed = pack_on_disk(open_folder(root), cache / "set", size, 3, "error")
         return sum(map(len, packed.splits.values()))
 
     def baseline() -> int:

@@ -201,7 +201,7 @@ class ImageDataModule(LightningDataModule):
         else:
             root = hashlib.sha256(self.origin.encode(errors="surrogateescape")).hexdigest()[:12]
             self.cache_path = self.cache_dir / f"{self.source}-{self.size}x{self.channels}-{root}"
-            self.packed = pack_on_disk(self.open, self.cache_path, self.size, self.channels, self.on_broken)
+            self.packed = pack_on_disk(self.open(), self.cache_path, self.size, self.channels, self.on_broken)
         if len(self.info.classes) != self.num_classes:
             found = f"{self.source} has {self.num_classes} classes, and here are {len(self.info.classes)}"
             raise UserError(f"data.root={self.root}: {found}")

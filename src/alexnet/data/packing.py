@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -92,15 +92,14 @@ def pack_in_memory(source: Source, size: int, channels: int, on_broken: str = "e
     return _pack(source, InMemory(_shape(source, size, channels)), on_broken)
 
 
-def pack_on_disk(
-    open_source: Callable[[], Source], folder: Path, size: int, channels: int, on_broken: str
-) -> PackedDataset:
+def pack_on_disk(source: Source, folder: Path, size: int, channels: int, on_broken: str) -> PackedDataset:
     """Returns the packed images in `folder`, decoded first if they are not there or the source has changed since.
 
-    Only one process packs at a time; the others wait for it. The folder appears whole.
+    Only one process packs at a time; the others wait for it. The folder appears whole, so that it is read without a
+    lock: the jobs of a sweep would open it one after the other.
 
     Args:
-        open_source: finds the images; called by the process that has the lock.
+        source: the images as they are now.
         folder: what may be written, and is `images.npy` and what packed.save writes.
         size: the shorter side is scaled to so many pixels, and the centre is cut out.
         channels: 3, or 1 for grey.
@@ -109,23 +108,19 @@ def pack_on_disk(
     Raises:
         UserError: for images that cannot be decoded, all of them named, and for a folder that cannot be written.
     """
-    problem = f"data.cache_dir: cannot write {folder}: {{}}. Choose data.cache_dir=FOLDER"
-    lock = FileLock(f"{folder}.lock")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        wait_for(lock, f"packs {folder}")
-    except OSError as error:  # a cache that others may only read
-        if complete := _open(folder, open_source(), on_broken):
+        if complete := _open(folder, source, on_broken):
             return complete
-        raise UserError(problem.format(error.strerror)) from error
-    try:
-        source = open_source()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock")
+        wait_for(lock, f"packs {folder}")
         try:
             return _open(folder, source, on_broken) or _build(source, folder, size, channels, on_broken)
-        except OSError as error:
-            raise UserError(problem.format(error.strerror)) from error
-    finally:
-        lock.release()
+        finally:
+            lock.release()
+    except OSError as error:
+        problem = f"data.cache_dir: cannot write {folder}: {error.strerror}"
+        raise UserError(f"{problem}. Choose data.cache_dir=FOLDER") from error
 
 
 def _shape(source: Source, size: int, channels: int) -> Shape:
@@ -154,7 +149,10 @@ def _open(folder: Path, source: Source, on_broken: str) -> PackedDataset | None:
         info = read_info(folder)
         if info.format != FORMAT or info.state != source.state or (info.broken and on_broken == "error"):
             return None
-        return replace(load(folder, map_images(folder / "images.npy"), folder / "images.npy"), notes=source.notes)
+        packed = load(folder, map_images(folder / "images.npy"), folder / "images.npy")
+        if read_info(folder) != info:  # another process has put a newer one into its place
+            return None
+        return replace(packed, notes=source.notes)
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, EOFError, BadZipFile):
         return None
 
