@@ -5,7 +5,9 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from alexnet.io import wait_for
 
 # What torchvision fetches, and how many classes it has.
 DOWNLOADS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100, "imagenette": 10, "imagenet": 1000}
+UNPACKING = ".unpacking"  # while there is such a folder beside a data set, it is not yet whole
+FAULTS = (OSError, RuntimeError, EOFError, ValueError, tarfile.TarError)  # of what is not there, or damaged
 WANTED = {
     "mnist": "the four *-ubyte.gz files of MNIST into {root}/MNIST/raw",
     "fashion_mnist": "the four *-ubyte.gz files of Fashion-MNIST into {root}/FashionMNIST/raw",
@@ -43,14 +47,7 @@ def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:
         classes = find_classes(train)
         listed = list_files({"train": train, "test": test}, classes, reading)
         return replace(listed, splits=stratified_split(listed.splits["train"], share) | {"test": listed.splits["test"]})
-    make = {
-        "mnist": datasets.MNIST,
-        "fashion_mnist": datasets.FashionMNIST,
-        "cifar10": datasets.CIFAR10,
-        "cifar100": datasets.CIFAR100,
-    }[source]
-    with _fetching(source, root), _unpacking(root):
-        sets = {name: make(root, train=name == "train", download=True) for name in ("train", "test")}
+    sets = _open_sets(source, root)
     splits = {}
     for name, dataset in sets.items():
         images = torch.as_tensor(dataset.data)  # MNIST (N, H, W), CIFAR (N, H, W, 3)
@@ -58,6 +55,24 @@ def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:
         splits[name] = array_split(images, np.asarray(dataset.targets))
     classes = [str(name) for name in sets["train"].classes]
     return Source(classes, source, stratified_split(splits["train"], share) | {"test": splits["test"]})
+
+
+def _open_sets(source: str, root: Path) -> dict[str, Any]:
+    """torchvision's training and test set, which are fetched if they are not there. Those that are, are read without a
+    lock: the jobs of a sweep would read them one after the other.
+    """
+    kinds = {
+        "mnist": datasets.MNIST,
+        "fashion_mnist": datasets.FashionMNIST,
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+    }
+    make = partial(kinds[source], root)
+    if not (root / UNPACKING).exists():
+        with suppress(*FAULTS):
+            return {"train": make(train=True), "test": make(train=False)}
+    with _fetching(source, root), _unpacking(root):
+        return {"train": make(train=True, download=True), "test": make(train=False, download=True)}
 
 
 def _official_folder(source: str, root: Path, split: str) -> Path:
@@ -89,7 +104,7 @@ def _official_folder(source: str, root: Path, split: str) -> Path:
 @contextmanager
 def _unpacking(root: Path) -> Iterator[Path]:
     """A folder below `root` to unpack in. torchvision takes for whole what is there, though its process was killed."""
-    folder = root / ".unpacking"
+    folder = root / UNPACKING
     if folder.exists():
         for archive in root.glob("*/raw/*.gz"):  # of MNIST, which are unpacked where they lie
             archive.with_suffix("").unlink(missing_ok=True)
@@ -115,7 +130,7 @@ def _fetching(source: str, root: Path) -> Iterator[None]:
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # Python's default from 3.14 on
     try:
         yield
-    except (OSError, RuntimeError, EOFError, ValueError, tarfile.TarError) as error:
+    except FAULTS as error:
         reason = " ".join(str(error).split())[:150]
         wanted = WANTED[source].format(root=root)
         raise UserError(
