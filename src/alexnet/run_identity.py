@@ -45,6 +45,7 @@ ADDED = {
     "data.mean": None,
     "data.std": None,
     "data.sampler": "shuffle",
+    "model.channels": [32, 32, 64],
     "augment.rand_augment": 0.0,
     "augment.rand_augment_magnitude": 9.0,
     "augment.erase": 0.0,

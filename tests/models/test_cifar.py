@@ -54,6 +54,13 @@ def test_shapes_and_parameters() -> None:
         assert sum(p.numel() for p in network.parameters()) == 32 * 76 + 32 * 801 + 64 * 801 + 10 * (64 * 9 + 1)
 
 
+def test_channels() -> None:
+    network = CifarNet(channels=[8, 12, 5])
+    shapes = [tuple(p.shape) for p in network.parameters() if p.ndim > 1]
+    assert shapes == [(8, 3, 5, 5), (12, 8, 5, 5), (5, 12, 5, 5), (10, 5 * 9)]
+    assert network(torch.zeros(1, 3, 24, 24)).shape == (1, 10)
+
+
 def test_initial_weights() -> None:
     for init, stds in (("2012", [1e-4, 0.01, 0.01, 0.01]), ("kaiming", [(2 / n) ** 0.5 for n in (75, 800, 800, 576)])):
         weights = [p for p in CifarNet(init=init).parameters() if p.ndim > 1]
@@ -86,7 +93,9 @@ def test_every_toggle_changes_the_output_and_no_weights(variant: dict[str, Any])
     ("arguments", "message"),
     [({"image_size": 7}, "image_size=7: must be a whole number of at least 8"), ({"lrn_alpha": -1}, "lrn_alpha=-1"),
      ({"lrn_window": "tower"}, "lrn_window=tower: must be one of channels, own, map"),
-     ({"init": "paper"}, "init=paper"),     ({"lrn": 1}, "lrn=1"), ({"activation": "gelu"}, "activation=gelu")],
+     ({"channels": [32, 64]}, r"channels=\[32, 64\]: must be three"), ({"channels": 64}, "channels=64: must be three"),
+     ({"channels": [32, 0, 64]}, "channels=0: must be a whole number"),
+     ({"init": "paper"}, "init=paper"), ({"lrn": 1}, "lrn=1"), ({"activation": "gelu"}, "activation=gelu")],
 )  # fmt: skip
 def test_values_that_fit_no_layer(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

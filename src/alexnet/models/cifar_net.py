@@ -1,9 +1,11 @@
 """The four-layer network for CIFAR-10 of the paper's claims about ReLU and about response normalisation."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
 
+from alexnet.errors import ArgumentError
 from alexnet.models.base import ACTIVATIONS, Network, sequential
 from alexnet.models.init import init_weights, kaiming
 from alexnet.models.lrn import WINDOWS, make_norm
@@ -19,6 +21,7 @@ class CifarNet(Network):
         num_classes: number of outputs.
         in_channels: channels of the input.
         image_size: height and width of the input; 24 are cut out of CIFAR's 32.
+        channels: of conv1, conv2 and conv3; by the file 32, 32 and 64.
         lrn: local response normalisation after the first and the second pooling.
         lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha, lrn_window: its constants; by the file 3 x 3 places of
             the same map. See LocalResponseNorm.
@@ -40,6 +43,7 @@ class CifarNet(Network):
         in_channels: int = 3,
         image_size: int = 24,
         *,
+        channels: Sequence[int] = (32, 32, 64),
         lrn: bool = True,
         lrn_size: int = 3,
         lrn_alpha: float = 5e-5,
@@ -58,6 +62,9 @@ class CifarNet(Network):
             check_int("image_size", image_size, 8),
             image_size,
         )
+        if not isinstance(channels, Sequence) or len(channels) != 3:
+            raise ArgumentError(f"channels={channels}: must be three whole numbers, such as [32,32,64]")
+        one, two, three = (check_int("channels", count, 1) for count in channels)
         act = ACTIVATIONS[check_choice("activation", activation, ACTIVATIONS)]
         overlap = check_bool("overlapping_pooling", overlapping_pooling)
         max_pool, mean_pool = (
@@ -75,19 +82,19 @@ class CifarNet(Network):
         norm1, norm2 = (norm(), norm()) if has_norm else (None, None)
         rule = {"kaiming": kaiming, "2012": _file}[check_choice("init", init, ("kaiming", "2012"))]
         self.features = sequential(  #                        in_channels x 24 x 24
-            conv1=nn.Conv2d(in_channels, 32, 5, padding=2),  #         32 x 24 x 24
+            conv1=nn.Conv2d(in_channels, one, 5, padding=2),  #        32 x 24 x 24
             pool1=max_pool(),  #                                       32 x 12 x 12
             act1=act(),
             norm1=norm1,
-            conv2=nn.Conv2d(32, 32, 5, padding=2),  #                  32 x 12 x 12
+            conv2=nn.Conv2d(one, two, 5, padding=2),  #                32 x 12 x 12
             act2=act(),
             pool2=mean_pool(),  #                                      32 x  6 x  6
             norm2=norm2,
-            conv3=nn.Conv2d(32, 64, 5, padding=2),  #                  64 x  6 x  6
+            conv3=nn.Conv2d(two, three, 5, padding=2),  #              64 x  6 x  6
             act3=act(),
             pool3=mean_pool(),  #                                      64 x  3 x  3
         )
-        self.classifier = sequential(flatten=nn.Flatten(), fc4=nn.Linear(64 * side * side, num_classes))
+        self.classifier = sequential(flatten=nn.Flatten(), fc4=nn.Linear(three * side * side, num_classes))
         init_weights(self, rule)
         self.variant = {"activation": activation, "overlapping_pooling": overlap, "lrn": lrn}
         self.variant |= constants if lrn else {}
