@@ -7,7 +7,7 @@ GROUPS = (
 )
 ROOT = {  # what the programs read of their own file, beside the groups
     "train": (
-        *("seed", "init_from", "freeze", "lr_multipliers", "study", "monitor", "mode", "headline"),
+        *("seed", "init_from", "freeze", "lr_multipliers", "weight_decays", "study", "monitor", "mode", "headline"),
         *("test_epoch", "test_crops", "early_stopping", "compile", "channels_last", "keep_memory", "trusted"),
         *("outputs", "run_dir", "reproduce", "resume", "checkpoint_every", "print_config", "tags", "task_name"),
     ),

@@ -39,6 +39,7 @@ OF_TODAY = (
 # without the key has the same settings as one with this value.
 ADDED = {
     "test_epoch": "best",
+    "weight_decays": None,
     "data.background": "white",
     "data.value_range": None,
     "data.test_fraction": None,

@@ -18,7 +18,7 @@ from alexnet.errors import UserError
 from alexnet.models import AlexNet
 from alexnet.training import optim
 from alexnet.training.build import build_components
-from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained
+from alexnet.training.finetune import check_numbers_by_part, freeze, load_pretrained
 from tests.conftest import SMOKE, digits, slow, train_py
 from tests.training.test_run import TINY, Config
 
@@ -138,7 +138,7 @@ def test_parts_that_are_none(parts: Any, message: str) -> None:
 @pytest.mark.parametrize("times", [3, "features", {"x": 1}, {"features": -1}, {"features": "fast"}, ["features"]])
 def test_rates_that_are_none(times: Any) -> None:
     with pytest.raises(ValueError, match="lr_multipliers"):
-        check_lr_multipliers(small_network(), times)
+        check_numbers_by_part(small_network(), "lr_multipliers", times)
 
 
 @pytest.mark.parametrize("make", [optim.sgd, optim.adamw, partial(torch.optim.RMSprop, lr=0.01)])
@@ -162,6 +162,32 @@ def test_rates_part_by_part(make: Any) -> None:
         scaled.step()
         schedule["scheduler"].step()
     assert rates(scaled) == pytest.approx({name: rate / 2 for name, rate in after.items()})
+
+
+@pytest.mark.parametrize("make", [optim.sgd, torch.optim.SGD, optim.adamw])
+def test_decays_part_by_part(make: Any) -> None:
+    """Without a gradient a step leaves 1 - lr * decay of a weight; biases keep the decay that they have."""
+    network = small_network()
+    every = {name: p.clone() for name, p in network.named_parameters()}
+    parts = {"classifier": 0.5, "classifier.fc6": 3}
+    made = partial(make, lr=0.01, weight_decay=0.1)
+    optimizer = optim.make_optimizer(made, network, {"features": 0.5}, parts)
+    for p in network.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for name, p in network.named_parameters():
+        decay = 3 if name.startswith("classifier.fc6") else 0.5 if name.startswith("classifier") else 0.1
+        if p.ndim > 1:
+            rate = 0.005 if name.startswith("features") else 0.01
+            torch.testing.assert_close(p, (1 - rate * decay) * every[name], rtol=1e-5, atol=0)
+        else:
+            kept = 0.0 if make is optim.adamw else 0.1
+            assert {g["weight_decay"] for g in optimizer.param_groups if name in g["param_names"]} == {kept}
+
+
+def test_an_optimizer_without_decay() -> None:
+    with pytest.raises(ValueError, match="weight_decays: Rprop has no weight decay"):
+        optim.make_optimizer(partial(torch.optim.Rprop, lr=0.01), small_network(), None, {"features": 1})
 
 
 class Normed(LightningModule):

@@ -27,7 +27,7 @@ from alexnet.errors import ArgumentError, UserError
 from alexnet.io import is_remote
 from alexnet.models.init import with_named_seeds
 from alexnet.models.summary import Summary, summarize
-from alexnet.training.finetune import check_lr_multipliers, freeze, load_pretrained, normalize_like
+from alexnet.training.finetune import check_numbers_by_part, freeze, load_pretrained, normalize_like
 from alexnet.training.losses import BALANCED, CrossEntropy, Focal, balanced_weights, total_loss
 from alexnet.training.module import ImageModule
 from alexnet.training.optim import make_optimizer, make_schedule
@@ -50,7 +50,7 @@ class Components:
         task: the LightningModule's class.
         network: with the weights that it starts from.
         summary: what the network is, layer by layer.
-        optimizer, scheduler: see training.optim; the optimizer knows lr_multipliers.
+        optimizer, scheduler: see training.optim; the optimizer knows lr_multipliers and weight_decays.
         loss: of logits and labels; balanced class weights are set by balance_loss.
         metrics: more figures than loss and accuracy, by name.
         metric_names: of all metrics of a split.
@@ -102,14 +102,15 @@ def build_components(cfg: DictConfig) -> Components:
     with prefix_errors(""):
         if cfg.freeze is not None:
             notes.append(freeze(network, cfg.freeze))
-        multipliers = check_lr_multipliers(network, cfg.lr_multipliers)
+        multipliers = check_numbers_by_part(network, "lr_multipliers", cfg.lr_multipliers)
+        decays = check_numbers_by_part(network, "weight_decays", cfg.weight_decays)
     precision = cfg.trainer.precision
     trainer = resolve_trainer(cfg)
     if precision not in ("auto", cfg.trainer.precision):
         actual = cfg.trainer.precision
         notes.append(f"trainer.precision={precision}: the CPU has no float16 training, so this run is {actual}")
     _check_devices(trainer, data, network)
-    optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=multipliers)
+    optimizer = partial(make_optimizer, build(cfg, "optimizer", _partial_=True), times=multipliers, decays=decays)
     scheduler = build(cfg, "scheduler", _partial_=True)
     _try_optimizer(cfg, network, trainer, optimizer, scheduler)
     loss = _build_loss(cfg, task, data.num_classes, _try_mix(cfg, data))

@@ -97,13 +97,13 @@ def check_part(network: nn.Module, key: str, part: Any) -> str:
     return str(part)
 
 
-def check_lr_multipliers(network: nn.Module, times: Any) -> dict[str, float]:
-    """Raises ArgumentError unless `times` has numbers by the names of parts."""
-    if times is None:
+def check_numbers_by_part(network: nn.Module, key: str, numbers: Any) -> dict[str, float]:
+    """Raises ArgumentError unless `numbers` are of at least 0, by the names of parts; None are none."""
+    if numbers is None:
         return {}
-    if not isinstance(times, Mapping):
-        raise ArgumentError(f"lr_multipliers={times}: must be numbers by part, such as {{features: 0.1}}")
-    for part, factor in times.items():
-        check_part(network, "lr_multipliers", part)
-        check_float(f"lr_multipliers.{part}", factor, 0, 1e6)
-    return dict(times)
+    if not isinstance(numbers, Mapping):
+        raise ArgumentError(f"{key}={numbers}: must be numbers by part, such as {{features: 0.1}}")
+    for part, number in numbers.items():
+        check_part(network, key, part)
+        check_float(f"{key}.{part}", number, 0, 1e6)
+    return dict(numbers)

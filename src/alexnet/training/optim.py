@@ -3,7 +3,7 @@
 import inspect
 import logging
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from torch import nn
@@ -80,10 +80,13 @@ def _groups(
 
 
 def make_optimizer(
-    partial: Callable[..., Any], network: nn.Module, times: Mapping[str, float] | None = None
+    partial: Callable[..., Any],
+    network: nn.Module,
+    times: Mapping[str, float] | None = None,
+    decays: Mapping[str, float] | None = None,
 ) -> Optimizer:
     """What a config of optimizer/ names: a function of the network, or any class of torch's kind, of its parameters.
-    times: of the rate, by the names of parts.
+    times: of the rate, by the names of parts. decays: the weight decay of parts that have one of their own.
     """
     if _is_class(partial, Optimizer):
         optimizer = partial([(name, p) for name, p in network.named_parameters() if p.requires_grad])
@@ -93,6 +96,8 @@ def make_optimizer(
         raise ArgumentError(f"must make a torch.optim.Optimizer, and made a {type(optimizer).__name__}")
     if times:
         scale_rates(optimizer, times)
+    if decays:
+        set_decays(optimizer, network, decays)
     return optimizer
 
 
@@ -124,12 +129,29 @@ def split_groups(optimizer: Optimizer, kind: Callable[[str], Kind]) -> list[Kind
 
 def scale_rates(optimizer: Optimizer, times: Mapping[str, float]) -> None:
     """Multiplies the rates of the parameters of some parts, by the parts' names; the longest that fits counts."""
+    for part, group in zip(
+        split_groups(optimizer, lambda name: _part_of(name, times)), optimizer.param_groups, strict=True
+    ):
+        group["lr"] *= times.get(part, 1)
 
-    def part(name: str) -> str:
-        return max((part for part in times if f"{name}.".startswith(f"{part}.")), key=len, default="")
 
-    for mine, group in zip(split_groups(optimizer, part), optimizer.param_groups, strict=True):
-        group["lr"] *= times.get(mine, 1)
+def set_decays(optimizer: Optimizer, network: nn.Module, decays: Mapping[str, float]) -> None:
+    """Sets the weight decay of the weights of some parts, as scale_rates finds them; that of biases stays."""
+    weights = {name for name, p in network.named_parameters() if p.ndim > 1}
+
+    def part_of_weights(name: str) -> str:
+        return _part_of(name, decays) if name in weights else ""
+
+    for part, group in zip(split_groups(optimizer, part_of_weights), optimizer.param_groups, strict=True):
+        if part and "weight_decay" not in group:
+            raise ArgumentError(f"weight_decays: {type(optimizer).__name__} has no weight decay")
+        if part:
+            group["weight_decay"] = decays[part]
+
+
+def _part_of(name: str, parts: Collection[str]) -> str:
+    """The longest name of a part that a parameter belongs to, or nothing."""
+    return max((part for part in parts if f"{name}.".startswith(f"{part}.")), key=len, default="")
 
 
 def make_schedule(
