@@ -41,10 +41,9 @@ def open_lazily(source: Source, size: int, channels: int) -> PackedDataset:
 
     The statistics are those of at most 1,000 training images, and the fingerprint is of names, sizes and times.
     """
-    measured = "train" if "train" in source.splits else next(iter(source.splits))
-    train = source.splits[measured]
+    train = source.splits[source.measured]
     some = train.take(np.unique(np.linspace(0, len(train.labels) - 1, 1000).astype(np.int64)))
-    sample = pack_in_memory(replace(source, splits={measured: some}), size, channels, "skip")
+    sample = pack_in_memory(replace(source, splits={source.measured: some}), size, channels, "skip")
     images = cast(NDArray[np.uint8], LazyDecodedImages(source, size, channels, sample.info.value_range))
     splits, start = {}, 0
     for name, split in source.splits.items():

@@ -176,7 +176,7 @@ def _pack(source: Source, store: Store, on_broken: str) -> PackedDataset:
         header = f"{name} {images.shape[1:]}".encode()
         digest.update(header + packer.digests[rows].tobytes() + splits[name].labels.tobytes())
         start += len(split.labels)
-    rows = splits[packer.measured].rows
+    rows = splits[source.measured].rows
     if not len(rows):
         raise UserError(f"data: none of the {len(packer.jobs)} images can be read")
     pixels = len(rows) * packer.size**2
@@ -219,7 +219,6 @@ class _Packer:
 
     Attributes:
         jobs: row r is image i of a split, (split, i) = jobs[r].
-        measured: the split whose statistics are taken: train, or the only one.
         products: of each chunk, by its first row, the sum over its measured images' pixels of x x^T, (C, C).
         sums: of each thread, the sum of its measured images: whole numbers, which add up in any order.
         digests: SHA-256 of each image, (N, 32).
@@ -232,7 +231,6 @@ class _Packer:
     def __init__(self, source: Source, store: Store) -> None:
         self.source, self.store, self.jobs = source, store, list_jobs(source)
         n, self.size, _, self.channels = store.images.shape
-        self.measured = "train" if "train" in source.splits else next(iter(source.splits))
         self.chunk = max(1, CHUNK // (self.size**2 * self.channels))
         self.products: dict[int, NDArray[np.float64]] = {}
         self.digests = np.zeros((n, 32), np.uint8)
@@ -272,12 +270,12 @@ class _Packer:
         packed = [place for place, row in enumerate(rows) if self._read(row, images[place])]
         for place in packed:
             self.digests[rows[place]] = np.frombuffer(hashlib.sha256(images[place].data).digest(), np.uint8)
-        if isinstance(rows, range) and len(packed) == len(rows):
+        if isinstance(rows, range) and len(packed) == len(rows):  # one after the other, and all there
             self.store.write(rows[0], images)
         else:
             for place in packed:
                 self.store.write(rows[place], images[place : place + 1])
-        split = self.source.splits[self.measured]
+        split = self.source.splits[self.source.measured]
         measured = [place for place in packed if self.jobs[rows[place]][0] is split]
         if measured:
             some = images if len(measured) == len(images) else images[measured]  # which is a copy
@@ -311,7 +309,7 @@ class _Packer:
 
     def _range_of_deep(self) -> Range:
         """From 0, or the smallest value if less, to the largest; of the measured split if it has such images."""
-        split = self.source.splits[self.measured]
+        split = self.source.splits[self.source.measured]
         measured = [found for row, found in self.deep.items() if self.jobs[row][0] is split]
         found = np.array(measured or list(self.deep.values()))
         low, high = min(0.0, float(found[:, 0].min())), float(found[:, 1].max())

@@ -54,6 +54,11 @@ class Source:
     files: bool = False
     kind: str = CLASS
 
+    @property
+    def measured(self) -> str:
+        """The split whose statistics are taken: train, or the only one."""
+        return "train" if "train" in self.splits else next(iter(self.splits))
+
 
 def strata(labels: NDArray[Any]) -> NDArray[np.int64]:
     """What must be shared out evenly: the class of each sample; where it has none, one for all."""

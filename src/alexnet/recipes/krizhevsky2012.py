@@ -45,5 +45,5 @@ def piecewise(
     def scale(mine: tuple[int, ...], done: int) -> float:
         return math.prod(changes[k]["times"] for k in mine if changes[k]["after"] <= done)
 
-    rates: list[Callable[[int], float]] = [functools.partial(scale, mine) for mine in split_groups(optimizer, fits)]
+    rates: list[Callable[[int], float]] = [functools.partial(scale, mine) for mine, _ in split_groups(optimizer, fits)]
     return {"scheduler": LambdaLR(optimizer, rates), "interval": "epoch"}

@@ -113,8 +113,8 @@ def unfused(optimizer: Optimizer) -> Optimizer:
     return type(optimizer)(groups, **defaults | {"fused": False})
 
 
-def split_groups(optimizer: Optimizer, kind: Callable[[str], Kind]) -> list[Kind]:
-    """Parts the optimiser's groups of parameters until each has names of one kind. Returns the kind of every group."""
+def split_groups(optimizer: Optimizer, kind: Callable[[str], Kind]) -> list[tuple[Kind, dict[str, Any]]]:
+    """Parts the groups of parameters until each has names of one kind. Returns every group with its kind."""
     whole, kinds = list(optimizer.param_groups), []
     optimizer.param_groups.clear()
     for group in whole:
@@ -124,14 +124,12 @@ def split_groups(optimizer: Optimizer, kind: Callable[[str], Kind]) -> list[Kind
         for mine, parameters in apart.items():
             optimizer.add_param_group({**group, "params": parameters})
             kinds.append(mine)
-    return kinds
+    return list(zip(kinds, optimizer.param_groups, strict=True))
 
 
 def scale_rates(optimizer: Optimizer, times: Mapping[str, float]) -> None:
     """Multiplies the rates of the parameters of some parts, by the parts' names; the longest that fits counts."""
-    for part, group in zip(
-        split_groups(optimizer, lambda name: _part_of(name, times)), optimizer.param_groups, strict=True
-    ):
+    for part, group in split_groups(optimizer, lambda name: _part_of(name, times)):
         group["lr"] *= times.get(part, 1)
 
 
@@ -142,7 +140,7 @@ def set_decays(optimizer: Optimizer, network: nn.Module, decays: Mapping[str, fl
     def part_of_weights(name: str) -> str:
         return _part_of(name, decays) if name in weights else ""
 
-    for part, group in zip(split_groups(optimizer, part_of_weights), optimizer.param_groups, strict=True):
+    for part, group in split_groups(optimizer, part_of_weights):
         if part and "weight_decay" not in group:
             raise ArgumentError(f"weight_decays: {type(optimizer).__name__} has no weight decay")
         if part:
