@@ -21,7 +21,7 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     from alexnet.inference.evaluate import evaluate  # torch takes a second
 
-    out, text = evaluate(options.run, keys_and_values(options.asked), options.out, options.force)
+    out, text = evaluate(options.run, keys_and_values(options.asked), options.out, force=options.force)
     print(escape_lines(f"{text}\n\nwritten {out}"))
 
 

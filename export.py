@@ -20,7 +20,8 @@ def main() -> None:
     asked = keys_and_values(options.asked)
     if unknown := asked.keys() - {"trusted"}:
         raise UserError(f"{unknown.pop()}: no such key. Did you mean trusted?")
-    files, tried = export(options.run, options.format, options.out, options.force, asked.get("trusted", ()))
+    trusted = asked.get("trusted", ())
+    files, tried = export(options.run, options.format, options.out, force=options.force, trusted=trusted)
     print(escape_lines("\n".join([tried, *(f"written {file}" for file in files)])))
 
 

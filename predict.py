@@ -27,9 +27,15 @@ def main() -> None:
     from alexnet.inference.predict import predict  # torch takes a second
 
     text, problems = predict(
-        options.run, images, options.top, options.neighbours, keys_and_values(keys),
-        options.json, options.out, options.force,
-    )  # fmt: skip
+        options.run,
+        images,
+        options.top,
+        keys_and_values(keys),
+        options.out,
+        neighbours=options.neighbours,
+        as_json=options.json,
+        force=options.force,
+    )
     print(escape_lines(text))
     for problem in problems:
         print(escape_lines(f"error: {problem}"), file=sys.stderr)

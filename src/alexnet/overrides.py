@@ -31,7 +31,7 @@ def for_hydra(arguments: list[str]) -> list[str]:
     """
     sweep = not {"-m", "--multirun"}.isdisjoint(arguments) or any(a.startswith("study=") for a in arguments)
     without = {f"{preset}=null": f"~{preset}" for preset in PRESETS}
-    return [without.get(argument) or _take_path(_expand_home(argument), sweep) for argument in arguments]
+    return [without.get(argument) or _take_path(_expand_home(argument), sweep=sweep) for argument in arguments]
 
 
 def with_keys_of_today(arguments: list[str]) -> list[str]:
@@ -57,14 +57,14 @@ def _expand_home(argument: str) -> str:
     return found[1] + quoted(os.path.expanduser(found[2])) if found else argument
 
 
-def _take_path(argument: str, sweep: bool) -> str:
+def _take_path(argument: str, *, sweep: bool) -> str:
     found = _PATH.fullmatch(argument)
-    if found is None or _GIVEN_TO_HYDRA.fullmatch(found[2]) or _hydra_takes(argument, found[2], sweep):
+    if found is None or _GIVEN_TO_HYDRA.fullmatch(found[2]) or _hydra_takes(argument, found[2], sweep=sweep):
         return argument
     return found[1] + quoted(found[2])
 
 
-def _hydra_takes(argument: str, path: str, sweep: bool) -> bool:
+def _hydra_takes(argument: str, path: str, *, sweep: bool) -> bool:
     """Whether Hydra reads the argument's value as this path, or as the choice that it is meant to be."""
     try:
         parsed = OverridesParser.create().parse_override(argument)

@@ -112,7 +112,7 @@ def run_status(folder: Path) -> str | None:
 
 
 @contextmanager
-def lock_run_dir(folder: Path, keep: bool = False) -> Iterator[None]:
+def lock_run_dir(folder: Path, *, keep: bool = False) -> Iterator[None]:
     """Holds the lock of a run's directory, by which others see that the run is active. What an earlier run, which never
     ended, left in the directory is removed, unless `keep`.
 
@@ -177,7 +177,7 @@ def _numbered(path: Path) -> Iterator[Path]:
         number += 1
 
 
-def make_dir(path: Path, again: bool = True) -> list[Path]:
+def make_dir(path: Path, *, again: bool = True) -> list[Path]:
     """Makes `path`, or path_2 and so on while it exists. Returns it and what had to be made above it, upwards."""
     above = [parent for parent in path.parents if not parent.exists()]
     for candidate in _numbered(path):

@@ -42,7 +42,7 @@ def check_float(
         value = 0.0
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not low <= value <= high or abs(value) == float("inf") or (exclusive_min and value == low):
-        raise ArgumentError(f"{name}={value}: must be a number {_interval(low, high, exclusive_min)}")
+        raise ArgumentError(f"{name}={value}: must be a number {_interval(low, high, exclusive_min=exclusive_min)}")
     return float(value)
 
 
@@ -60,6 +60,6 @@ def folder_path(name: str, value: Any) -> Path:
         raise ArgumentError(f"{name}={value}: there is no home folder for ~; name another") from None
 
 
-def _interval(low: float, high: float, exclusive_min: bool) -> str:
+def _interval(low: float, high: float, *, exclusive_min: bool) -> str:
     least = f"above {low:g}" if exclusive_min else f"of at least {low:g}"
     return least if high == float("inf") else f"{least} and at most {high:g}"

@@ -127,7 +127,7 @@ def test_each_draw_has_its_own_column() -> None:
 
 def test_everything_at_once_on_one_channel() -> None:
     images, rand = batch(0, channels=1)
-    augment = Augment(True, 0.5, 0.5, 0.4, 0.3, hue=0.2, pca=0.1)
+    augment = Augment(crop=True, flip=0.5, vertical_flip=0.5, rescale=0.4, color_jitter=0.3, hue=0.2, pca=0.1)
     result = augment(images, rand, 17)
     assert result.shape == (12, 1, 17, 17)
     assert result.isfinite().all()

@@ -40,7 +40,7 @@ def stored_image(stored: PackedSplit, i: int) -> np.ndarray:
 )
 def test_the_ranks_together_see_the_batches_that_one_process_sees(size: int, batch_size: int, world_size: int) -> None:
     for epoch in range(3):
-        sampler = EpochSampler(size, 4, True)
+        sampler = EpochSampler(size, 4, shuffle=True)
         sampler.set_epoch(epoch)
         order = list(sampler)
         assert sorted(order) == [(epoch, i) for i in range(size)]
@@ -65,13 +65,13 @@ def test_a_rank_without_samples_gets_an_empty_batch() -> None:
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
     def order(seed: int, epoch: int) -> list[tuple[int, int]]:
-        sampler = EpochSampler(50, seed, True)
+        sampler = EpochSampler(50, seed, shuffle=True)
         sampler.set_epoch(epoch)
         return [i for _, i in sampler]
 
     assert order(1, 2) == order(1, 2)
     assert len({tuple(order(s, e)) for s in range(3) for e in range(3)}) == 9
-    assert [i for _, i in EpochSampler(5, 1, False)] == [0, 1, 2, 3, 4]
+    assert [i for _, i in EpochSampler(5, 1, shuffle=False)] == [0, 1, 2, 3, 4]
 
 
 def test_balanced_classes_are_drawn_as_often() -> None:
@@ -79,7 +79,7 @@ def test_balanced_classes_are_drawn_as_often() -> None:
     labels = np.repeat([0, 1, 2], [900, 90, 10])
 
     def epoch(number: int) -> list[int]:
-        sampler = EpochSampler(1000, 4, True, weights=class_balance(labels))
+        sampler = EpochSampler(1000, 4, shuffle=True, weights=class_balance(labels))
         sampler.set_epoch(number)
         return [index for _, index in sampler]
 
@@ -127,10 +127,10 @@ def test_workers_that_are_not_forked(packed: bool, image_folder: Path, tmp_path:
     data.setup()
     train = data.splits["train"]
     samples = [(0, i) for i in range(len(train))]
-    crops = RandomCropDataset(train, 20, 1, True)
+    crops = RandomCropDataset(train, 20, 1, random=True)
     assert len(pickle.dumps(crops)) < (3000 if packed else 100_000)
     loader = PrefetchLoader(
-        crops, batch_size=len(train), sampler=EpochSampler(len(train), 1, False), num_workers=1,
+        crops, batch_size=len(train), sampler=EpochSampler(len(train), 1, shuffle=False), num_workers=1,
         multiprocessing_context="spawn",
     )  # fmt: skip
     (batch,) = list(loader)
@@ -145,8 +145,8 @@ def test_places_are_cut_into_the_same_windows(whole: bool) -> None:
         stored = draw.integers(0, 256, (20, 12, 12, channels), np.uint8)
         some = PackedSplit(stored, draw.permutation(20)[:15], np.arange(15))
         samples = [(3, int(i)) for i in draw.integers(0, 15, draw.integers(0, 9))]
-        images, *others = RandomCropDataset(some, crop, 1, True, whole).__getitems__(samples)
-        places, *the_same = RandomCropDataset(some, crop, 1, True, whole, cut=False).__getitems__(samples)
+        images, *others = RandomCropDataset(some, crop, 1, random=True, whole=whole).__getitems__(samples)
+        places, *the_same = RandomCropDataset(some, crop, 1, random=True, whole=whole, cut=False).__getitems__(samples)
         assert isinstance(places, CropBoxes)
         cut = places.crop(torch.from_numpy(stored))
         assert torch.equal(cut, images)
@@ -160,9 +160,9 @@ def test_places_are_cut_into_the_same_windows(whole: bool) -> None:
 def test_batches_that_are_copied_ahead_are_the_same(workers: int) -> None:
     def batches(device: torch.device | None) -> list[tuple[torch.Tensor, ...]]:
         loader = PrefetchLoader(
-            RandomCropDataset(stored_split(), 9, 4, True),
+            RandomCropDataset(stored_split(), 9, 4, random=True),
             batch_size=4,
-            sampler=EpochSampler(23, 4, True),
+            sampler=EpochSampler(23, 4, shuffle=True),
             num_workers=workers,
             pin_memory=True,
             device=device,
@@ -182,9 +182,9 @@ def test_every_corner_of_the_image_is_reached() -> None:
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     def batches(workers: int) -> list[tuple[torch.Tensor, ...]]:
-        sampler = EpochSampler(23, 4, True)
+        sampler = EpochSampler(23, 4, shuffle=True)
         loader = PrefetchLoader(
-            RandomCropDataset(stored_split(), 9, 4, True),
+            RandomCropDataset(stored_split(), 9, 4, random=True),
             batch_size=4,
             sampler=sampler,
             num_workers=workers,
@@ -204,7 +204,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers: int) -> None:
 
 def test_an_epoch_goes_on_after_its_first_batches() -> None:
     """However often it is asked for, and no other epoch is short of them."""
-    sampler = EpochSampler(20, 1, True)
+    sampler = EpochSampler(20, 1, shuffle=True)
     sampler.set_epoch(4)
     every, rest = ShardedBatchSampler(sampler, 3), ShardedBatchSampler(sampler, 3, start=(4, 5))
     iter(rest)  # as a DataLoader with workers does, which then asks again

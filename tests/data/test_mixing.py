@@ -61,7 +61,7 @@ def test_ranks_mix_what_one_process_mixes(batch_size: int, workers: int) -> None
     )
     data.setup()
     dataset: Any = data.loader("train", training=True).dataset
-    sampler = EpochSampler(len(data.splits["train"]), 0, True)
+    sampler = EpochSampler(len(data.splits["train"]), 0, shuffle=True)
 
     def inputs(batch: Any) -> tuple[Tensor, Tensor]:
         images, labels, rand, partners = batch

@@ -142,7 +142,7 @@ def test_a_chunk_is_read_to_its_end_before_the_next() -> None:
     for _ in range(20):
         chunks = np.repeat(np.arange(draw.integers(1, 9)), draw.integers(1, 30))
         chunks = chunks[draw.random(len(chunks)) < 0.8] if len(chunks) > 20 else chunks
-        sampler = EpochSampler(len(chunks), 3, True, chunks)
+        sampler = EpochSampler(len(chunks), 3, shuffle=True, chunks=chunks)
         orders = []
         for epoch in range(2):
             sampler.set_epoch(epoch)

@@ -280,14 +280,14 @@ def test_every_definition(window: str, groups: int, seed: int) -> None:
     a = torch.randn(2, 2 * draw.randint(1, 5), draw.randint(1, 6), draw.randint(1, 6), dtype=torch.float64) * 3
     size, alpha, beta, k = draw.randint(1, 6), draw.uniform(0.01, 1), draw.choice((0.75, 0.5, 1.2)), draw.uniform(1, 3)
     expected = by_definition(a, size, alpha, beta, k, window, groups)
-    undivided = LocalResponseNorm(size, alpha, beta, k, False, window, groups)
+    undivided = LocalResponseNorm(size, alpha, beta, k, divide_alpha=False, window=window, groups=groups)
     torch.testing.assert_close(undivided(a), expected)
     torch.testing.assert_close(undivided(a.float()), expected.float())
     half = undivided(a.bfloat16())
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.double(), expected, rtol=0.03, atol=0.03)
     values = size**2 if window == "map" else size
-    divided = LocalResponseNorm(size, alpha * values, beta, k, True, window, groups)
+    divided = LocalResponseNorm(size, alpha * values, beta, k, window=window, groups=groups)
     torch.testing.assert_close(divided(a), expected)
 
 
@@ -295,7 +295,7 @@ def test_every_definition(window: str, groups: int, seed: int) -> None:
 @pytest.mark.parametrize("size", [4, 5])
 def test_gradcheck_of_every_definition(window: str, groups: int, size: int) -> None:
     a = torch.randn(2, 8, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(LocalResponseNorm(size, 0.3, 0.75, 2.0, True, window, groups), a)
+    assert torch.autograd.gradcheck(LocalResponseNorm(size, 0.3, 0.75, 2.0, window=window, groups=groups), a)
 
 
 @pytest.mark.parametrize("shape", [(2, 6), (2, 6, 5), (1, 2, 6, 5, 5)])

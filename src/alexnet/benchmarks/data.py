@@ -47,7 +47,7 @@ def measure(
 
         def baseline(folder: Path) -> Callable[[], int]:
             images = ImageFolder(folder, _transform(size, crop, data.normalize))
-            return partial(_through, DataLoader(images, 128, True, num_workers=CORES, persistent_workers=True))
+            return partial(_through, DataLoader(images, 128, shuffle=True, num_workers=CORES, persistent_workers=True))
 
         through_baseline = baseline(root)
         limit = copy_rate() / (2 * crop * crop * 3)

@@ -19,7 +19,7 @@ IMAGES, EPOCHS = 1_281_167, 90  # of ImageNet's training set (ILSVRC-2012), and 
 
 def measure(
     device: torch.device, batches: tuple[int, ...] = (128, 1024), images: int = 20_480, width: float = 1.0,
-    matrix: int = 8192, rounds: int = 3, compiled: bool = True,
+    matrix: int = 8192, rounds: int = 3, *, compiled: bool = True,
 ) -> Iterator[Row]:  # fmt: skip
     """In bfloat16, for each size of a batch. images: so many are trained on for each figure.
 

@@ -20,6 +20,7 @@ PASSES = 5  # over memory: x and y forward, x, the gradient of y and that of x b
 
 def measure(
     batch: int = 64, rounds: int = 5, side: int | None = None, places: Sequence[tuple[int, int]] = PLACES,
+    *,
     half: bool = True, device: torch.device = CPU,
 ) -> Iterator[Row]:  # fmt: skip
     """At AlexNet's two places. torch's has the layout it is at its best in, NCHW; ours channels-last. The bf16 rows are

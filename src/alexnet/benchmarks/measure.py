@@ -31,6 +31,7 @@ def compare(
     limit: float | None = None,
     rounds: int = 5,
     seconds: float = math.inf,
+    *,
     warm: bool = True,
     timed: bool = False,
 ) -> Row:

@@ -41,7 +41,7 @@ def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.
 
 
 def ours(
-    batch: int, width: float = 1.0, lrn: bool = True, device: torch.device = CPU, compiled: bool = False
+    batch: int, width: float = 1.0, *, lrn: bool = True, device: torch.device = CPU, compiled: bool = False
 ) -> Callable[[], int]:
     """A training step of so many images, which gives their number."""
     network = AlexNet(width=width, lrn=lrn).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -50,27 +50,27 @@ def ours(
     optimizer = sgd(network, lr=1e-4, bias_lr_multiplier=2.0, bias_decay=False)
     x, labels = _batch(batch, device)
     x = x.contiguous(memory_format=torch.channels_last)
-    return partial(_step, network, optimizer, x, labels, _has_bf16(device))
+    return partial(_step, network, optimizer, x, labels, half=_has_bf16(device))
 
 
 def _has_bf16(device: torch.device) -> bool:
     return BF16 if device.type == "cpu" else True
 
 
-def transcribed(batch: int, width: float = 1.0, device: torch.device = CPU, half: bool = False) -> Callable[[], int]:
-    return _plain(transcription(width).to(device), batch, device, half)
+def transcribed(batch: int, width: float = 1.0, device: torch.device = CPU, *, half: bool = False) -> Callable[[], int]:
+    return _plain(transcription(width).to(device), batch, device, half=half)
 
 
-def _plain(network: nn.Module, batch: int, device: torch.device = CPU, half: bool = False) -> Callable[[], int]:
+def _plain(network: nn.Module, batch: int, device: torch.device = CPU, *, half: bool = False) -> Callable[[], int]:
     optimizer = SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
-    return partial(_step, network, optimizer, *_batch(batch, device), half)
+    return partial(_step, network, optimizer, *_batch(batch, device), half=half)
 
 
 def _batch(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.randn(size, 3, 227, 227, device=device), torch.randint(1000, (size,), device=device)
 
 
-def _step(network: nn.Module, optimizer: Optimizer, x: Tensor, labels: Tensor, half: bool) -> int:
+def _step(network: nn.Module, optimizer: Optimizer, x: Tensor, labels: Tensor, *, half: bool) -> int:
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
         loss = cross_entropy(network(x).float(), labels)
     loss.backward()

@@ -97,6 +97,7 @@ class ImageDataModule(LightningDataModule):
         self,
         source: str | ImageSource,
         root: str | None = None,
+        *,
         num_classes: int | None = None,
         channels: int = 3,
         size: int = 256,
@@ -271,8 +272,8 @@ class ImageDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         return self.loader("test", whole=self.crops > 1, cut=not self._maybe_move_to_device())
 
-    def loader(self, split: str, training: bool = False, whole: bool = False, cut: bool = True) -> DataLoader[Batch]:
-        """Batches of a split, as Crops gives them."""
+    def loader(self, split: str, *, training: bool = False, whole: bool = False, cut: bool = True) -> DataLoader[Batch]:
+        """Batches of a split, as RandomCropDataset gives them."""
         packed_split = self.splits[split]
         world_size, rank, overfit = 1, 0, False
         if self.trainer:
@@ -282,16 +283,30 @@ class ImageDataModule(LightningDataModule):
         if training and self.sampler == "balanced":
             weights = class_balance(packed_split.labels)
         sampler = EpochSampler(
-            len(packed_split), self.seed, training, packed_split.chunks, same_order=overfit, weights=weights
+            len(packed_split),
+            self.seed,
+            shuffle=training,
+            chunks=packed_split.chunks,
+            same_order=overfit,
+            weights=weights,
         )
         start = self.resume_position if training else (0, 0)
         sampler.epoch = start[0]  # workers begin before Lightning sets it
-        random, whole = training and self.augment.crop, whole or (training and self.augment.rescale > 0)
+        paired = training and self.mix is not None
         device = self._device()
         copied_to = device if self.prefetch and device.type == "cuda" else None
-        pinned, paired = device.type == "cuda" and not self.num_workers, training and self.mix is not None
+        dataset = RandomCropDataset(
+            packed_split,
+            self.crop,
+            self.seed,
+            random=training and self.augment.crop,
+            whole=whole or (training and self.augment.rescale > 0),
+            cut=cut,
+            pinned=device.type == "cuda" and not self.num_workers,
+            paired=paired,
+        )
         return PrefetchLoader(
-            RandomCropDataset(packed_split, self.crop, self.seed, random, whole, cut, pinned, paired),
+            dataset,
             device=copied_to,
             batch_sampler=ShardedBatchSampler(sampler, self.batch_size, rank, world_size, start, paired=paired),
             num_workers=self.num_workers,

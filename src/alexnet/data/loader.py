@@ -47,7 +47,7 @@ class CropBoxes(NamedTuple):
     side: int
 
     def crop(self, stored: Tensor) -> Tensor:
-        """Out of images uint8 (n, size, size, C): what Crops gives, (N, C, side, side) in channels-last memory."""
+        """Out of images uint8 (n, size, size, C): (N, C, side, side) in channels-last memory."""
         row, top, left = self.boxes.T[:, :, None, None]
         span = torch.arange(self.side, device=stored.device)
         return stored[row, top + span[:, None], left + span].permute(0, 3, 1, 2)
@@ -66,7 +66,7 @@ class RandomCropDataset(Dataset[Batch]):
     Args:
         random: windows at random places; in the centre otherwise.
         whole: the stored images as they are; augmentation cuts the windows itself.
-        cut: False gives Places instead of images, to be cut out of images that live on the device.
+        cut: False gives CropBoxes instead of images, to be cut out of images that live on the device.
         pinned: images are cut into memory that a GPU reads by itself, in this process.
     """
 
@@ -75,6 +75,7 @@ class RandomCropDataset(Dataset[Batch]):
         split: PackedSplit,
         crop: int,
         seed: int,
+        *,
         random: bool = False,
         whole: bool = False,
         cut: bool = True,
@@ -136,9 +137,9 @@ class EpochSampler(Sampler[Sample]):
         self,
         size: int,
         seed: int,
+        *,
         shuffle: bool,
         chunks: NDArray[np.int64] | None = None,
-        *,
         same_order: bool = False,
         weights: Tensor | None = None,
     ) -> None:

@@ -17,9 +17,15 @@ T = TypeVar("T")
 
 
 class PrefetchLoader(DataLoader[Batch]):
-    """A DataLoader of what `Crops` gives, whose next batch is on its way to `device` while this one is used: copied in
-    a stream of its own, beside the kernels of the one that computes. Without worker processes, a thread cuts the
-    images beside the training, too. The same batches in the same order. device: of CUDA; None does none of it.
+    """A DataLoader of a RandomCropDataset whose next batch is on its way to the device while this one is used.
+
+    It is copied in a stream of its own, beside the kernels of the one that computes. Without worker processes, a thread
+    cuts the images beside the training, too. The batches and their order stay the same.
+
+    Args:
+        crops: the dataset.
+        device: of CUDA; None does none of it.
+        **kwargs: DataLoader's.
     """
 
     def __init__(self, crops: RandomCropDataset, *, device: torch.device | None = None, **kwargs: Any) -> None:

@@ -49,6 +49,7 @@ class Augment:
 
     def __init__(
         self,
+        *,
         crop: bool = True,
         flip: float = 0.0,
         vertical_flip: float = 0.0,

@@ -32,7 +32,7 @@ from alexnet.training.module import ImageModule
 BINS = 15  # of the calibration error: Guo et al., ICML 2017
 
 
-def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, force: bool = False) -> tuple[Path, str]:
+def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, *, force: bool = False) -> tuple[Path, str]:
     """Tests the network of a run's folder or checkpoint, and writes evaluation.json, classes.csv and figures.
 
     Args:
@@ -55,7 +55,7 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
         crops = check_crops("crops", asked.get("crops", trained.crops))
     name = ",".join(["evaluation", *(f"{k}={v}".replace("/", "-") for k, v in asked.items() if k in ("crops", "data"))])
     out = out or trained.folder / name
-    check_new(out, force)
+    check_new(out, force=force)
     data = trained.images({key: value for key, value in asked.items() if key not in ("crops", "trusted")}, crops)
     if not data.has("test"):
         raise UserError(f"{path}: its data have no test images")
@@ -93,7 +93,8 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, forc
         write_csv(out / "outputs.csv", list(found["outputs"][0]), found["outputs"])
         draw_outputs(out, trained.variant, task, found["outputs"], scores, labels)
         lines = lines_of_outputs(found)
-    return out, _text(trained, data, crops, len(labels), found, before, problems, lines)
+    text = _text(trained, data, crops, len(labels), found, before=before, problems=problems, lines_of_task=lines)
+    return out, text
 
 
 def _test(
@@ -195,6 +196,7 @@ def _text(
     crops: int,
     n: int,
     found: Mapping[str, Any],
+    *,
     before: bool | None,
     problems: Sequence[str],
     lines_of_task: Sequence[str],

@@ -53,7 +53,7 @@ class WithInput(nn.Module):
 
 
 def export(
-    run: Path, format: str, out: Path | None = None, force: bool = False, trusted: Any = ()
+    run: Path, format: str, out: Path | None = None, *, force: bool = False, trusted: Any = ()
 ) -> tuple[list[Path], str]:
     """Writes the network of a run's folder or checkpoint, model.json and README.md, the model card, into a folder.
 
@@ -73,7 +73,7 @@ def export(
     trained = load_run(run, trusted)
     out = out or trained.folder / "export"
     file = out / FILES[format]
-    check_new(file, force, (file.suffix,))
+    check_new(file, (file.suffix,), force=force)
     trained.network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     out.mkdir(parents=True, exist_ok=True)
     with prefix_errors(f"format={format}"), atomic_write(file) as beside:

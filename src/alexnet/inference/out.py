@@ -6,7 +6,7 @@ from pathlib import Path
 from alexnet.errors import UserError
 
 
-def check_new(path: Path, force: bool, kinds: Sequence[str] = ()) -> None:
+def check_new(path: Path, kinds: Sequence[str] = (), *, force: bool) -> None:
     """Raises UserError where a result cannot be written to `path`, a folder, or a file that ends in one of `kinds`."""
     if kinds and path.suffix.lower() not in kinds:
         raise UserError(f"--out={path}: must end in {' or '.join(kinds)}")

@@ -32,10 +32,11 @@ def predict(
     run: Path,
     images: Sequence[str],
     top: int = 5,
-    neighbours: bool = False,
     asked: Mapping[str, Any] | None = None,
-    as_json: bool = False,
     out: Path | None = None,
+    *,
+    neighbours: bool = False,
+    as_json: bool = False,
     force: bool = False,
 ) -> tuple[str, list[str]]:
     """Returns what to print, and what is wrong with the images that cannot be read; the others are predicted.
@@ -54,7 +55,7 @@ def predict(
     with prefix_errors(""):
         check_int("top", top, 1, 1000)
     if out:
-        check_new(out, force, FIGURES)
+        check_new(out, FIGURES, force=force)
     files, problems = named_files(images)
     if not files:
         raise UserError("; ".join(problems) or "no images: name files, folders, or - for a list on standard input")

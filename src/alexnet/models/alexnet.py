@@ -140,8 +140,16 @@ class AlexNet(Network):
         check_choice("init", init, INITIAL_WEIGHTS)
         check_int("groups", groups, 1)
         check_choice("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
-        constants = (lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha)
-        norm = _make_norm(constants, lrn_window, groups)
+        norm_window, norm_groups = ("channels", groups) if lrn_window == "tower" else (lrn_window, 1)
+        norm = make_norm(
+            size=lrn_size,
+            alpha=lrn_alpha,
+            beta=lrn_beta,
+            k=lrn_k,
+            divide_alpha=lrn_divide_alpha,
+            window=norm_window,
+            groups=norm_groups,
+        )
         check_choice("order", order, FOLLOWING)
         check_bool("lrn", lrn)
         check_bool("map_norm", map_norm)
@@ -194,7 +202,7 @@ class AlexNet(Network):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).to(x.device)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AlexNet":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AlexNet":  # noqa: FBT001, FBT002 (torch's)
         if not self.divided:
             return super()._apply(fn, recurse)
         return super()._apply(lambda tensor: fn(tensor).to(tensor.device), recurse)
@@ -234,12 +242,6 @@ def _make_features(
             if kind in layers and not (kind == "act" and name == remove):
                 features[f"{kind}{number}"] = layers[kind]()
     return features, before
-
-
-def _make_norm(constants: Sequence[float | bool], window: str, groups: int) -> Callable[[], nn.Module]:
-    if window == "tower":
-        return make_norm(*constants, "channels", groups)
-    return make_norm(*constants, window)
 
 
 def _scale_channels(width: float, *, half: bool) -> dict[str, int]:

@@ -46,7 +46,12 @@ class Network(nn.Module):
         """Called for this network as for a part of another. Raises ArgumentError for another variant."""
         raise_mismatch(variant_differences(self, state))
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(  # torch's arguments, of which booleans may come by position
+        self,
+        state_dict: Mapping[str, Any],
+        strict: bool = True,  # noqa: FBT001, FBT002
+        assign: bool = False,  # noqa: FBT001, FBT002
+    ) -> Any:
         """torch's. Raises ArgumentError naming the first settings and layers that differ."""
         if strict:
             check_weights(self, state_dict)
@@ -113,7 +118,7 @@ def last_linear(network: nn.Module) -> nn.Linear | None:
     return next((layer for layer in reversed([*network.modules()]) if isinstance(layer, nn.Linear)), None)
 
 
-def load_weights(network: nn.Module, state: Mapping[str, Any], new_head: bool = False) -> None:
+def load_weights(network: nn.Module, state: Mapping[str, Any], *, new_head: bool = False) -> None:
     """network.load_state_dict, but for the last layer with `new_head`, where the classes are others.
 
     Raises:

@@ -115,7 +115,7 @@ def start_from(
     if name is not None and in_channels != 3:
         raise ArgumentError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
     try:
-        load_weights(network, state, new_head)
+        load_weights(network, state, new_head=new_head)
     except ValueError as error:
         raise ArgumentError(f"weights={weights}: {error}") from None
     config = getattr(network, "pretrained_cfg", {})  # of timm

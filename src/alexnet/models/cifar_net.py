@@ -74,10 +74,14 @@ class CifarNet(Network):
         side = image_size // 2 // 2 // 2
         check_choice("lrn_window", lrn_window, WINDOWS)
         constants = {
-            "lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k,
-            "lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window,
-        }  # fmt: skip
-        norm = make_norm(*constants.values())
+            "size": lrn_size,
+            "alpha": lrn_alpha,
+            "beta": lrn_beta,
+            "k": lrn_k,
+            "divide_alpha": lrn_divide_alpha,
+            "window": lrn_window,
+        }
+        norm = make_norm(**constants)
         has_norm = check_bool("lrn", lrn)
         norm1, norm2 = (norm(), norm()) if has_norm else (None, None)
         rule = {"kaiming": kaiming, "2012": _file}[check_choice("init", init, ("kaiming", "2012"))]
@@ -97,7 +101,8 @@ class CifarNet(Network):
         self.classifier = sequential(flatten=nn.Flatten(), fc4=nn.Linear(three * side * side, num_classes))
         init_weights(self, rule)
         self.variant = {"activation": activation, "overlapping_pooling": overlap, "lrn": lrn}
-        self.variant |= constants if lrn else {}
+        if lrn:
+            self.variant |= {f"lrn_{name}": value for name, value in constants.items()}
 
 
 def _file(name: str, layer: nn.Module) -> tuple[float, float]:

@@ -41,6 +41,7 @@ class LocalResponseNorm(nn.Module):
         alpha: float = 1e-4,
         beta: float = 0.75,
         k: float = 1.0,
+        *,
         divide_alpha: bool = True,
         window: str = "channels",
         groups: int = 1,
@@ -70,9 +71,9 @@ class LocalResponseNorm(nn.Module):
         return f"{constants}, window={self.window}, groups={self.groups}"
 
 
-def make_norm(*constants: Any) -> Callable[[], LocalResponseNorm]:
+def make_norm(**constants: Any) -> Callable[[], LocalResponseNorm]:
     """What makes layers with these constants. Raises ArgumentError for one out of range, as a network's lrn_*."""
-    norm = partial(LocalResponseNorm, *constants)
+    norm = partial(LocalResponseNorm, **constants)
     try:
         norm()
     except ValueError as error:

@@ -46,13 +46,15 @@ def split(features: nn.Sequential, classifier: nn.Sequential, devices: Sequence[
     layers: OrderedDict[str, nn.Module] = OrderedDict(split=Split(devices))
     for name, layer in features.named_children():
         sees_both = isinstance(layer, nn.Conv2d) and layer.groups == 1 and name != "conv1"
-        layers[name] = _halved(name, layer, devices, sees_both)
+        layers[name] = _halved(name, layer, devices, sees_both=sees_both)
     *others, (last_name, last) = classifier.named_children()
-    linear = OrderedDict((name, _halved(name, layer, devices, isinstance(layer, nn.Linear))) for name, layer in others)
+    linear: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, layer in others:
+        linear[name] = _halved(name, layer, devices, sees_both=isinstance(layer, nn.Linear))
     return nn.Sequential(layers), nn.Sequential(linear | {"join": Join(), last_name: last.to(devices[0])})
 
 
-def _halved(name: str, layer: nn.Module, devices: Sequence[str], sees_both: bool) -> nn.Module:
+def _halved(name: str, layer: nn.Module, devices: Sequence[str], *, sees_both: bool) -> nn.Module:
     if isinstance(layer, nn.Dropout):
         return TowerDropout(layer.p)
     a, b = copy.deepcopy(layer), copy.deepcopy(layer)
@@ -64,7 +66,7 @@ def _halved(name: str, layer: nn.Module, devices: Sequence[str], sees_both: bool
         for half in (a, b):
             assert isinstance(half, LocalResponseNorm)
             half.groups = 1
-    return Towers(a.to(devices[0]), b.to(devices[1]), sees_both)
+    return Towers(a.to(devices[0]), b.to(devices[1]), sees_both=sees_both)
 
 
 def _half(layer: nn.Conv2d | nn.Linear, i: int) -> nn.Module:
@@ -98,7 +100,7 @@ class Towers(nn.Module):
     sees_both: both halves of the input go to each tower.
     """
 
-    def __init__(self, a: nn.Module, b: nn.Module, sees_both: bool) -> None:
+    def __init__(self, a: nn.Module, b: nn.Module, *, sees_both: bool) -> None:
         super().__init__()
         self.a, self.b, self.sees_both = a, b, sees_both
         self.register_state_dict_post_hook(_merge)

@@ -80,7 +80,7 @@ def _planned(arm: str, cfg: DictConfig, runs_by_digest: Mapping[str, Sequence[Pa
 
 
 def write_plan(config: DictConfig, folder: Path, jobs: list[dict[str, Any]], began: float) -> None:
-    """Writes study.json: what was typed, and the jobs, as `planned` returns them.
+    """Writes study.json: what was typed, and the jobs, as `plan_jobs` returns them.
 
     began: when this process began with them, as time.time().
     """

@@ -80,7 +80,7 @@ def freeze(network: nn.Module, parts: Any) -> str:
     if not isinstance(names, list | ListConfig) or not names:
         raise ArgumentError(f"freeze={parts}: must be the name of a part, or a list of such names")
     for part in names:
-        network.get_submodule(check_part(network, "freeze", part)).eval().requires_grad_(False)
+        network.get_submodule(check_part(network, "freeze", part)).eval().requires_grad_(requires_grad=False)
     count = sum(p.numel() for p in network.parameters())
     frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
     if frozen == count:

@@ -8,7 +8,9 @@ from torch.utils.tensorboard import FileWriter  # type: ignore[attr-defined]
 from torch.utils.tensorboard.summary import hparams
 
 
-def log_hyperparameters(trainer: Trainer, config: dict[str, Any], result: dict[str, Any], again: bool = False) -> None:
+def log_hyperparameters(
+    trainer: Trainer, config: dict[str, Any], result: dict[str, Any], *, again: bool = False
+) -> None:
     """Tells every logger. again: the run was killed after its training, perhaps when this was told already; TensorBoard
     gets no figure twice.
     """

@@ -222,7 +222,8 @@ def _fit_rank(config: dict[str, Any], *, first: bool) -> None:
             components = build_components(cfg)
             components.data.setup()
             state = read_resume_state(folder) if cfg.resume is not None else None
-            with tolerant_output(), run_logging(folder, first, cfg.study is not None), translate_errors(folder):
+            logged = run_logging(folder, shown=first, brief=cfg.study is not None)
+            with tolerant_output(), logged, translate_errors(folder):
                 fit(cfg, components, state)
         finally:
             faulthandler.disable()

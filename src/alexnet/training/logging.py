@@ -54,7 +54,7 @@ def silence_lightning() -> None:
 
 
 @contextmanager
-def run_logging(folder: Path, shown: bool = True, brief: bool = False) -> Iterator[None]:
+def run_logging(folder: Path, *, shown: bool = True, brief: bool = False) -> Iterator[None]:
     """Writes messages to train.log in `folder` with their time, and what ended the run if it failed. If `shown` they
     are printed too, or with `brief` warnings alone; if not, only errors are written.
     """

@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
 
 
-def environment_info(keeps_memory: bool) -> dict[str, Any]:
+def environment_info(*, keeps_memory: bool) -> dict[str, Any]:
     """The command, the code's state, the machine and every package's version, as plain values."""
     cuda = torch.cuda.is_available()
     return {
@@ -59,7 +59,7 @@ def _command() -> list[str]:
 
 
 def write_run_metadata(
-    folder: Path, cfg: DictConfig, components: Components, config_digest: str, keeps_memory: bool
+    folder: Path, cfg: DictConfig, components: Components, config_digest: str, *, keeps_memory: bool
 ) -> None:
     """Writes config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run.
 
@@ -74,9 +74,8 @@ def write_run_metadata(
     assert data.packed
     files = Path(data.packed.names["train"][0]).suffix[1:].lower()  # such as jpg; nothing where they come as one array
     known = {"source": data.source, "files": files, "fingerprint": data.info.fingerprint, "pictures": splits}
-    info = {"state": "running", "config_digest": config_digest, "arm": swept_values(cfg)} | environment_info(
-        keeps_memory
-    )
+    info: dict[str, Any] = {"state": "running", "config_digest": config_digest, "arm": swept_values(cfg)}
+    info |= environment_info(keeps_memory=keeps_memory)
     info |= {"id": uuid4().hex[:8], "tags": list(cfg.tags), "task_name": cfg.task_name}
     info |= {"seed": cfg.seed, "precision": cfg.trainer.precision, "data": known, "weights": components.weights_sha256}
     write_json(folder / "run.json", info)
@@ -84,22 +83,22 @@ def write_run_metadata(
         write(folder / "git.diff", diff + "\n")
 
 
-def write_resumed(folder: Path, keeps_memory: bool) -> None:
+def write_resumed(folder: Path, *, keeps_memory: bool) -> None:
     """Notes in run.json when, where and how the run went on."""
     info = read_run_json(folder)
-    again = {"precision": info["precision"]} | environment_info(keeps_memory)
+    again = {"precision": info["precision"]} | environment_info(keeps_memory=keeps_memory)
     write_json(folder / "run.json", info | {"state": "running", "resumed": [*info.get("resumed", []), again]})
 
 
 @contextmanager
-def track_status(folder: Path, keep: bool = False) -> Iterator[None]:
+def track_status(folder: Path, *, keep: bool = False) -> Iterator[None]:
     """Around a run, which has `folder` to itself: notes in run.json how it ended, done, interrupted, or failed and why.
     keep: what lies in the folder already.
 
     Raises:
         UserError: where a run is active in the folder.
     """
-    with lock_run_dir(folder, keep), _noting(folder):
+    with lock_run_dir(folder, keep=keep), _noting(folder):
         yield
 
 

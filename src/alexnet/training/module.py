@@ -59,6 +59,7 @@ class ImageModule(LightningModule):
         record: dict[str, Any] | None = None,
         loss: nn.Module | None = None,
         metrics: dict[str, Metric] | None = None,
+        *,
         channels_last: bool = True,
         data: Mapping[str, Any] | None = None,
     ) -> None:

@@ -24,6 +24,7 @@ def sgd(
     lr: float = 0.01,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
+    *,
     nesterov: bool = False,
     bias_lr_multiplier: float = 1.0,
     bias_decay: bool = True,
@@ -38,9 +39,8 @@ def sgd(
     check_float("momentum", momentum, 0, 1)
     if check_bool("nesterov", nesterov) and not momentum:
         raise ArgumentError("nesterov=True: needs momentum above 0")
-    return SGD(
-        _groups(network, lr, weight_decay, bias_lr_multiplier, bias_decay), lr, momentum, nesterov=nesterov, fused=True
-    )
+    groups = _groups(network, lr, weight_decay, bias_lr_multiplier, bias_decay=bias_decay)
+    return SGD(groups, lr, momentum, nesterov=nesterov, fused=True)
 
 
 def adamw(
@@ -49,6 +49,7 @@ def adamw(
     betas: Sequence[float] = (0.9, 0.999),
     weight_decay: float = 0.01,
     bias_lr_multiplier: float = 1.0,
+    *,
     bias_decay: bool = False,
 ) -> AdamW:
     """AdamW (Loshchilov and Hutter, ICLR 2019), torch's. bias_lr_multiplier and bias_decay as in `sgd`."""
@@ -59,13 +60,12 @@ def adamw(
         or not all(check_float("betas", b, 0, 1) < 1 for b in betas)
     ):
         raise ArgumentError(f"betas={betas}: must be two numbers of at least 0 and below 1")
-    return AdamW(
-        _groups(network, lr, weight_decay, bias_lr_multiplier, bias_decay), lr, (betas[0], betas[1]), fused=True
-    )
+    groups = _groups(network, lr, weight_decay, bias_lr_multiplier, bias_decay=bias_decay)
+    return AdamW(groups, lr, (betas[0], betas[1]), fused=True)
 
 
 def _groups(
-    network: nn.Module, lr: float, weight_decay: float, bias_lr_multiplier: float, bias_decay: bool
+    network: nn.Module, lr: float, weight_decay: float, bias_lr_multiplier: float, *, bias_decay: bool
 ) -> list[dict[str, Any]]:
     check_float("weight_decay", weight_decay, 0, 1000)
     check_float("bias_lr_multiplier", bias_lr_multiplier, 0, 1000)

@@ -84,11 +84,11 @@ def read_resume_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def log_resume(folder: Path, state: dict[str, Any], keeps_memory: bool) -> None:
+def log_resume(folder: Path, state: dict[str, Any], *, keeps_memory: bool) -> None:
     """Notes in run.json that the run in `folder` is resumed, and logs after what. Warns where it was begun by another
     version of the code.
     """
-    write_resumed(folder, keeps_memory)
+    write_resumed(folder, keeps_memory=keeps_memory)
     if recorded_code(folder) != current_code():
         commit = read_run_json(folder).get("git_commit")
         log.warning("this run was begun by another version of the code (%.7s); the result may be neither's", commit)

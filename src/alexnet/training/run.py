@@ -59,9 +59,9 @@ def train(cfg: DictConfig, *, callbacks: Sequence[Callback] = ()) -> float:
     state = read_resume_state(run_dir) if cfg.resume is not None else None
     with _active_run(cfg, is_first=is_first, keep=state is not None):
         if is_first and state:
-            log_resume(run_dir, state, keeps_memory)
+            log_resume(run_dir, state, keeps_memory=keeps_memory)
         elif is_first:
-            write_run_metadata(run_dir, cfg, components, config_digest, keeps_memory)
+            write_run_metadata(run_dir, cfg, components, config_digest, keeps_memory=keeps_memory)
         _log_components(cfg, components)
         try:
             if starts_ranks(components.trainer):
@@ -148,9 +148,9 @@ def _active_run(cfg: DictConfig, *, is_first: bool, keep: bool) -> Iterator[None
     only_warnings = cfg.study is not None  # a study prints a line for each of its jobs
     with (
         tolerant_output(),
-        requeued(is_first),
+        requeued(is_first=is_first),
         track_status(run_dir, keep=keep) if is_first else nullcontext(),
-        run_logging(run_dir, is_first, only_warnings),
+        run_logging(run_dir, shown=is_first, brief=only_warnings),
         translate_errors(run_dir),
     ):
         if cfg.resume is not None and not keep:

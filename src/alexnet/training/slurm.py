@@ -11,7 +11,7 @@ from alexnet.run_dir import in_sweep
 
 
 @contextmanager
-def requeued(is_first: bool) -> Iterator[None]:
+def requeued(*, is_first: bool) -> Iterator[None]:
     """Around a run: SIGUSR1, which SLURM sends for `sbatch --signal=USR1@120`, ends it as SIGTERM does, and then the
     first rank puts the job back into the queue. Lightning's own handler, which this is in place of, writes another
     checkpoint in the middle of a step, and the job would start a new run.

@@ -15,6 +15,7 @@ from alexnet.visualization.top_losses import TopLosses
 
 
 def panels(
+    *,
     inputs: bool = True,
     filters: bool = True,
     confusion: bool = True,

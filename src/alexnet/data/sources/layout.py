@@ -69,7 +69,7 @@ def find_splits(root: Path, classes: list[str] | None = None) -> Layout:
     root = _unwrap_root(root)
     folders = subfolders(root)
     if classes is not None and folders and {path.name for path in folders} <= set(classes):
-        return Layout({"train": root}, False, [])
+        return Layout({"train": root}, named=False, notes=[])
     candidates = [path for path in folders if split_of(path.name)]
     others = [path for path in folders if candidates and path not in candidates and _holds_images(path)]
     places = {path: _unwrap(path) for path in candidates}
@@ -99,7 +99,7 @@ def find_splits(root: Path, classes: list[str] | None = None) -> Layout:
             done = {"test": "tested", "val": "validated"}[split]
             notes.append(f"{path}: holds {_images_in(path)} and no class folders, so no labels: nothing is {done}")
             splits[split] = places[path]
-    return Layout(splits, True, notes)
+    return Layout(splits, named=True, notes=notes)
 
 
 def _without_class_folders(root: Path, folders: list[Path], candidates: list[Path], others: list[Path]) -> Layout:
@@ -115,7 +115,7 @@ def _without_class_folders(root: Path, folders: list[Path], candidates: list[Pat
         raise _two_readings(root, full, others)
     if not folders:
         raise ArgumentError(f"root={root}: {root} holds no class folders; expected CLASS/*.jpg in it")
-    layout = Layout({"train": root}, False, [])
+    layout = Layout({"train": root}, named=False, notes=[])
     _refuse_splits_in_classes(root, layout.splits)
     return layout
 
