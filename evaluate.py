@@ -1,4 +1,7 @@
-"""Tests a trained network: python evaluate.py RUN [crops=10] [data=folder data.root=FOLDER]"""
+"""Tests a trained network.
+
+python evaluate.py RUN [crops=10] [data=folder data.root=FOLDER]
+"""
 
 import argparse
 from pathlib import Path
@@ -8,6 +11,7 @@ from alexnet.errors import escape_lines
 
 
 def main() -> None:
+    """Reads the command line, tests the network, and prints its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
     parser.add_argument(

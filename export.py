@@ -1,4 +1,7 @@
-"""Writes a trained network for other programs: python export.py RUN --format safetensors|onnx|torch_export"""
+"""Writes a trained network for other programs.
+
+python export.py RUN --format safetensors|onnx|torch_export
+"""
 
 import argparse
 from pathlib import Path
@@ -8,6 +11,7 @@ from alexnet.errors import UserError, escape_lines
 
 
 def main() -> None:
+    """Reads the command line, writes the network, and prints the files' names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
     parser.add_argument("asked", nargs="*", metavar="KEY=VALUE", help="trusted=[PACKAGE], whose code the network needs")

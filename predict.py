@@ -1,4 +1,7 @@
-"""What a trained network says of images: python predict.py RUN IMAGES... [--neighbours] [--out FILE.png]"""
+"""Says what a trained network sees in images.
+
+python predict.py RUN IMAGES... [--neighbours] [--out FILE.png]
+"""
 
 import argparse
 import re
@@ -10,6 +13,7 @@ from alexnet.errors import escape_lines
 
 
 def main() -> None:
+    """Reads the command line, and prints the predictions. Exits with 1 where an image cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
     parser.add_argument(

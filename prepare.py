@@ -9,6 +9,7 @@ from alexnet.config import check
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prepare")
 def main(cfg: DictConfig) -> None:
+    """Packs the images of the config."""
     check(cfg)
     from alexnet.data.prepare import prepare
 

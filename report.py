@@ -1,5 +1,7 @@
-"""Compares runs: python report.py FOLDER... with the folder of a study or sweep, or those of several runs. Without any,
-makes the pages of docs/studies anew.
+"""Compares runs: python report.py FOLDER...
+
+A folder is that of a study or sweep, or there are those of several runs. Without any, it writes the pages of
+docs/studies from the files beside them.
 """
 
 import argparse
@@ -10,6 +12,7 @@ from alexnet.errors import escape_lines
 
 
 def main() -> None:
+    """Reads the command line, writes the report, and prints the answer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of a study or sweep, or of runs")
     parser.add_argument("--out", type=Path, help="where the report is written; else the folder itself")

@@ -10,6 +10,7 @@ from alexnet.run_dir import in_sweep
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
+    """Trains, or runs a study or sweep, as the command line says."""
     if cfg.study is not None:
         from alexnet.sweeps.study import take_arm
 

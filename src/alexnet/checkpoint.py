@@ -21,15 +21,15 @@ BASELINES = tuple(f"{TRUSTED[0]}.models.baselines.{name}" for name in ("torchvis
 
 
 def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
-    """The trained network of a run's folder (its best.ckpt), a checkpoint or a safetensors file that export.py has
-    written, ready to use, in eval mode.
+    """Loads a trained network, ready to use, in eval mode.
 
-    It is built from the config inside, never from today's defaults: a network without LRN has the same weights as
-    one with it, and would give other answers. Its input is described by the checkpoint's "data".
+    It is built from the config inside, never from today's defaults: a network without LRN has the same weights as one
+    with it, and would give other answers. Its input is described by the checkpoint's "data".
 
     Args:
-        trusted: packages beside this one, torch and torchvision whose classes and functions a checkpoint may name,
-            such as ["timm"]: loading it runs their code.
+        path: a run's folder (its best.ckpt), a checkpoint, or a safetensors file that export.py has written.
+        trusted: packages beside this one, torch and torchvision whose classes and functions a checkpoint may name, such
+            as ["timm"]: loading it runs their code.
 
     Raises:
         UserError: for a file that is no checkpoint of this project, or that names code it may not run.
@@ -81,7 +81,7 @@ def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> t
     for name, node in (config.get("metrics") or {}).items():
         try:
             found[name] = _make(node, ("torchmetrics", *TRUSTED, *trusted), Metric)
-        except Exception as error:  # as above
+        except Exception as error:  # noqa: BLE001 (as above)
             problems.append(f"metrics.{name} is left out: {' '.join(str(error).split())[:300]}")
     return found, problems
 
@@ -93,7 +93,7 @@ def rebuild_loss(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tupl
         return plain, []
     try:
         return _make(config["loss"], (*TRUSTED, *trusted), nn.Module), []
-    except Exception as error:  # as above
+    except Exception as error:  # noqa: BLE001 (as above)
         return plain, [f"loss: {' '.join(str(error).split())[:300]}; the loss is cross-entropy"]
 
 
@@ -142,8 +142,14 @@ def check_trusted(trusted: Any) -> list[str]:
 
 
 def read(path: str | Path, key: str = "checkpoint") -> dict[str, Any]:
-    """The checkpoint at `path`, or of the run's folder `path`, as plain values and tensors on the CPU. key: what a
-    mistake calls it.
+    """Reads a checkpoint, as plain values and tensors on the CPU.
+
+    Args:
+        path: of the checkpoint, or of a run's folder.
+        key: what an error message calls it.
+
+    Raises:
+        UserError: for a file that is no checkpoint of this project.
     """
     file = Path(path)
     file = file / "checkpoints" / "best.ckpt" if file.is_dir() else file
@@ -166,8 +172,12 @@ def read(path: str | Path, key: str = "checkpoint") -> dict[str, Any]:
 
 
 def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.Module]:
-    """Returns the network's class, torchvision's function that makes it, or any class or function of a package that the
-    user trusts. Raises ArgumentError for all others: a checkpoint may come from anybody.
+    """Returns the network's class, or torchvision's function that makes it.
+
+    It may be any class or function of a package that the user trusts.
+
+    Raises:
+        ArgumentError: for all others: a checkpoint may come from anybody.
     """
     found = _named(target, (*TRUSTED, *trusted))
     module, _, name = target.rpartition(".")

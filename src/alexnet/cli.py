@@ -111,8 +111,9 @@ def _end_rank() -> None:
 
 
 def _check_groups(arguments: list[str]) -> None:
-    """Refuses model=1 and model=[1], which are no options' names: Hydra's own error does not say of which group it
-    speaks, or is a TypeError.
+    """Refuses model=1 and model=[1], which are no options' names.
+
+    Hydra's own error does not say of which group it speaks, or is a TypeError.
     """
     for argument in arguments:
         group, equals, _ = argument.partition("=")

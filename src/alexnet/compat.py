@@ -73,8 +73,9 @@ def upgrade_arm(name: str) -> str:
 
 
 def earlier_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings by full key with the names that keys and targets had first. The digest of a run's settings is
-    made with them, so that a study of an earlier version is found again.
+    """Returns settings by full key with the names that keys and targets had first.
+
+    The digest of a run's settings is made with them, so that a study of an earlier version is found again.
     """
     earlier = {}
     for key, value in settings.items():

@@ -65,6 +65,7 @@ def _declared(name: str, groups: tuple[str, ...], places: tuple[str, ...]) -> Di
 
 
 def check_paths(cfg: DictConfig) -> None:
+    """Replaces ~ in `outputs` and `run_dir` by the home folder. Raises UserError for a value that is no path."""
     for key in ("outputs", "run_dir"):
         if not ((isinstance(cfg[key], str) and cfg[key]) or (key == "run_dir" and cfg[key] is None)):
             raise UserError(f"{key}={cfg[key]}: must be the path of a folder")
@@ -73,15 +74,19 @@ def check_paths(cfg: DictConfig) -> None:
 
 
 def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
-    target, defaults = node.get("_target_"), cast(dict[str, Any], OmegaConf.to_container(declared))
+    """Compares a group of keys with the same group as the files declare it, and the groups in it.
+
+    A number becomes text where text is declared: a name of digits alone, such as model.init=2012.
+
+    Raises:
+        UserError: for a key that is not declared, without a value, or with a value of another type.
+    """
+    defaults = cast(dict[str, Any], OmegaConf.to_container(declared))
     for key in map(str, node):
         full = f"{path}{key}"
         if key not in declared:
-            if path in NAMED and isinstance(node[key], DictConfig) and "_target_" in node[key]:
-                continue
-            if target and (not target.startswith("alexnet.") or target != declared.get("_target_")):
-                continue  # its own class will judge: `build`
-            raise UserError(f"{full}: no such key.{suggest(full, [f'{path}{name!s}' for name in declared])}")
+            _check_undeclared(node, declared, key, path)
+            continue
         if OmegaConf.is_missing(node, key):
             raise UserError(f"{full} has no value: pass {full}=VALUE")
         if OmegaConf.is_interpolation(node, key):
@@ -94,25 +99,48 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
             continue
         if isinstance(value, DictConfig) and isinstance(declared[key], DictConfig):
             _compare(value, declared[key], f"{full}.")
-        elif isinstance(value, ListConfig) and isinstance(default, bool | int | float | str):
-            raise UserError(f"{full}={value}: must be one value, such as {default}")
-        elif isinstance(default, bool) and not isinstance(value, bool):
-            raise UserError(f"{full}={value}: must be true or false")
-        elif isinstance(default, int | float) and isinstance(value, str):
-            raise UserError(f"{full}={value}: must be a number, such as {default}")
-        elif OmegaConf.is_interpolation(declared, key):
-            continue  # what it stands for may be a number
-        elif isinstance(default, str) and type(value) is int and key != "_target_":
-            node[key] = str(value)  # a name of digits alone, such as model.init=2012
-        elif isinstance(default, str) and isinstance(value, bool | int | float):
-            such_as = f", such as {default}" if default else f"; in quotes it is: {full}='\"{value}\"'"
-            raise UserError(f"{full}={value}: must be text{such_as}")
+            continue
+        _check_type(full, value, default)
+        if isinstance(default, str) and not OmegaConf.is_interpolation(declared, key):  # which may stand for a number
+            node[key] = _text(full, value, default)
+
+
+def _check_undeclared(node: DictConfig, declared: DictConfig, key: str, path: str) -> None:
+    """Raises UserError for a key that nothing reads, unless it is an argument of a class that will judge it itself."""
+    if path in NAMED and isinstance(node[key], DictConfig) and "_target_" in node[key]:
+        return
+    target = node.get("_target_")
+    if target and (not target.startswith("alexnet.") or target != declared.get("_target_")):
+        return
+    raise UserError(f"{path}{key}: no such key.{suggest(f'{path}{key}', [f'{path}{name!s}' for name in declared])}")
+
+
+def _text(key: str, value: Any, default: str) -> Any:
+    """Returns a value where text is declared. Raises UserError for what is no text, and no whole number."""
+    if type(value) is int and not key.endswith("_target_"):
+        return str(value)
+    if isinstance(value, bool | int | float):
+        such_as = f", such as {default}" if default else f"; in quotes it is: {key}='\"{value}\"'"
+        raise UserError(f"{key}={value}: must be text{such_as}")
+    return value
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    """Raises UserError for a list where one value is declared, and for what is no number or no boolean."""
+    if isinstance(value, ListConfig) and isinstance(default, bool | int | float | str):
+        raise UserError(f"{key}={value}: must be one value, such as {default}")
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise UserError(f"{key}={value}: must be true or false")
+    if isinstance(default, int | float) and isinstance(value, str):
+        raise UserError(f"{key}={value}: must be a number, such as {default}")
 
 
 def replace_config(cfg: DictConfig, other: DictConfig, choices: DictConfig) -> None:
     """Replaces the content of `cfg` by that of `other`, in place: Hydra keeps a reference to it.
 
     Args:
+        cfg: is changed.
+        other: is left as it is.
         choices: the options of groups that `other` was composed of.
     """
     hydra_config: Any = HydraConfig.get()

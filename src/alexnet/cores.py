@@ -5,8 +5,9 @@ from pathlib import Path
 
 
 def available_cores() -> int:
-    """The cores that this process may use: those it is bound to, at most its container's quota (both are joblib's to
-    find out) and its SLURM task's share.
+    """Returns how many cores this process may use.
+
+    They are those it is bound to, at most its container's quota (joblib finds out both) and its SLURM task's share.
     """
     from joblib import cpu_count  # takes a moment, and a mistyped key is answered at once
 

@@ -20,8 +20,10 @@ class UserError(Exception):
 
 
 class ArgumentError(ValueError):
-    """An argument of a class or function that does not suit, such as "dropout=2: must be ...". Where a config is built,
-    config.named makes of it a UserError with the argument's full key. Every other error keeps its trace.
+    """An argument of a class or function that does not suit, such as "dropout=2: must be ...".
+
+    Where a config is built, config.named makes of it a UserError with the argument's full key. Every other error keeps
+    its trace.
     """
 
 
@@ -77,4 +79,5 @@ def escape_lines(text: str) -> str:
 
 
 def truncate(text: str, length: int = 20) -> str:
+    """Returns a text, cut to a length, with … at its end where something was cut off."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

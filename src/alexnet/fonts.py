@@ -17,8 +17,9 @@ PREFERRED = ("Noto Sans", "Source Han", "PingFang", "YaHei", "Hei", "Gothic", "S
 
 
 def choose_fonts(figure: Figure) -> None:
-    """Sets the fonts of every text of a figure to those that have its characters, matplotlib's own first. Warns once of
-    characters that no installed font has.
+    """Sets the fonts of every text of a figure to those that have its characters, matplotlib's own first.
+
+    Warns once of characters that no installed font has.
     """
     for text in figure.findobj(Text):
         assert isinstance(text, Text)

@@ -27,6 +27,7 @@ def is_remote(root: str) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a file; an empty one where the file is not there or holds something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -52,8 +53,9 @@ def temp_paths(path: Path) -> list[Path]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Context manager that yields a temporary path and atomically renames it to `path` on success, so that nobody ever
-    reads half a file; of several processes that write at once, the last one's file remains.
+    """Context manager that yields a temporary path and atomically renames it to `path` on success.
+
+    So nobody ever reads half a file; of several processes that write at once, the last one's file remains.
 
     Raises:
         OSError: naming `path`, if it cannot be written: a full disk does not say in which file, and torch.save makes a
@@ -73,11 +75,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, text: str) -> None:
+    """Writes a text file, as `atomic_write` does."""
     with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_csv(path: Path, keys: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a row for each mapping, with a header, as `atomic_write` does."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, keys)
     writer.writeheader()
@@ -86,6 +90,7 @@ def write_csv(path: Path, keys: Sequence[str], rows: Iterable[Mapping[str, Any]]
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Writes a value as indented JSON, as `atomic_write` does."""
     write(path, json.dumps(value, indent=2) + "\n")
 
 

@@ -9,10 +9,13 @@ MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """glibc must keep what is freed. By itself it gives every large tensor back to the kernel, which then has to clear
-    each page of the next one again. For programs, not for libraries: it holds for the whole process.
+    """Makes glibc keep what is freed.
 
-    Returns whether it is so: on Linux with glibc alone.
+    By itself it gives every large tensor back to the kernel, which then has to clear each page of the next one again.
+    For programs, not for libraries: it holds for the whole process.
+
+    Returns:
+        Whether it is so: on Linux with glibc alone.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

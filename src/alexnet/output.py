@@ -11,8 +11,9 @@ GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # a pipe without a reader, a close
 
 
 class TolerantStream:
-    """A text stream that discards what is written once nobody can read it any more. Other errors, such as of a full
-    disk, are raised.
+    """A text stream that discards what is written once nobody can read it any more.
+
+    Other errors, such as of a full disk, are raised.
     """
 
     def __init__(self, stream: TextIO) -> None:

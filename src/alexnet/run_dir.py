@@ -22,9 +22,10 @@ _SEED = re.compile(r"(?:^|(?<=,))seed=\d+(?:,|$)")  # in what is swept
 
 
 def create_run_dir(cfg: DictConfig, config_digest: str | None = None) -> list[Path]:
-    """Creates a run's directory, which no other run shares, and sets cfg.run_dir: outputs/<experiment or
-    data-model>/<date_time>, or <overrides> inside a sweep's directory. There a run of the same settings
-    (`config_digest`, of run_identity.digest) that never ended leaves its directory to this one.
+    """Creates a run's directory, which no other run shares, and sets cfg.run_dir.
+
+    It is outputs/<experiment or data-model>/<date_time>, or <overrides> inside a sweep's directory. There a run of the
+    same settings (`config_digest`, of run_identity.digest) that never ended leaves its directory to this one.
 
     Returns:
         The directory, and those that had to be made above it, for `remove_run_dir`.
@@ -113,8 +114,9 @@ def run_status(folder: Path) -> str | None:
 
 @contextmanager
 def lock_run_dir(folder: Path, *, keep: bool = False) -> Iterator[None]:
-    """Holds the lock of a run's directory, by which others see that the run is active. What an earlier run, which never
-    ended, left in the directory is removed, unless `keep`.
+    """Holds the lock of a run's directory, by which others see that the run is active.
+
+    What an earlier run, which never ended, left in the directory is removed, unless `keep`.
 
     Raises:
         UserError: where a run is active in this directory.
@@ -152,6 +154,7 @@ def remove_run_dir(made: list[Path]) -> None:
 
 
 def in_sweep() -> bool:
+    """Returns whether this process runs a job of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN  # a rank has none
 
 

@@ -69,6 +69,7 @@ def result_affecting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest(config: DictConfig | Mapping[str, Any]) -> str:
+    """Returns the digest of the settings that affect a result, by which runs of the same settings are found."""
     text = json.dumps(earlier_names(result_affecting(config)), sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
@@ -96,6 +97,7 @@ def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
 
 
 def affects_result(key: str) -> bool:
+    """Returns whether a setting affects a result."""
     return not any(key == left or key.startswith(f"{left}.") for left in IGNORED_KEYS)
 
 

@@ -11,18 +11,21 @@ MOST = 2**31 - 1  # whole numbers above it are mistakes, and overflow in one lib
 
 
 def check_bool(name: str, value: Any) -> bool:
+    """Returns a value that is true or false. Raises ArgumentError for any other."""
     if not isinstance(value, bool):
         raise ArgumentError(f"{name}={value}: must be true or false")
     return value
 
 
 def check_choice(name: str, value: Any, allowed: Collection[str]) -> str:
+    """Returns a value that is one of those allowed. Raises ArgumentError for any other."""
     if not isinstance(value, str) or value not in allowed:
         raise ArgumentError(f"{name}={value}: must be one of {', '.join(allowed)}.{suggest(str(value), allowed)}")
     return value
 
 
 def check_int(name: str, value: Any, low: int, high: int = MOST) -> int:
+    """Returns a whole number in [low, high]. Raises ArgumentError for any other value."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         raise ArgumentError(f"{name}={value}: must be a whole number of at least {low} and at most {high}")
     return int(value)
@@ -52,6 +55,7 @@ def check_test_fraction(name: str, value: Any) -> float:
 
 
 def folder_path(name: str, value: Any) -> Path:
+    """Returns the path of a folder, in which ~ is the home folder. Raises ArgumentError for a value that is none."""
     if not isinstance(value, str) or not value:
         raise ArgumentError(f"{name}={value}: must be the path of a folder")
     try:

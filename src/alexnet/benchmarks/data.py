@@ -33,8 +33,15 @@ PAPER = Augment(crop=True, flip=0.5, pca=0.1)
 def measure(
     photos: Path | None, size: int = 256, crop: int = 227, count: int = 2000, least: int = 4000, rounds: int = 5
 ) -> Iterator[Row]:  # fmt: skip
-    """photos: a folder of images, scaled to a shorter side of `size` and repeated to `count`; None: made-up ones.
-    least: images of ours in a round.
+    """Yields a row for each way of loading images, against torchvision's.
+
+    Args:
+        photos: a folder of images, scaled to a shorter side of `size` and repeated to `count`; None: made-up ones.
+        size: side of a stored image in pixels.
+        crop: side of a window in pixels.
+        count: number of images.
+        least: images of ours in a round.
+        rounds: of each comparison.
     """
     versus = partial(compare, unit="images/s", rounds=rounds)
     crops, ready = partial(_crops, at_least=least), partial(_ready, at_least=least)

@@ -23,8 +23,10 @@ def measure(
     *,
     half: bool = True, device: torch.device = CPU,
 ) -> Iterator[Row]:  # fmt: skip
-    """At AlexNet's two places. torch's has the layout it is at its best in, NCHW; ours channels-last. The bf16 rows are
-    against ours in float32, since torch's has no bfloat16 on the CPU.
+    """Yields rows of AlexNet's two LRN layers.
+
+    torch's layer has the layout it is at its best in, NCHW; ours has channels-last. The bf16 rows are against ours in
+    float32, since torch's has no bfloat16 on the CPU.
     """
     bytes_a_second = copy_rate(device=device)
     for channels, place in places:

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. ours, baseline: medians in `unit` (more is better), with their lowest and highest; ratio of the
-    medians; limit_share: ours over what the machine allows, where that is known.
+    """One comparison.
+
+    Attributes:
+        name: of the comparison.
+        ours, baseline: medians in `unit`, of which more is better.
+        unit: such as images/s.
+        ratio: of the medians.
+        limit_share: ours over what the machine allows, where that is known.
+        ours_range, baseline_range: the lowest and the highest.
     """
 
     name: str
@@ -35,9 +42,19 @@ def compare(
     warm: bool = True,
     timed: bool = False,
 ) -> Row:
-    """Runs both in turn, `rounds` times after one that does not count (`warm`), and no more of them once `seconds` are
-    over. Each gives the number of units it has done, or, if it has measured itself (`timed`), of units a second.
-    """  # fmt: skip
+    """Runs both in turn, and compares the medians of their rates.
+
+    Args:
+        name: of the comparison.
+        unit: such as images/s.
+        ours: does the work, and returns how many units it has done.
+        baseline: does the same work another way.
+        limit: units a second that the machine allows.
+        rounds: of both, at most.
+        seconds: no round begins once they are over.
+        warm: whether a round comes first that does not count.
+        timed: ours and baseline return units a second, which they have measured themselves.
+    """
     rates: dict[str, list[float]] = {"ours": [], "baseline": []}
     start = time.perf_counter()
     for turn in range(rounds + warm):

@@ -33,6 +33,7 @@ def transcription(width: float = 1.0, num_classes: int = 1000) -> nn.Sequential:
 
 
 def main(folder: str, width: float) -> None:
+    """Trains torch's layers as tutorials do, and prints the accuracy."""
     normal = Compose([ToTensor(), Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
     augmented = Compose([Resize(256), RandomCrop(227), RandomHorizontalFlip(), normal])
     plain = Compose([Resize(256), CenterCrop(227), normal])

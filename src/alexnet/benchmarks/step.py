@@ -25,8 +25,10 @@ BF16 = has_bfloat16()
 
 
 def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.device = CPU) -> Iterator[Row]:
-    """Each in the precision and layout that it would be run in: ours channels-last and, where the device has it, in
-    bfloat16 with fused SGD; the others as they are usually written.
+    """Yields rows of the training step, each network in the precision and layout that it would be run in.
+
+    Ours is channels-last and, where the device has it, in bfloat16 with fused SGD; the others are as they are usually
+    written.
     """
     mine = ours(batch, width, device=device)
     dtype = torch.bfloat16 if _has_bf16(device) else torch.float32
@@ -58,6 +60,7 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def transcribed(batch: int, width: float = 1.0, device: torch.device = CPU, *, half: bool = False) -> Callable[[], int]:
+    """Returns a training step of the paper's layers as PyTorch has them. It returns the number of images."""
     return _plain(transcription(width).to(device), batch, device, half=half)
 
 

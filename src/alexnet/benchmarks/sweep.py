@@ -20,8 +20,9 @@ TINY = ("experiment=smoke", "model.width=0.0625", "trainer.max_epochs=1", "train
 
 
 class Watch(Callback):
-    """Writes watch.csv into a sweep's folder: of every job its seconds, and the process's resident memory (MB) and open
-    files after it. Needs /proc.
+    """Writes watch.csv into a sweep's folder. Needs /proc.
+
+    It has for every job its seconds, and the process's resident memory (MB) and open files after it.
     """
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:

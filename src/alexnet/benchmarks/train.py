@@ -86,8 +86,9 @@ def lightning(overrides: tuple[str, ...]) -> float:
 
 
 def _bare(overrides: tuple[str, ...]) -> float:
-    """The same steps on the same batches as a loop in plain PyTorch, with the schedule, and the epoch's loss and
-    accuracy.
+    """Makes the same steps on the same batches in plain PyTorch, and returns images a second.
+
+    The loop has the schedule, and the epoch's loss and accuracy.
     """
     cfg, components = _components(*overrides)
     data, device = components.data, components.trainer.strategy.root_device

@@ -373,11 +373,16 @@ class ImageDataModule(LightningDataModule):
     def mix_with_partners(
         self, inputs: Tensor, labels: Tensor, rand: Tensor, partners: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Of a training batch: the inputs mixed, (n, C, crop, crop), and their soft labels (n, num_classes).
+        """Mixes the images of a training batch.
 
         Args:
             inputs: augmented and normalised, (N, C, crop, crop).
+            labels: classes (N,), or soft labels (N, num_classes).
+            rand: random numbers (N, len(RANDOM_COLUMNS)).
             partners: the row of each one's partner, (n,), n <= N. Without it nothing is mixed.
+
+        Returns:
+            The inputs mixed, (n, C, crop, crop), and their soft labels (n, num_classes).
         """
         if self.mix is None or partners is None:
             return inputs, labels
@@ -395,7 +400,7 @@ def _free_memory(device: torch.device) -> int:
 
 @lru_cache(maxsize=1)
 def _embedded(source: str, size: int, channels: int, num_classes: int, test_fraction: float | None) -> PackedDataset:
-    """digits or fake, kept for the next run of the process: the jobs of a sweep have the same."""
+    """Packs digits or fake, and keeps them for the next run of the process: the jobs of a sweep have the same."""
     opened, _ = find_source(source, Path(), (size, channels, num_classes), Reading(), test_fraction)
     packed = pack_in_memory(opened(), size, channels)
     packed.splits["train"].images.setflags(write=False)

@@ -43,7 +43,7 @@ def is_image(path: str | Path) -> bool:
     try:
         with Image.open(path, formats=SIGNED):
             return True
-    except Exception:  # for files of another kind PIL raises nearly every kind of error
+    except Exception:  # noqa: BLE001 (for files of another kind PIL raises nearly every kind of error)
         return False
 
 
@@ -111,6 +111,7 @@ def to_uint8(values: Tensor, value_range: Range, background: str | None = "white
 
     Args:
         values: float32 (C, H, W): grey, grey and alpha, RGB, or RGB and alpha, which has 16 bits.
+        value_range: the values that become 0 and 255.
         background: as of `decode`.
 
     Returns:
@@ -214,7 +215,9 @@ def _png_depth(file: BinaryIO) -> tuple[bool, int | None]:
 
 
 def _png_range(values: Tensor, bits: int) -> Range:
-    """The specification wants values that are scaled to 16 bits whatever sBIT says; some writers leave them as small as
+    """Returns the range of a PNG's values whose sBIT chunk says `bits`.
+
+    The specification wants values that are scaled to 16 bits whatever sBIT says; some writers leave them as small as
     they are.
     """
     largest = 2**bits - 1

@@ -174,11 +174,17 @@ def class_balance(labels: NDArray[np.int64]) -> Tensor:
 
 
 class ShardedBatchSampler(Sampler[list[Sample]]):
-    """Batches of `sampler`, and of each the share of one rank, every world_size-th sample: together the ranks see the
-    batches that one process sees. A batch of fewer samples than ranks leaves some of them none.
+    """Batches of `sampler`, and of each the share of one rank.
 
-    start: an epoch, and how many of its first batches are left out, since they have been seen before.
-    paired: each sample comes with its partner, see with_partners.
+    It is every world_size-th sample: together the ranks see the batches that one process sees. A batch of fewer samples
+    than ranks leaves some of them none.
+
+    Args:
+        sampler: the samples of all ranks, in their order.
+        batch_size: of all ranks together.
+        rank, world_size: which of how many ranks this one is.
+        start: an epoch, and how many of its first batches are left out, since they have been seen before.
+        paired: each sample comes with its partner, see with_partners.
     """
 
     def __init__(
@@ -215,8 +221,10 @@ class ShardedBatchSampler(Sampler[list[Sample]]):
 
 
 def with_partners(batch: list[Sample], rank: int = 0, world_size: int = 1) -> list[Sample]:
-    """Returns one rank's samples of a batch as (epoch, index, row of its partner in the list returned), and after them,
-    with the row -1, the partners that other ranks have.
+    """Returns one rank's samples of a batch, each with its partner.
+
+    They are (epoch, index, row of its partner in the list returned), and after them, with the row -1, come the partners
+    that other ranks have.
 
     A sample's partner is half a batch further on, the same one for any number of ranks. Where twice that number divides
     the batch, the partner is of the same rank, and no image is loaded twice.

@@ -63,8 +63,14 @@ class PrefetchLoader(DataLoader[Batch]):
 
 
 def in_thread(values: Iterable[T], first: Callable[[], object], most: int = 2) -> Iterator[T]:
-    """What `values` gives, in its order, made by a thread while the last ones are used. first: is called in the thread.
-    most: values that wait. Errors are raised where their value would be; the thread ends with the iterator.
+    """Yields what `values` gives, in its order, made by a thread while the last ones are used.
+
+    Errors are raised where their value would be; the thread ends with the iterator.
+
+    Args:
+        values: are taken by the thread.
+        first: is called in the thread before.
+        most: how many values wait, at most.
     """
     made, ended = queue.Queue[tuple[T | None, BaseException | None] | None](most), threading.Event()
 
@@ -81,7 +87,7 @@ def in_thread(values: Iterable[T], first: Callable[[], object], most: int = 2) -
                 if ended.is_set():
                     return
             put(None)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (it is raised where the value would be)
             put((None, error))
 
     threading.Thread(target=make, daemon=True).start()

@@ -15,8 +15,9 @@ from alexnet.validation import check_bool, check_int
 
 
 def prepare(cfg: DictConfig) -> None:
-    """Packs the images of cfg.data and prints what they are; cfg.stream writes them once more, in LitData's format,
-    and cfg.show draws contact_sheet.png.
+    """Packs the images of cfg.data and prints what they are.
+
+    cfg.stream writes them once more, in LitData's format, and cfg.show draws contact_sheet.png.
     """
     with prefix_errors(""):
         check_bool("show", cfg.show)

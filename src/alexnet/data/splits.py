@@ -18,10 +18,13 @@ CLASS, LABELS, NUMBERS = KINDS = ("class", "labels", "numbers")  # what an image
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one split: `read(i)` gives image i as uint8 (C, H, W), C being 1 or 3, of any size; or as values whose
-    range is not known, as `decode` does.
+    """Images of one split.
 
-    labels: int64 (N,), a class each; or float32 (N, outputs), 1 for each of several labels that holds, or numbers.
+    Attributes:
+        labels: int64 (N,), a class each; or float32 (N, outputs), 1 for each of several labels that holds, or numbers.
+        names: of each image, such as its path.
+        read: gives image i as uint8 (C, H, W), C being 1 or 3, of any size; or as values whose range is not known, as
+            `decode` does.
     """
 
     labels: NDArray[Any]
@@ -93,20 +96,25 @@ def subset(labels: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
 
 
 def shuffled(members: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+    """Returns the members in an order that depends on their number and on `name` alone."""
     return members[torch.randperm(len(members), generator=generator(0, name)).numpy()]
 
 
 def array_split(images: Tensor, labels: NDArray[np.int64]) -> Split:
+    """Returns the split of images (N, C, H, W) that lie in memory."""
     return Split(labels.astype(np.int64), [str(i) for i in range(len(labels))], partial(_item, images))
 
 
 def stratified_split(split: Split, shares: dict[str, float]) -> dict[str, Split]:
+    """Returns parts of a split, each with its share of every class."""
     return {name: split.take(index) for name, index in stratified_indices(strata(split.labels), shares).items()}
 
 
 def hold_out(source: Source, test_fraction: float | None = None) -> Source:
-    """Returns the source with val and test: one that it does not have gets 15% of the training images of every class,
-    or test `test_fraction` of them, which is another state of the images.
+    """Returns the source with val and test.
+
+    One that it does not have gets 15% of the training images of every class, or test `test_fraction` of them, which is
+    another state of the images.
     """
     shares = {"val": HELD_OUT, "test": test_fraction or HELD_OUT}
     missing = {name: share for name, share in shares.items() if name not in source.splits}

@@ -1,8 +1,8 @@
-"""Images in LitData's optimised format, for sets that no disk holds: written once, then read from a folder or from
-an object store, chunk by chunk.
+"""Images in LitData's optimised format, for sets that no disk holds.
 
-Beside LitData's index.json and chunks lie the files that a packed folder has: what is known of the images, and their
-labels. The training images are written in random order, so that one chunk after another is as good as shuffled.
+They are written once, then read from a folder or from an object store, chunk by chunk. Beside LitData's index.json and
+chunks lie the files that a packed folder has: what is known of the images, and their labels. The training images are
+written in random order, so that one chunk after another is as good as shuffled.
 """
 
 import hashlib
@@ -63,6 +63,9 @@ def write_stream(
     """Writes the images of `splits` to `folder`, which must not be there yet.
 
     Args:
+        packed: the data set that they are of.
+        splits: by name.
+        folder: is made.
         jpeg: quality, 1 to 100, of the JPEG that each image becomes; None keeps every pixel.
     """
     from litdata.streaming import Cache
@@ -107,8 +110,13 @@ def write_stream(
 
 @dataclass(frozen=True)
 class Stream:
-    """folder: where LitData reads. shape: of an image, (size, size, C). files: of each chunk, its name, its length
-    in bytes and the number of images in it.
+    """Images that LitData reads.
+
+    Attributes:
+        folder: where LitData reads.
+        shape: of an image, (size, size, C).
+        info: what is known of the images.
+        files: of each chunk, its name, its length in bytes and the number of images in it.
     """
 
     root: str

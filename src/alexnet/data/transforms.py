@@ -191,8 +191,9 @@ def _gray(x: Tensor) -> Tensor:
 
 
 class Normalize:
-    """Each channel less its mean and over its standard deviation; or, with a mean image, the values from 0 to 255 less
-    that image (paper, section 2).
+    """Each channel less its mean and over its standard deviation.
+
+    With a mean image, it is the values from 0 to 255 less that image (paper, section 2).
 
     Args:
         mean, std: of each channel of the training images, in [0, 1], (C,).
@@ -210,8 +211,16 @@ class Normalize:
     def __call__(
         self, images: Tensor, dtype: torch.dtype = torch.float32, noise: Tensor | None = None, divisor: float = 1
     ) -> Tensor:
-        """images: (N, C, H, W), uint8, or float32 in [0, 1]. noise: (N, C) of [0, 1], added to each pixel. over: what
-        the result is divided by. Returns (N, C, H, W) of dtype, channels-last.
+        """Normalises images.
+
+        Args:
+            images: (N, C, H, W), uint8, or float32 in [0, 1].
+            dtype: of the result.
+            noise: (N, C) of [0, 1], added to each pixel.
+            divisor: what the result is divided by.
+
+        Returns:
+            (N, C, H, W), channels-last.
         """
         if self.mean.device != images.device:
             self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
@@ -248,6 +257,7 @@ def check_statistic(name: str, values: object, channels: int) -> list[float] | N
 
 
 def check_crops(name: str, value: object) -> int:
+    """Returns the number of windows of each test image. Raises ArgumentError unless it is one of CROPS."""
     if isinstance(value, bool) or value not in CROPS:
         raise ArgumentError(
             f"{name}={value}: must be 1 (the centre), 5 (the corners and the centre) or 10 (and their mirror images)"
@@ -256,9 +266,11 @@ def check_crops(name: str, value: object) -> int:
 
 
 def multi_crop(images: Tensor, side: int, crops: int) -> list[Tensor]:
-    """Of images (N, C, size, size): the `crops` windows (N, C, side, side), in torchvision's order: the corners, top
-    left, top right, bottom left and bottom right, then the centre, then the same of the mirrored image. The centre is
-    where one crop has it, half a pixel up and left where it cannot be the middle.
+    """Cuts windows out of images (N, C, size, size), each (N, C, side, side).
+
+    They are in torchvision's order: the corners, top left, top right, bottom left and bottom right, then the centre,
+    then the same of the mirrored image. The centre is where one crop has it, half a pixel up and left where it cannot
+    be the middle.
     """
     spare = images.shape[-1] - side
     corners = [(0, 0), (0, spare), (spare, 0), (spare, spare)]

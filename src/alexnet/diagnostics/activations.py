@@ -10,8 +10,10 @@ SAMPLE = 2**15  # values of a layer's histogram
 
 
 class Activations(FirstValidationBatch):
-    """After each epoch, of the first batch of validation images: a histogram of every activation function's values,
-    and of ReLUs the share of units (of feature maps, where there are such) that are zero for all of them.
+    """Shows activations of the first batch of validation images, after each epoch.
+
+    They are a histogram of every activation function's values, and of ReLUs the share of units (of feature maps, where
+    there are such) that are zero for all of them.
     """
 
     kinds = (nn.ReLU, nn.Tanh, nn.Sigmoid)

@@ -8,9 +8,10 @@ from alexnet.training.callbacks import is_logging_step, layer_name, log_figures
 
 
 class GradientNorms(Callback):
-    """Logs the L2 norm of the gradient of every layer's weights, in every step that is logged: how much of the error
-    arrives at each. It is of the whole batch, as the optimiser gets it, before any clipping. The names have a number,
-    gradients/01_features.conv1, since loggers sort them.
+    """Logs the L2 norm of the gradient of every layer's weights, in every step that is logged.
+
+    It says how much of the error arrives at each layer. It is of the whole batch, as the optimiser gets it, before any
+    clipping. The names have a number, gradients/01_features.conv1, since loggers sort them.
     """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:

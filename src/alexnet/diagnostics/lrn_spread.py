@@ -15,10 +15,12 @@ log = logging.getLogger("alexnet")
 
 
 class LrnSpread(FirstValidationBatch):
-    """Logs, of every LRN layer and epoch, the standard deviation over the mean of the factors by which it multiplied
-    some validation images' values. Where it is near 0 every value has the same factor, which the next layer's weights
-    could as well hold: the layer does nothing. The paper's inputs are of -128 to 128, and its constants suit them;
-    those of data.normalize=channels are a hundred times smaller. A line at the end says how it was in the last epoch.
+    """Logs how much the factors of every LRN layer differ, in every epoch.
+
+    It is their standard deviation over their mean, on some validation images. Where it is near 0 every value has the
+    same factor, which the next layer's weights could as well hold: the layer does nothing. The paper's inputs are of
+    -128 to 128, and its constants suit them; those of data.normalize=channels are a hundred times smaller. A line at
+    the end says how it was in the last epoch.
     """
 
     kinds = (LocalResponseNorm,)

@@ -13,8 +13,9 @@ SAMPLE = 2**16  # weights of a layer at most: the norm of so many is that of all
 
 
 class Updates(Callback):
-    """Logs the norm of a step's update over that of the weights, of every layer, in every step that is logged. About
-    0.001 is usual; far more is a rate too high, far less one too low. callbacks=gradients logs the gradients.
+    """Logs the norm of a step's update over that of the weights, of every layer, in every step that is logged.
+
+    About 0.001 is usual; far more is a rate too high, far less one too low. callbacks=gradients logs the gradients.
     """
 
     def __init__(self) -> None:

@@ -36,12 +36,14 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, *, f
     """Tests the network of a run's folder or checkpoint, and writes evaluation.json, classes.csv and figures.
 
     Args:
+        path: the run's folder, or the checkpoint.
         asked: `crops` (1, 5 or 10, else as in the run; of more than one the mean of the softmax counts), `trusted` (see
-            checkpoint.load), and what Trained.images takes.
+            checkpoint.load), and what TrainedModel.images takes.
         out: the folder for the files; None: RUN/evaluation, with what was asked in its name.
         force: files that are there already are replaced.
 
-    Returns the folder, and what to print.
+    Returns:
+        The folder, and what to print.
 
     Raises:
         UserError: before the test begins, for what does not suit.
@@ -100,8 +102,11 @@ def evaluate(path: Path, asked: Mapping[str, Any], out: Path | None = None, *, f
 def _test(
     trained: TrainedModel, data: ImageDataModule, task: ImageModule
 ) -> tuple[Tensor, Tensor, dict[str, float], list[Mistake]]:
-    """The network's outputs (N, num_classes), of several crops as the task merges them; labels; the figures that a
-    run's own test has, computed by the same means; and the worst mistakes, of classes.
+    """Runs the network on the test images.
+
+    Returns:
+        Its outputs (N, num_classes), of several crops as the task merges them; labels; the figures that a run's own
+        test has, computed by the same means; and the worst mistakes, of classes.
     """
     task.to(next(trained.network.parameters()).device)
     counted, mean = task.test_metrics, task.test_loss
@@ -145,8 +150,9 @@ def _measured(data: ImageDataModule, scores: Tensor, labels: Tensor) -> dict[str
 
 
 def _bins(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """Returns the bins of a reliability diagram that hold images. sure and right are confidence and accuracy under
-    the names of earlier versions.
+    """Returns the bins of a reliability diagram that hold images.
+
+    sure and right are confidence and accuracy under the names of earlier versions.
     """
     bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
     bins = []
@@ -159,8 +165,9 @@ def _bins(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> list[d
 
 
 def _by_class(names: list[str], confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Returns accuracy (recall) and precision of every class; None where there is no image to count. right is accuracy
-    under the name of earlier versions.
+    """Returns accuracy (recall) and precision of every class; None where there is no image to count.
+
+    right is accuracy under the name of earlier versions.
     """
     rows, columns, hits = confusion.sum(1).tolist(), confusion.sum(0).tolist(), confusion.diagonal().tolist()
     classes = []

@@ -29,8 +29,13 @@ CLOSE = 1e-4  # of the largest logit: two programs add up in another order
 
 
 class WithInput(nn.Module):
-    """A network with what prepares its input. Takes images (N, C, crop, crop), float32 from 0 to 255, and gives
-    logits (N, num_classes). about: ImageDataModule.describe.
+    """A network with what prepares its input.
+
+    Takes images (N, C, crop, crop), float32 from 0 to 255, and gives logits (N, num_classes).
+
+    Args:
+        network: the trained one.
+        about: of ImageDataModule.describe.
     """
 
     scale: Tensor
@@ -58,12 +63,14 @@ def export(
     """Writes the network of a run's folder or checkpoint, model.json and README.md, the model card, into a folder.
 
     Args:
+        run: the run's folder, or the checkpoint.
         format: safetensors (weights, for `alexnet.load` and torch), onnx, or torch_export (for torch.export.load).
         out: the folder; None: RUN/export.
         force: a file that is there already is replaced.
         trusted: see checkpoint.load.
 
-    Returns the files, and what was tried of the network's.
+    Returns:
+        The files, and what was tried of the network's.
 
     Raises:
         UserError: for what does not suit, and where the file's answers are not the network's.

@@ -18,8 +18,9 @@ RIGHT, OTHER = "tab:red", "0.8"  # in grey print the one is dark, the other ligh
 
 
 def draw(path: Path, title: str, predictions: Sequence[Prediction], data: ImageDataModule | None) -> None:
-    """Each image with its class, where that is known, and the likeliest classes as bars, the right one dark. With
-    `data` each has a row, and the training images that are most alike follow.
+    """Draws each image with its class, where that is known, and the likeliest classes as bars, the right one dark.
+
+    With `data` each has a row, and the training images that are most alike follow.
     """
     beside = len(predictions[0].nearest)
     columns, rows = (2 + beside, len(predictions)) if beside else (COLUMNS, math.ceil(len(predictions) / COLUMNS))

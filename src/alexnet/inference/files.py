@@ -23,8 +23,10 @@ Decoded = tuple[int, Tensor | str]  # an image's number, and the image, or why i
 
 
 def named_files(asked: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The files that are asked for, in their order, and what is wrong with the rest: a folder stands for the images
-    below it, whose other files are counted, and - for what standard input names, a line each.
+    """Returns the files that are asked for, in their order, and what is wrong with the rest.
+
+    A folder stands for the images below it, whose other files are counted, and - for what standard input names, a line
+    each.
     """
     files, problems = [], []
     for name in asked:
@@ -74,8 +76,10 @@ class Files(Dataset[Decoded]):
 def batches(
     files: Sequence[Path], size: int, channels: int, reading: Reading
 ) -> Iterable[tuple[list[int], Tensor, list[str]]]:
-    """Of each batch: the numbers of the images that can be read, these as uint8 (N, channels, size, size), and what
-    is wrong with the others.
+    """Reads image files in batches.
+
+    Each batch is the numbers of the images that can be read, these as uint8 (N, channels, size, size), and what is
+    wrong with the others.
     """
     are_few = len(files) <= FEW
     num_workers = 0 if are_few else available_cores()

@@ -17,8 +17,9 @@ from alexnet.models.base import last_linear
 
 @contextmanager
 def capture_features(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects the last hidden layer's activations (N, D) in float32, one tensor of each batch: what the last layer
-    gets, of AlexNet fc7 after its ReLU.
+    """Collects the last hidden layer's activations (N, D) in float32, one tensor of each batch.
+
+    They are what the last layer gets, of AlexNet fc7 after its ReLU.
     """
     last = last_linear(network)
     if last is None:
@@ -34,8 +35,9 @@ def capture_features(network: nn.Module) -> Iterator[list[Tensor]]:
 def nearest(
     trained: TrainedModel, activations: Tensor, data: ImageDataModule, count: int
 ) -> list[list[dict[str, Any]]]:
-    """For each row of `activations` (N, D) the `count` training images whose own are at the smallest Euclidean
-    distance, nearest first: `row` of the packed array, `name`, `class`, `distance`.
+    """Finds the `count` training images whose activations are nearest to each row of `activations` (N, D).
+
+    The distance is Euclidean, and the nearest come first: `row` of the packed array, `name`, `class`, `distance`.
     """
     train, start = data.splits["train"], 0
     best, places = torch.empty(len(activations), 0), torch.empty(len(activations), 0, dtype=torch.int64)

@@ -45,9 +45,11 @@ def predict(
         run: a run's folder or a checkpoint.
         images: files, folders, and - for a list on standard input.
         top: classes of each image.
+        asked: what TrainedModel.images takes, to find the training images, and `trusted`, see checkpoint.load.
+        out: a figure, as the paper's Figure 4.
         neighbours: the training images most alike, too.
-        asked: what Trained.images takes, to find the training images, and `trusted`, see checkpoint.load.
-        out: a figure, as the paper's Figure 4; force: it is replaced if it is there.
+        as_json: JSON in place of the table.
+        force: the figure is replaced if it is there.
 
     Raises:
         UserError: before an image is read, for what does not suit; and where none can be read.

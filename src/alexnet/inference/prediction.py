@@ -9,8 +9,14 @@ from numpy.typing import NDArray
 
 @dataclass
 class Prediction:
-    """true: its class, where the image lies in a folder of that name. top: classes and probabilities, the likeliest
-    first. image: uint8 (crop, crop, C), as the network sees it, where it is drawn. nearest: see neighbours.nearest.
+    """What the network says of one image.
+
+    Attributes:
+        name: of the image.
+        true: its class, where the image lies in a folder of that name.
+        top: classes and probabilities, the likeliest first.
+        image: uint8 (crop, crop, C), as the network sees it, where it is drawn.
+        nearest: see neighbours.nearest.
     """
 
     file: Path

@@ -30,8 +30,13 @@ PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass
 class TrainedModel:
-    """file: the checkpoint; folder: its run's, or where it lies; config and about: its "config" and "data";
-    normalize: makes images the network's input.
+    """A trained network, and what its run was.
+
+    Attributes:
+        file: the checkpoint.
+        folder: its run's, or where it lies.
+        config, about: the checkpoint's "config" and "data".
+        normalize: makes images the network's input.
     """
 
     file: Path
@@ -73,11 +78,12 @@ class TrainedModel:
         return f"{model['_target_'].rpartition('.')[2]}: {', '.join(parts)}".removesuffix(": ")
 
     def images(self, asked: Mapping[str, Any], crops: int = 1) -> ImageDataModule:
-        """The run's images, set up, with `crops` windows of each test image.
+        """The run's images, set up.
 
         Args:
             asked: `data`, another source, and `data.root` and so on of FREE. Of a folder with other images than the
                 run's, all are test images, or those of its test folder.
+            crops: windows of each test image.
 
         Raises:
             UserError: for a key that the run says itself, and for images of other classes.
@@ -148,8 +154,9 @@ class TrainedModel:
         return self.network.network if isinstance(self.network, Rescaled) else self.network
 
     def logits(self, images: Tensor) -> Tensor:
-        """Of uint8 crops (N, C, crop, crop): float32 (N, num_classes), in the precision of the run's own test; what the
-        task makes of them, as in the run, is its own matter.
+        """Returns the outputs float32 (N, num_classes) of uint8 crops (N, C, crop, crop).
+
+        They are in the precision of the run's own test; what the task makes of them, as in the run, is its own matter.
         """
         device = next(self.network.parameters()).device
         dtype = PRECISIONS.get(self.config["trainer"]["precision"])
@@ -200,7 +207,8 @@ def make_task(
 
     Args:
         trained: a run's network.
-        loss, metrics: the run's own.
+        loss: the run's own.
+        metrics: the run's own.
 
     Raises:
         UserError: for a checkpoint whose task is of a package that is not trusted, or is none.

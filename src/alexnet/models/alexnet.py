@@ -221,8 +221,13 @@ def _make_features(
     """Returns the convolutions by name, each with the layers that follow it, and the number of channels of the last.
 
     Args:
+        in_channels: of the input.
+        channels: of each convolution.
+        groups: towers.
         layers: what makes a layer of each kind in FOLLOWING; a kind that is not there is left out.
         over: by how many pixels windows of conv1 hang over the right and the lower edge.
+        order: a key of FOLLOWING.
+        remove: the name of a convolution that is left out.
     """
     features: dict[str, nn.Module] = {}
     if over:

@@ -52,7 +52,7 @@ class Network(nn.Module):
         strict: bool = True,  # noqa: FBT001, FBT002
         assign: bool = False,  # noqa: FBT001, FBT002
     ) -> Any:
-        """torch's. Raises ArgumentError naming the first settings and layers that differ."""
+        """Does what torch's does. Raises ArgumentError naming the first settings and layers that differ."""
         if strict:
             check_weights(self, state_dict)
         return super().load_state_dict(state_dict, strict, assign)
@@ -71,6 +71,7 @@ def check_input(x: Tensor, shape: tuple[int, int, int]) -> None:
 
 
 def variant_differences(network: Network, state: dict[str, Any]) -> list[str]:
+    """Returns what differs between a network's variant and that of saved weights, a text for each setting."""
     found = []
     for key in network.variant | state:
         here, there = network.variant.get(key), state.get(key)
@@ -80,6 +81,7 @@ def variant_differences(network: Network, state: dict[str, Any]) -> list[str]:
 
 
 def shape_differences(network: nn.Module, state: Mapping[str, Any]) -> list[str]:
+    """Returns in which layers saved weights do not fit a network, a text for each."""
     found = []
     own = {key: value for key, value in network.state_dict().items() if key != EXTRA}
     for key, value in own.items():
@@ -100,6 +102,7 @@ def check_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
 
 
 def raise_mismatch(*found: list[str]) -> None:
+    """Raises ArgumentError with the first differences of each kind, if there are any."""
     if any(found):
         shown = [difference for kind in found for difference in kind[:SHOWN]]
         more = sum(map(len, found)) - len(shown)

@@ -13,9 +13,10 @@ from alexnet.validation import check_bool, check_choice, check_int
 
 
 class CifarNet(Network):
-    """Three convolutions of 5x5 and one fully connected layer: cuda-convnet's layers-18pct.cfg, Krizhevsky's own for
-    18% of error. Of the paper's two networks (figure 1, and section 3.3: 13% of error without LRN, 11% with it) no
-    layers are known.
+    """Three convolutions of 5x5 and one fully connected layer: cuda-convnet's layers-18pct.cfg.
+
+    It is Krizhevsky's own for 18% of error. Of the paper's two networks (figure 1, and section 3.3: 13% of error
+    without LRN, 11% with it) no layers are known.
 
     Args:
         num_classes: number of outputs.
@@ -26,8 +27,8 @@ class CifarNet(Network):
         lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha, lrn_window: its constants; by the file 3 x 3 places of
             the same map. See LocalResponseNorm.
         activation: relu, tanh or sigmoid.
-        overlapping_pooling: windows of 3x3 with stride 2, the last of which may hang over the edge; 2x2 if False,
-            which gives the same shapes.
+        overlapping_pooling: windows of 3x3 with stride 2, the last of which may hang over the edge; 2x2 if False, which
+            gives the same shapes.
         init: kaiming: N(0, sqrt(2 / fan_in)). 2012: by the file N(0, 1e-4) in conv1 and N(0, 0.01) after, which suits
             values from 0 to 255 (data.normalize=mean_image). No bias in either.
 

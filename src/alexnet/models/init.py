@@ -102,8 +102,9 @@ class _Draws(TorchFunctionMode):
         return function(*args, **kwargs)
 
     def names(self, network: nn.Module) -> list[str | None]:
-        """Returns for every draw the first parameter or buffer whose storage it fills; None for one that a later draw
-        overwrites.
+        """Returns for every draw the first parameter or buffer whose storage it fills.
+
+        It is None for one that a later draw overwrites.
         """
         name_of: dict[int, str] = {}
         for name, tensor in reversed([*network.named_parameters(), *network.named_buffers()]):

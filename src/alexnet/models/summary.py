@@ -13,9 +13,16 @@ from alexnet.models.lrn import LocalResponseNorm
 
 @dataclass(frozen=True)
 class Row:
-    """One layer. flops: floating-point operations of one forward pass of one image, two for each multiply-add of
-    convolutions, linear layers and other matrix products (torch.utils.flop_counter); what comes between them counts
-    as 0, as the literature has it, and so does local response normalisation.
+    """One layer.
+
+    Attributes:
+        name: in the network.
+        kind: its class.
+        shape: of its output for one image.
+        parameters: their number.
+        flops: floating-point operations of one forward pass of one image, two for each multiply-add of convolutions,
+            linear layers and other matrix products (torch.utils.flop_counter); what comes between them counts as 0, as
+            the literature has it, and so does local response normalisation.
     """
 
     name: str
@@ -27,8 +34,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """rows: the layers. shape: of the network's output for one image. parameters, flops: of the whole network, which
-    may hold more than its layers do, or use one of them several times.
+    """The layers of a network.
+
+    Attributes:
+        rows: the layers.
+        shape: of the network's output for one image.
+        parameters, flops: of the whole network, which may hold more than its layers do, or use one of them several
+            times.
     """
 
     rows: list[Row]
@@ -38,8 +50,10 @@ class Summary:
 
 
 def summarize(network: nn.Module, example: Tensor) -> Summary:
-    """Every layer that `example` (1, C, H, W) passes through, in that order. Raises ArgumentError for an output that is
-    no tensor.
+    """Returns every layer that `example` (1, C, H, W) passes through, in that order.
+
+    Raises:
+        ArgumentError: for an output that is no tensor.
     """
     seen: list[tuple[str, nn.Module, tuple[int, ...]]] = []
     names = {layer: name for name, layer in network.named_modules() if not list(layer.children())}

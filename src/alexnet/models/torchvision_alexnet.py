@@ -1,5 +1,6 @@
-"""torchvision's AlexNet, the later network of "One weird trick" (Krizhevsky 2014): narrower, without towers and without
-local response normalisation.
+"""The AlexNet of torchvision, the later network of "One weird trick" (Krizhevsky 2014).
+
+It is narrower, without towers and without local response normalisation.
 """
 
 from torch import Tensor, nn

@@ -37,8 +37,10 @@ def _here() -> str:
 
 
 def split(features: nn.Sequential, classifier: nn.Sequential, devices: Sequence[str]) -> tuple[nn.Sequential, ...]:
-    """The same network with each layer in two halves. Activations cross over where a layer sees both towers: to conv3
-    and to the fully connected layers. fc8 is whole, on the first device. Keys of the state dict stay as they are.
+    """Returns the same network with each layer in two halves.
+
+    Activations cross over where a layer sees both towers: to conv3 and to the fully connected layers. fc8 is whole, on
+    the first device. Keys of the state dict stay as they are.
 
     Raises:
         ArgumentError: for a layer that cannot be halved.
@@ -114,8 +116,10 @@ class Towers(nn.Module):
 
 
 class TowerDropout(nn.Module):
-    """Dropout of a layer in two halves, by one mask for both: the generators of two GPUs, seeded alike, would drop the
-    same units of both towers. It is the mask that the undivided network draws.
+    """Dropout of a layer in two halves, by one mask for both.
+
+    The generators of two GPUs, seeded alike, would drop the same units of both towers. It is the mask that the
+    undivided network draws.
     """
 
     def __init__(self, p: float) -> None:

@@ -218,7 +218,11 @@ def write_page(
     """Writes report.md and its figures into a folder. Returns what is said on a terminal.
 
     Args:
+        out: the folder.
+        made: the report.
         table: where the table lies, from that folder.
+        additions: of whoever knows more of the runs.
+        save_figure: writes a figure.
     """
     more = additions or Additions()
     found = made.found

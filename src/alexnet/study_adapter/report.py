@@ -1,6 +1,7 @@
-"""The report of any set of runs. A plain function over folders, so that it can be made at any time, of whatever is
-there. It says nothing that its own report.csv and report.json do not hold, and can be made again of these two without
-the runs.
+"""The report of any set of runs.
+
+It is a plain function over folders, so that it can be made at any time, of whatever is there. It says nothing that its
+own report.csv and report.json do not hold, and can be made again of these two without the runs.
 """
 
 import shlex
@@ -41,16 +42,18 @@ def report(
     baseline: str | None = None,
     mode: str | None = None,
 ) -> tuple[Path, str]:
-    """Writes report.md, report.csv, report.json and the figures into `out`, or the folder itself where there is only
-    one. Returns that folder, and the answer and its tables as text.
+    """Writes report.md, report.csv, report.json and the figures into a folder.
 
     Args:
         folders: of runs, or one with the report.csv of an earlier report.
-        out: the folder of the report; made if it is not there.
+        out: the folder of the report; made if it is not there. None: the runs' folder, where there is only one.
         metric: what is compared; the study's own by default, and test/top1 without a study.
         margin: the smallest difference that would matter, in the metric's unit; the study's own by default.
         baseline: the arm that the others are compared with; the study's first by default.
         mode: max or min, which way the metric is better; the study's own by default, see metrics.run_metric.
+
+    Returns:
+        The folder, and the answer and its tables as text.
 
     Raises:
         UserError: where nothing can be said, and why.
@@ -171,8 +174,13 @@ def _make_report(
 
 
 def _reported(reports: Sequence[Mapping[str, Any]], asked: str) -> dict[str, list[int]]:
-    """Of how many seeds earlier reports were made, by the digest of the baseline's settings: a folder has the runs of
-    several questions. asked: the digest of this one, which also has the seeds of reports that do not say of what.
+    """Returns of how many seeds earlier reports were made, by the digest of the baseline's settings.
+
+    A folder has the runs of several questions.
+
+    Args:
+        reports: the earlier ones.
+        asked: the digest of this question, which also has the seeds of reports that do not say of what.
     """
     found: dict[str, set[int]] = {asked: set()}
     for about in reports:

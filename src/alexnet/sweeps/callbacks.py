@@ -70,8 +70,9 @@ def check_folders(config: DictConfig) -> None:
 
 
 class SweepDirectory(Callback):
-    """Sets a sweep's directory: a new one, that of the study, or the one that `run_dir` names, which is then resumed.
-    Removes it if no run came to be.
+    """Sets a sweep's directory, and removes it if no run came to be.
+
+    It is a new one, that of the study, or the one that `run_dir` names, which is then resumed.
     """
 
     path: ClassVar[Path | None] = None
@@ -113,7 +114,7 @@ class SweepDirectory(Callback):
             return
         try:
             _ = job_return.return_value
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (it is told here, and the other jobs go on)
             known = isinstance(error, UserError | HydraException | OmegaConfBaseException)
             if not known:
                 traceback.print_exception(error)
@@ -136,8 +137,9 @@ class SweepDirectory(Callback):
 
     @classmethod
     def end(cls, *, interrupted: bool = False) -> None:
-        """Does what must be done after a sweep, however it ended; Hydra calls nothing once a job has failed. Ends the
-        program where jobs have failed, with a list of them.
+        """Does what must be done after a sweep, however it ended; Hydra calls nothing once a job has failed.
+
+        Ends the program where jobs have failed, with a list of them.
         """
         if cls.path is None:
             return

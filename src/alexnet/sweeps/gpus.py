@@ -16,11 +16,10 @@ _held: list[FileLock] = []  # by this process, until it ends: once CUDA has begu
 
 
 def take_gpus(cfg: DictConfig) -> None:
-    """Assigns to this process of a sweep GPUs that no other job of the user has taken, as many as trainer.devices: else
-    all jobs would compute on the first. They are named in CUDA_VISIBLE_DEVICES, so that the run's config stays as it
-    is.
+    """Assigns GPUs to this process of a sweep that no other job of the user has taken, as many as trainer.devices.
 
-    Where all are taken the jobs share them evenly, by their numbers.
+    Else all jobs would compute on the first. They are named in CUDA_VISIBLE_DEVICES, so that the run's config stays as
+    it is. Where all are taken the jobs share them evenly, by their numbers.
     """
     wanted = cfg.trainer.devices
     if not in_sweep() or HydraConfig.get().runtime.choices.get("hydra/launcher") not in BESIDE:

@@ -153,6 +153,6 @@ def _report(folder: Path, *, board: bool) -> None:
         said = f"\n{text}\n\nreport {shown(folder) / 'report.md'}"
     except UserError as error:
         said = f"no report: {error}"
-    except Exception as error:  # the runs are there all the same
+    except Exception as error:  # noqa: BLE001 (the runs are there all the same)
         said = f"no report: {type(error).__name__}: {error} (python report.py {shown(folder)} tries again)"
     print(escape_lines(said), flush=True)

@@ -41,8 +41,11 @@ def run_job(cfg: DictConfig, train: Callable[..., float]) -> float:
 
 
 def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | None:
-    """metrics.json of the run of this sweep that had the same settings, images and precision, if there is one; its
-    folder is noted in `cfg`. config_digest: of the settings.
+    """Returns metrics.json of the run of this sweep that had the same settings, images and precision, if there is one.
+
+    Args:
+        cfg: of the job; the run's folder is noted in it.
+        config_digest: of its settings.
     """
     for folder in runs_by_digest(Path(HydraConfig.get().sweep.dir)).get(config_digest, []):
         known = read_run_json(folder)
@@ -60,8 +63,9 @@ def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | N
 
 
 def can_resume(cfg: DictConfig, run_dir: Path) -> bool:
-    """Whether the directory of a run of these settings holds a state to resume from: of the same images, precision and
-    code.
+    """Returns whether a run of these settings left a state to resume from.
+
+    It must be of the same images, precision and code.
     """
     known = read_run_json(run_dir)
     if not known or not _has_same_inputs(cfg, known):

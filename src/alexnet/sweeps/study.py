@@ -121,4 +121,5 @@ def take_arm(cfg: DictConfig) -> None:
 
 
 def key_of(override: str) -> str:
+    """Returns the key or the group that an override sets."""
     return str(OverridesParser.create().parse_override(override).key_or_group)

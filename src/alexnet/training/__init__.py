@@ -1,0 +1,1 @@
+"""A training run: building its parts, training, logging, checkpoints and resuming."""

@@ -16,8 +16,9 @@ WARM_UP = 10  # steps, as TensorFlow's ExponentialMovingAverage has it
 
 
 class StepAverage(WeightAveraging):
-    """An average to which a step adds its weights with a share that depends on the step's number alone, so that a
-    resumed run needs no other state.
+    """An average to which a step adds its weights.
+
+    The share depends on the step's number alone, so that a resumed run needs no other state.
     """
 
     def __init__(self) -> None:
@@ -57,9 +58,10 @@ class EMA(StepAverage):
 
 
 class SWA(StepAverage):
-    """Stochastic weight averaging (Izmailov et al., 2018): the mean of the weights at the end of each of the last
-    epochs. Until then the average is the weights themselves. It wants a learning rate that stays up, such as
-    scheduler=constant.
+    """Stochastic weight averaging (Izmailov et al., 2018).
+
+    It is the mean of the weights at the end of each of the last epochs. Until then the average is the weights
+    themselves. It wants a learning rate that stays up, such as scheduler=constant.
 
     Args:
         start: the share of the epochs after which the mean begins, in [0, 1).
@@ -85,8 +87,9 @@ class SWA(StepAverage):
 
 
 def save_average(trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Puts the averaged weights, where a callback has some, into a checkpoint of weights alone: Lightning does not ask
-    callbacks for these.
+    """Puts the averaged weights, where a callback has some, into a checkpoint of weights alone.
+
+    Lightning does not ask callbacks for these.
     """
     for callback in _averages(trainer):
         callback.on_save_checkpoint(trainer, pl_module, checkpoint)

@@ -36,8 +36,9 @@ def layer_name(parameter: str) -> str:
 
 
 def log_figures(trainer: Trainer, figures: Mapping[str, Tensor], step: int) -> None:
-    """Gives the loggers many figures of a step at once. LightningModule.log also keeps each for the epoch, which takes
-    longer than a small network's layer.
+    """Gives the loggers many figures of a step at once.
+
+    LightningModule.log also keeps each for the epoch, which takes longer than a small network's layer.
     """
     values = {name: float(value) for name, value in figures.items()}
     for logger in trainer.loggers:
@@ -45,8 +46,9 @@ def log_figures(trainer: Trainer, figures: Mapping[str, Tensor], step: int) -> N
 
 
 class Throughput(Callback):
-    """Images per second of the training steps, and one line per epoch with the time that is left. The first step of a
-    process is not counted on an accelerator, or with `compiles`: kernels are compiled in it.
+    """Images per second of the training steps, and one line per epoch with the time that is left.
+
+    The first step of a process is not counted on an accelerator, or with `compiles`: kernels are compiled in it.
     """
 
     KEPT = ("images", "seconds", "epoch_images", "epoch_seconds")  # in a checkpoint
@@ -137,8 +139,9 @@ class ProgressBar(RichProgressBar):
 
 
 class RestoreSigtermHandler(Callback):
-    """Puts back the program's own answer to SIGTERM. Lightning's speaks to the other ranks from within the signal, and
-    waits for ever where they are in another exchange.
+    """Puts back the program's own answer to SIGTERM.
+
+    Lightning's speaks to the other ranks from within the signal, and waits for ever where they are in another exchange.
     """
 
     def __init__(self) -> None:
@@ -156,12 +159,12 @@ class RestoreSigtermHandler(Callback):
 
 
 class TestImagesWriter(Callback):
-    """Leaves what the module's `by_image` says of every test image, in their order. A comparison of two runs then knows
-    which images they differ in.
+    """Writes what the module's `by_image` says of every test image, in their order.
 
-    Where images are right or wrong this is test_right.npz: `pictures`, their number, and for each of top1 and top5 an
-    array of packed bits, np.unpackbits(file["top1"], count=file["pictures"]). Else it is test_values.npz, with an array
-    float32 for each metric.
+    A comparison of two runs then knows which images they differ in. Where images are right or wrong this is
+    test_right.npz: `pictures`, their number, and for each of top1 and top5 an array of packed bits,
+    np.unpackbits(file["top1"], count=file["pictures"]). Else it is test_values.npz, with an array float32 for each
+    metric.
     """
 
     def __init__(self, folder: Path) -> None:

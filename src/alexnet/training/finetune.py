@@ -17,8 +17,9 @@ from alexnet.validation import check_float
 
 
 def load_pretrained(network: nn.Module, weights: Any, num_classes: int) -> tuple[str, str, dict[str, Any]]:
-    """Loads the weights of a run, a checkpoint or an exported file into `network`. Where these are for another number
-    of classes the last layer keeps its initial weights.
+    """Loads the weights of a run, a checkpoint or an exported file into `network`.
+
+    Where these are for another number of classes the last layer keeps its initial weights.
 
     Returns:
         A message about it, the SHA-256 of the loaded weights, and what the images were that they were trained on.
@@ -49,6 +50,8 @@ def normalize_like(cfg: DictConfig, data: ImageDataModule, theirs: Mapping[str, 
     """Normalises the images as those that pretrained weights have learned from, unless data.mean or data.std is set.
 
     Args:
+        cfg: of the run.
+        data: is changed.
         theirs: a checkpoint's "data".
 
     Returns:
@@ -70,8 +73,14 @@ def _in_brief(values: Sequence[float]) -> str:
 
 
 def freeze(network: nn.Module, parts: Any) -> str:
-    """Leaves `parts`, a name or a list of names such as features or classifier.fc6, as they are: they are not trained,
-    and are in eval mode. Returns what to say of it.
+    """Leaves parts of a network as they are: they are not trained, and are in eval mode.
+
+    Args:
+        network: is changed.
+        parts: a name or a list of names such as features or classifier.fc6.
+
+    Returns:
+        What to say of it.
 
     Raises:
         ArgumentError: for a name that is none of the network's, and where nothing is left to train.

@@ -38,6 +38,8 @@ def fit(
     """Trains, tests the best epoch or the last, and writes metrics.json into cfg.run_dir. Returns what is written.
 
     Args:
+        cfg: the run's config.
+        components: what is built of it.
         before: the state to resume from, of resume.read_resume_state.
         callbacks: more than the config's.
 

@@ -11,8 +11,14 @@ from torch.utils.tensorboard.summary import hparams
 def log_hyperparameters(
     trainer: Trainer, config: dict[str, Any], result: dict[str, Any], *, again: bool = False
 ) -> None:
-    """Tells every logger. again: the run was killed after its training, perhaps when this was told already; TensorBoard
-    gets no figure twice.
+    """Gives a run's settings and its result to every logger.
+
+    Args:
+        trainer: whose loggers they are.
+        config: the settings.
+        result: as metrics.json has it.
+        again: the run was killed after its training, perhaps when this was logged already; TensorBoard gets no figure
+            twice.
     """
     groups = ("model", "data", "augment", "mix", "loss", "optimizer", "scheduler", "trainer")
     settings = {f"{g}.{k}": v for g in groups for k, v in config[g].items() if not k.startswith("_")}
@@ -35,8 +41,9 @@ def log_hyperparameters(
 
 
 def _start_session(folder: str, settings: dict[str, Any]) -> None:
-    """Writes a run's settings for TensorBoard, without the summary of all runs that Lightning would add: where there is
-    none, TensorBoard makes it, and shows first the settings in which the runs differ.
+    """Writes a run's settings for TensorBoard, without the summary of all runs that Lightning would add.
+
+    Where there is none, TensorBoard makes it, and shows first the settings in which the runs differ.
     """
     _, start, end = hparams(settings, {})
     writer = FileWriter(folder, filename_suffix=".hparams")

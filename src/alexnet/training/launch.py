@@ -66,8 +66,10 @@ def launch_ddp(cfg: DictConfig, world_size: int) -> None:
 
 
 def _start(arguments: tuple[Any, ...], world_size: int) -> Any:
-    """Starts the ranks as forks of a server process that has imported everything, once for all of them and for all jobs
-    of a sweep. The server keeps the signals blocked that end the ranks.
+    """Starts the ranks as forks of a server process that has imported everything.
+
+    It does so once for all of them and for all jobs of a sweep. The server keeps the signals blocked that end the
+    ranks.
     """
     torch_multiprocessing.set_forkserver_preload([__name__])
     method = multiprocessing.get_start_method(allow_none=True)
@@ -84,8 +86,9 @@ def _start(arguments: tuple[Any, ...], world_size: int) -> Any:
 
 @contextmanager
 def _local_store() -> Iterator[int]:
-    """Serves the store by which the ranks find each other to this machine alone, and yields its port. The one that
-    torch.distributed would start in rank 0 listens to all networks.
+    """Serves the store by which the ranks find each other to this machine alone, and yields its port.
+
+    The one that torch.distributed would start in rank 0 listens to all networks.
     """
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
@@ -158,9 +161,15 @@ def _run_rank(
     environment: dict[str, str],
     errors: str,
 ) -> None:
-    """One of the processes: what they need to find each other is in its own environment, as under torchrun.
+    """Runs one of the processes: what they need to find each other is in its own environment, as under torchrun.
 
     Args:
+        rank: which of them it is.
+        world_size: how many there are.
+        port: of the store by which they find each other.
+        config: the run's, as plain values.
+        threads: of torch.
+        environment: of the program that starts the ranks.
         errors: the directory for a file with what ended this rank.
     """
     os.environ.update({key: value for key, value in environment.items() if not LAUNCHERS.match(key)})

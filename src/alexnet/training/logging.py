@@ -55,8 +55,12 @@ def silence_lightning() -> None:
 
 @contextmanager
 def run_logging(folder: Path, *, shown: bool = True, brief: bool = False) -> Iterator[None]:
-    """Writes messages to train.log in `folder` with their time, and what ended the run if it failed. If `shown` they
-    are printed too, or with `brief` warnings alone; if not, only errors are written.
+    """Writes messages to train.log in `folder` with their time, and what ended the run if it failed.
+
+    Args:
+        folder: the run's.
+        shown: messages are printed too; if not, only errors are written.
+        brief: only warnings are printed.
     """
     show, keep = logging.Handler(), logging.FileHandler(folder / "train.log", encoding="utf-8")
     show.emit = lambda record: print(record.getMessage(), flush=True)  # type: ignore[method-assign]  # above a live bar
@@ -94,8 +98,10 @@ def _worker_died(error: BaseException) -> bool:
 
 @contextmanager
 def translate_errors(folder: Path) -> Iterator[None]:
-    """What ends a run in any phase and is no fault of the program, in a line that says how to resume, or in a sweep
-    where things are: Ctrl-C and SIGTERM, a full disk, no memory. TensorBoard's thread leaves it to this one to say.
+    """Turns what ends a run and is no fault of the program into a line that says how to resume.
+
+    In a sweep it says where things are. These are Ctrl-C and SIGTERM, a full disk, no memory. TensorBoard's thread
+    leaves it to this one to say.
     """
     hook = threading.excepthook
     threading.excepthook = lambda thread: None if describe_write_error(thread.exc_value or OSError()) else hook(thread)

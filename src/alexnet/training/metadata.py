@@ -64,7 +64,11 @@ def write_run_metadata(
     """Writes config.yaml, overrides.yaml, run.json and git.diff: what is needed to repeat the run.
 
     Args:
+        folder: the run's.
+        cfg: its config.
+        components: what is built of it.
         config_digest: of the settings, before the run settled what they leave open.
+        keeps_memory: whether freed memory is kept.
     """
     _warn_of_git()
     write(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
@@ -92,8 +96,11 @@ def write_resumed(folder: Path, *, keeps_memory: bool) -> None:
 
 @contextmanager
 def track_status(folder: Path, *, keep: bool = False) -> Iterator[None]:
-    """Around a run, which has `folder` to itself: notes in run.json how it ended, done, interrupted, or failed and why.
-    keep: what lies in the folder already.
+    """Holds a run's folder for it, and notes in run.json how it ended: done, interrupted, or failed and why.
+
+    Args:
+        folder: the run's.
+        keep: what lies in the folder already.
 
     Raises:
         UserError: where a run is active in the folder.
@@ -130,8 +137,9 @@ def _note(folder: Path, **values: str) -> None:
 
 
 def git_diff() -> str | None:
-    """What the working tree holds beyond the commit, as a patch that git apply takes: changed files, and new ones that
-    are source and small. Other new files are named.
+    """Returns what the working tree holds beyond the commit, as a patch that git apply takes.
+
+    It has changed files, and new ones that are source and small. Other new files are named.
     """
     plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--binary", "--src-prefix=a/", "--dst-prefix=b/")
     root = _git("rev-parse", "--show-toplevel")
@@ -168,8 +176,9 @@ def _warn_of_git() -> None:
 
 
 def git_refusal() -> str | None:
-    """Returns why git says nothing of the repository that this code lies in, such as its owner being another user; None
-    where there is no repository, or no commit in it yet.
+    """Returns why git says nothing of the repository that this code lies in, such as its owner being another user.
+
+    It is None where there is no repository, or no commit in it yet.
     """
     if not any((above / ".git").exists() for above in HERE.parents):
         return None

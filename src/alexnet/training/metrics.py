@@ -8,8 +8,10 @@ DISPLAY = {"top1": "top-1", "top5": "top-5"}  # metrics that are written otherwi
 
 
 class MeanLoss(Metric):
-    """The mean over an epoch's samples, of all ranks. Lightning's own rounds where ranks have unequal numbers of them,
-    and torchmetrics' MeanMetric leaves out NaN, or all weights.
+    """The mean over an epoch's samples, of all ranks.
+
+    Lightning's own rounds where ranks have unequal numbers of them, and torchmetrics' MeanMetric leaves out NaN, or all
+    weights.
     """
 
     total: Tensor
@@ -30,8 +32,10 @@ class MeanLoss(Metric):
 
 
 class TopAccuracy(Metric):
-    """The share of samples whose class is among the k likeliest. torchmetrics' MulticlassAccuracy gives the same
-    figures by 30 operations a batch, which a GPU waits for; this one takes 6.
+    """The share of samples whose class is among the k likeliest.
+
+    torchmetrics' MulticlassAccuracy gives the same figures by 30 operations a batch, which a GPU waits for; this one
+    takes 6.
     """
 
     correct: Tensor

@@ -29,11 +29,21 @@ def sgd(
     bias_lr_multiplier: float = 1.0,
     bias_decay: bool = True,
 ) -> SGD:
-    """Stochastic gradient descent. For a constant rate it is the paper's rule (section 5):
-    v = momentum v - weight_decay lr w - lr g; w = w + v.
+    """Makes stochastic gradient descent.
 
-    bias_lr_multiplier: of the rate of biases; 2 in the 2012 source (epsB). bias_decay: whether biases decay; not there.
-    Both hold for the scales and shifts of norms too.
+    For a constant rate it is the paper's rule (section 5): v = momentum v - weight_decay lr w - lr g; w = w + v.
+
+    Args:
+        network: whose parameters are trained.
+        lr: learning rate.
+        momentum: in [0, 1].
+        weight_decay: of weights.
+        nesterov: Nesterov's momentum.
+        bias_lr_multiplier: of the rate of biases, and of the scales and shifts of norms; 2 in the 2012 source (epsB).
+        bias_decay: whether these decay; not in the 2012 source.
+
+    Raises:
+        ArgumentError: for a value out of range.
     """
     check_float("lr", lr, 0, MOST_LR, exclusive_min=True)
     check_float("momentum", momentum, 0, 1)
@@ -85,8 +95,13 @@ def make_optimizer(
     times: Mapping[str, float] | None = None,
     decays: Mapping[str, float] | None = None,
 ) -> Optimizer:
-    """What a config of optimizer/ names: a function of the network, or any class of torch's kind, of its parameters.
-    times: of the rate, by the names of parts. decays: the weight decay of parts that have one of their own.
+    """Makes the optimiser that a config of optimizer/ names.
+
+    Args:
+        partial: a function of the network, or any class of torch's kind, of its parameters.
+        network: whose parameters are trained.
+        times: of the rate, by the names of parts.
+        decays: the weight decay of parts that have one of their own.
     """
     if _is_class(partial, Optimizer):
         optimizer = partial([(name, p) for name, p in network.named_parameters() if p.requires_grad])
@@ -102,8 +117,9 @@ def make_optimizer(
 
 
 def unfused(optimizer: Optimizer) -> Optimizer:
-    """The same optimiser without torch's fused step, for float16: a fused one divides the gradients by the scale of the
-    loss itself, after they have been logged and clipped.
+    """Returns the same optimiser without torch's fused step, for float16.
+
+    A fused one divides the gradients by the scale of the loss itself, after they have been logged and clipped.
     """
     if not optimizer.defaults.get("fused"):
         return optimizer
@@ -189,8 +205,10 @@ def plateau(
     optimizer: Optimizer, steps_per_epoch: int, total_steps: float, monitor: str, mode: str,
     factor: float = 0.1, patience: int = 5, reductions: int = 3,
 ) -> Schedule:  # fmt: skip
-    """Times `factor` when `monitor` has not improved for more than `patience` epochs, `reductions` times at the most
-    (paper, section 5: divided by 10 when the validation error stopped improving, three times).
+    """Multiplies the rate by `factor` when `monitor` has not improved for more than `patience` epochs.
+
+    It does so `reductions` times at the most (paper, section 5: divided by 10 when the validation error stopped
+    improving, three times).
     """
     check_float("factor", factor, 0, 0.99, exclusive_min=True)
     check_int("patience", patience, 0)

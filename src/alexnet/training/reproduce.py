@@ -38,6 +38,7 @@ def load_recorded_config(cfg: DictConfig) -> None:
 
 
 def named_folder(cfg: DictConfig, key: str) -> Path:
+    """Returns the folder that a key names. Raises UserError where it names none."""
     if not isinstance(cfg[key], str) or not cfg[key]:
         raise UserError(f"{key}={cfg[key]}: must be the folder of a run")
     return Path(cfg[key])
@@ -100,8 +101,9 @@ def _check_typed(key: str, folder: Path, recorded: list[str], typed: list[Overri
 
 
 def _joined(recorded: list[str], typed: list[Override]) -> list[str]:
-    """Returns the overrides that compose the run without its study, `reproduce` or `resume`: what is typed now takes
-    the place of what was recorded.
+    """Returns the overrides that compose the run without its study, `reproduce` or `resume`.
+
+    What is typed now takes the place of what was recorded.
     """
     later = {override.key_or_group for override in typed}
     parsed = OverridesParser.create().parse_overrides(recorded)
@@ -110,8 +112,12 @@ def _joined(recorded: list[str], typed: list[Override]) -> list[str]:
 
 
 def check_same_inputs(cfg: DictConfig, fingerprint: str, weights_sha256: str | None) -> None:
-    """Raises UserError where the images, or the weights that it starts from, are not those of the run that cfg.resume
-    or cfg.reproduce names. A resumed run starts from its own weights, and has `weights_sha256` of no others.
+    """Checks that the images, and the weights that it starts from, are those of the run that is resumed or reproduced.
+
+    A resumed run starts from its own weights, and has `weights_sha256` of no others.
+
+    Raises:
+        UserError: where they are not.
     """
     for key in ("reproduce", "resume"):
         if cfg[key] is None:
@@ -134,8 +140,11 @@ def check_reproduced(cfg: DictConfig, result: dict[str, Any]) -> None:
 
 
 def compare_metrics(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str], bool]:
-    """Figure by figure, the run cfg.reproduce beside this one, and whether all are the same; then what differs between
-    the two that may explain it.
+    """Compares this run with the run cfg.reproduce, figure by figure.
+
+    Returns:
+        Lines with the figures and then with what differs between the two that may explain it; and whether all figures
+        are the same.
     """
     folder = Path(cfg.reproduce)
     before = read_metrics(folder)

@@ -54,8 +54,9 @@ def resolve_auto(cfg: DictConfig) -> None:
 
 
 def load_interrupted_config(cfg: DictConfig) -> None:
-    """Makes `cfg` the config of the run cfg.resume, in its own folder. What does not decide a result may be typed
-    besides.
+    """Makes `cfg` the config of the run cfg.resume, in its own folder.
+
+    What does not decide a result may be typed too.
 
     Raises:
         UserError: for a folder that holds no run of this program, or one that is still running.
@@ -85,8 +86,9 @@ def read_resume_state(folder: Path) -> dict[str, Any] | None:
 
 
 def log_resume(folder: Path, state: dict[str, Any], *, keeps_memory: bool) -> None:
-    """Notes in run.json that the run in `folder` is resumed, and logs after what. Warns where it was begun by another
-    version of the code.
+    """Notes in run.json that the run in `folder` is resumed, and logs after what.
+
+    Warns where it was begun by another version of the code.
     """
     write_resumed(folder, keeps_memory=keeps_memory)
     if recorded_code(folder) != current_code():
@@ -105,9 +107,10 @@ def log_resume(folder: Path, state: dict[str, Any], *, keeps_memory: bool) -> No
 
 
 class ResumeCheckpoint(Callback):
-    """Writes checkpoints/last.ckpt, from which a run is resumed as if it had never stopped: at the start of every epoch
-    but the first, every `every` optimiser steps, and at the end of training. Epochs that are short beside the writing
-    are passed over, so that it takes SHARE of the time.
+    """Writes checkpoints/last.ckpt, from which a run is resumed as if it had never stopped.
+
+    It does so at the start of every epoch but the first, every `every` optimiser steps, and at the end of training.
+    Epochs that are short beside the writing are passed over, so that it takes SHARE of the time.
 
     Each time everything before is done, logged and counted, and nothing of what comes has begun. So it must be the
     first of a trainer's callbacks that have a state. SIGTERM and Ctrl-C are put off until then, for GRACE seconds at
@@ -199,8 +202,13 @@ class ResumeCheckpoint(Callback):
             self._end()
 
     def _stops(self, trainer: Trainer, number: int) -> bool:
-        """Whether one of the ranks was asked to stop. number: of the batch or step, in which all ranks come here. GPUs,
-        which must end their work before they can say, are asked at every tenth alone.
+        """Returns whether one of the ranks was asked to stop.
+
+        GPUs, which must end their work before they can say, are asked at every tenth batch alone.
+
+        Args:
+            trainer: of the run.
+            number: of the batch or step, in which all ranks come here.
         """
         if self.ranks == 1:
             return self.asked is not None
@@ -243,8 +251,10 @@ class ResumeCheckpoint(Callback):
 
 
 def put_beside_parameters(optimizer: Optimizer) -> None:
-    """Moves an optimiser's states to the devices of their parameters. Lightning has put all that a checkpoint holds on
-    the run's first device, and with model.devices half of the network is on the second.
+    """Moves an optimiser's states to the devices of their parameters.
+
+    Lightning has put all that a checkpoint holds on the run's first device, and with model.devices half of the network
+    is on the second.
     """
     for parameter, state in optimizer.state.items():
         optimizer.state[parameter] = apply_to_collection(state, Tensor, partial(_beside, parameter.device))

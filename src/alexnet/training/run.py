@@ -37,6 +37,7 @@ def train(cfg: DictConfig, *, callbacks: Sequence[Callback] = ()) -> float:
     """Trains a model, tests the best epoch, and writes a run directory. Returns the monitored metric.
 
     Args:
+        cfg: the run's config. What it leaves open, such as run_dir, is set.
         callbacks: more than the config's; not in ranks that this process starts.
 
     Raises:
@@ -139,9 +140,11 @@ def _set_run_dir(cfg: DictConfig, trainer: Trainer, config_digest: str, *, is_fi
 
 @contextmanager
 def _active_run(cfg: DictConfig, *, is_first: bool, keep: bool) -> Iterator[None]:
-    """Around the run: its lock, status, log, and what is printed when it is interrupted.
+    """Holds what a run has while it is active: its lock, status, log, and what is printed when it is interrupted.
 
     Args:
+        cfg: the run's config.
+        is_first: whether this is the first rank.
         keep: what is in the directory already.
     """
     run_dir = Path(cfg.run_dir)

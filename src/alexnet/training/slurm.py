@@ -12,9 +12,13 @@ from alexnet.run_dir import in_sweep
 
 @contextmanager
 def requeued(*, is_first: bool) -> Iterator[None]:
-    """Around a run: SIGUSR1, which SLURM sends for `sbatch --signal=USR1@120`, ends it as SIGTERM does, and then the
-    first rank puts the job back into the queue. Lightning's own handler, which this is in place of, writes another
-    checkpoint in the middle of a step, and the job would start a new run.
+    """Ends a run at SIGUSR1 as SIGTERM does, and then puts its job back into SLURM's queue.
+
+    SLURM sends the signal for `sbatch --signal=USR1@120`. Lightning's own handler, which this is in place of, writes
+    another checkpoint in the middle of a step, and the job would start a new run.
+
+    Args:
+        is_first: whether this is the first rank, which alone speaks to SLURM.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None or in_sweep():  # a sweep's jobs belong to its launcher

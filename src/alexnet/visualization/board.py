@@ -10,10 +10,10 @@ from alexnet.training.loggers import tensorboard_writer
 
 
 class PlotOnImprovement(Callback):
-    """Draws the best epoch so far by the module's `monitor`, as soon as `every` seconds have passed since the last
-    time, and at the end: short epochs are not spent on drawing.
+    """Draws the best epoch so far by the module's `monitor`.
 
-    `keep` gives what `draw` needs, or None. All ranks ask `keep`; the one that writes draws.
+    It does so as soon as `every` seconds have passed since the last time, and at the end: short epochs are not spent on
+    drawing. `keep` gives what `draw` needs, or None. All ranks ask `keep`; the one that writes draws.
     """
 
     every = 30.0

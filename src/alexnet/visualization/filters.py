@@ -13,8 +13,13 @@ SIDE = 77  # pixels of a filter at least; TensorBoard shows half of them
 
 
 def grid(weight: Tensor, columns: int = 8) -> Tensor:
-    """Of filters (N, C, height, width): uint8 (3, H, W) in rows, zero being grey and each filter's largest weight black
-    or white. Where they see neither grey nor colour images it is the mean over C.
+    """Draws filters (N, C, height, width) in rows.
+
+    Zero is grey, and each filter's largest weight black or white. Where they see neither grey nor colour images it is
+    the mean over C.
+
+    Returns:
+        uint8 (3, H, W).
     """
     shown = weight.detach().float().cpu()
     shown = shown if shown.shape[1] in (1, 3) else shown.mean(1, keepdim=True)

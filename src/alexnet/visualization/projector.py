@@ -15,8 +15,9 @@ IMAGES, DIMENSIONS, SIDE = 500, 50, 32  # at most; of the principal components; 
 
 
 class Projector(Callback):
-    """What the last layer gets (of AlexNet fc7) for test images, in the directions of the largest variance: the
-    projector takes them for its own start, and a file of 4,096 numbers an image would be a hundred times as large.
+    """Writes what the last layer gets (of AlexNet fc7) for test images, in the directions of the largest variance.
+
+    The projector takes them for its own start, and a file of 4,096 numbers an image would be a hundred times as large.
     """
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

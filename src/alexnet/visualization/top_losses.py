@@ -20,8 +20,9 @@ TITLE = "true class; below it, what was predicted"
 
 
 class TopLosses(PlotOnImprovement):
-    """The wrong answers of the largest loss among the validation images (of the first rank), at each best epoch: the
-    class, and what the network says with how much certainty.
+    """Shows the wrong answers of the largest loss among the validation images (of the first rank), at each best epoch.
+
+    Each has its class, and what the network says with how much certainty.
     """
 
     kind = CLASS

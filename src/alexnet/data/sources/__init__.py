@@ -35,12 +35,15 @@ def find_source(
     test_fraction: float | None = None,
     test_classes: list[str] | None = None,
 ) -> tuple[Callable[[], Source], int | None]:
-    """Returns what opens a source, one of SOURCES but `stream` or an ImageSource, and how many classes it has.
+    """Returns what opens a source, and how many classes it has.
 
     Args:
+        source: one of SOURCES but `stream`, or an ImageSource.
         root: the folder of images, or where downloads go.
+        made: size, channels and number of classes of made-up images.
         reading: how image files are decoded.
-        test_fraction, test_classes: see ImageDataModule.
+        test_fraction: see ImageDataModule.
+        test_classes: see ImageDataModule.
 
     Raises:
         ArgumentError: for a folder that is not there, an ImageSource whose attributes do not suit each other, or a

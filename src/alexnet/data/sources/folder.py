@@ -77,7 +77,9 @@ def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading(
     """Opens a tree of class folders whose images are all for testing: those of its test folder if it has one.
 
     Args:
+        root: of the tree.
         classes: the network's. The tree may lack some of them.
+        reading: how image files are decoded.
 
     Raises:
         UserError: for a tree without labelled test images, or with other classes.
@@ -108,9 +110,10 @@ def _folders_of(classes: list[str], place: Path) -> list[str]:
 
 
 def list_files(folders: dict[str, Path], classes: list[str], reading: Reading = Reading()) -> Source:
-    """Lists every image file below the class folders. The state is made of names, sizes and times, not of contents:
-    what a copy of the folder shares, and after a colon what tells that a file was replaced under the same size and
-    time.
+    """Lists every image file below the class folders.
+
+    The state is made of names, sizes and times, not of contents: what a copy of the folder shares, and after a colon
+    what tells that a file was replaced under the same size and time.
     """
     changed = hashlib.sha256()
     identity = f"{sorted(folders)} {classes} {reading}"

@@ -34,6 +34,7 @@ class Layout:
 
 
 def find_classes(folder: Path) -> list[str]:
+    """Returns the names of the class folders in a folder, sorted."""
     return sorted(path.name for path in subfolders(folder))
 
 
@@ -57,6 +58,7 @@ def find_splits(root: Path, classes: list[str] | None = None) -> Layout:
     as archives leave them (training/training), is passed through.
 
     Args:
+        root: the tree.
         classes: the names that class folders must have, where they are known; `root` is then not mistaken.
 
     Raises:
@@ -121,8 +123,10 @@ def _without_class_folders(root: Path, folders: list[Path], candidates: list[Pat
 
 
 def _named_like_splits(folders: list[Path]) -> bool:
-    """Whether a name says nothing but a split, as Train does and bullet_train does not, or two differ in the split
-    alone, as seg_train and seg_test do.
+    """Returns whether folders are named after splits, and not after classes.
+
+    Either a name says nothing but a split, as Train does and bullet_train does not, or two differ in the split alone,
+    as seg_train and seg_test do.
     """
     rests = [(split_of(path.name), _parse(path.name)[1]) for path in folders]
     alone = any(not rest for _, rest in rests)
@@ -167,7 +171,7 @@ def _parse(name: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _without_filler(word: str) -> str:
-    """trainset and testdata without what is added to them."""
+    """Returns `trainset` and `testdata` without what is added to them."""
     for filler in FILLERS:
         if word.endswith(filler) and word.removesuffix(filler) in SPLIT_WORDS:
             return word.removesuffix(filler)

@@ -37,8 +37,10 @@ WANTED = {
 
 
 def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:  # noqa: B008
-    """torchvision's data sets, of each also a tree of class folders. A tenth of the training images is for validation
-    (a fiftieth of ImageNet's); the official test or validation images are the test set.
+    """Opens one of torchvision's data sets, or the same images as a tree of class folders.
+
+    A tenth of the training images is for validation (a fiftieth of ImageNet's); the official test or validation images
+    are the test set.
     """
     share = {"train": 0.98, "val": 0.02} if source == "imagenet" else {"train": 0.9, "val": 0.1}
     held_out = "val" if source in ("imagenette", "imagenet") else "test"
@@ -58,8 +60,9 @@ def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:
 
 
 def _open_sets(source: str, root: Path) -> dict[str, Any]:
-    """torchvision's training and test set, which are fetched if they are not there. Those that are, are read without a
-    lock: the jobs of a sweep would read them one after the other.
+    """Opens torchvision's training and test set, which are fetched if they are not there.
+
+    Those that are, are read without a lock: the jobs of a sweep would read them one after the other.
     """
     kinds = {
         "mnist": datasets.MNIST,
@@ -119,8 +122,9 @@ def _unpacking(root: Path) -> Iterator[Path]:
 
 @contextmanager
 def _fetching(source: str, root: Path) -> Iterator[None]:
-    """Around a download, of one process at a time: whatever stops it becomes one error that says what to fetch and
-    where to put it.
+    """Holds a lock during a download, which one process makes at a time.
+
+    Whatever stops it becomes one error that says what to fetch and where to put it.
     """
     lock = FileLock(root / ".lock")
     with suppress(OSError):  # what others may only read needs no lock: nobody fetches anything into it

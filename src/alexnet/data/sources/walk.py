@@ -39,12 +39,14 @@ def is_ignored(name: str) -> bool:
 
 
 def subfolders(folder: Path) -> list[Path]:
+    """Returns the folders in a folder, but for hidden ones, sorted."""
     with os.scandir(folder) as entries:
         return sorted(Path(entry.path) for entry in entries if not is_ignored(entry.name) and entry.is_dir())
 
 
 def walk(folder: Path, left_out: LeftOut | None = None, above: tuple[str, ...] = ()) -> Iterator["os.DirEntry[str]"]:
     """Yields the image files below `folder`, through links, but not through one that leads back to a folder above it.
+
     Other files are counted in `left_out`; hidden ones are passed over.
     """
     here = os.path.realpath(folder)

@@ -1,0 +1,1 @@
+"""Local response normalisation in C, for the CPU."""

@@ -23,6 +23,8 @@ WIDEST = 4096  # lrn.c's own
 
 
 class Constants(ctypes.Structure):
+    """The constants of lrn.c."""
+
     _fields_ = (*((name, ctypes.c_int) for name in ("channels", "before", "size")),
                 *((name, ctypes.c_float) for name in ("alpha", "beta", "k")))  # fmt: skip
 
@@ -36,7 +38,10 @@ def is_supported(rows: Tensor, size: int) -> bool:
 
 
 def run(x: Tensor, grad: Tensor | None, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    """y of x, or with a gradient of y that of x: contiguous (positions, C), or for windows of a map (N, H, W, C)."""
+    """Returns y of x, or with a gradient of y that of x.
+
+    They are contiguous (positions, C), or for windows of a map (N, H, W, C).
+    """
     kernel, out, threads = compiled(x.dtype), torch.empty_like(x), torch.get_num_threads()
     assert kernel is not None
     constants = Constants(x.shape[-1], size // 2, size, alpha, beta, k)
@@ -56,8 +61,9 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 @cache
 def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The compiled kernel, from the cache where it has been compiled before. Without a compiler a line says what that
-    costs. Its threads are torch's: both find the same OpenMP.
+    """Returns the compiled kernel, from the cache where it has been compiled before.
+
+    Without a compiler a line says what that costs. Its threads are torch's: both find the same OpenMP.
     """
     compiler = shlex.split(os.environ.get("CC", "")) or [name for name in ("cc", "gcc") if shutil.which(name)][:1]
     flags = (*FLAGS, *KINDS[dtype])
