@@ -32,7 +32,7 @@ PAPER = Augment(crop=True, flip=0.5, pca=0.1)
 
 def measure(
     photos: Path | None, size: int = 256, crop: int = 227, count: int = 2000, least: int = 4000, rounds: int = 5
-) -> Iterator[Row]:  # fmt: skip
+) -> Iterator[Row]:
     """Yields a row for each way of loading images, against torchvision's.
 
     Args:

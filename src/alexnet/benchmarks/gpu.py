@@ -18,9 +18,15 @@ IMAGES, EPOCHS = 1_281_167, 90  # of ImageNet's training set (ILSVRC-2012), and 
 
 
 def measure(
-    device: torch.device, batches: tuple[int, ...] = (128, 1024), images: int = 20_480, width: float = 1.0,
-    matrix: int = 8192, rounds: int = 3, *, compiled: bool = True,
-) -> Iterator[Row]:  # fmt: skip
+    device: torch.device,
+    batches: tuple[int, ...] = (128, 1024),
+    images: int = 20_480,
+    width: float = 1.0,
+    matrix: int = 8192,
+    rounds: int = 3,
+    *,
+    compiled: bool = True,
+) -> Iterator[Row]:
     """In bfloat16, for each size of a batch. images: so many are trained on for each figure.
 
     gpu_step: ours against the layers as PyTorch has them, in bfloat16 too. gpu_lrn: with LRN against without.
@@ -52,11 +58,19 @@ def measure(
                 whole = many(ours(batch, width, device=device, compiled=True))
                 yield against(f"gpu_compile_{batch}", ours=whole, baseline=mine, limit=limit)
             run = (
-                "data=folder", f"data.root={photos}", f"data.cache_dir={temporary}/cache", f"data.batch_size={batch}",
-                f"model.width={width}", f"trainer.accelerator={device.type}", "trainer.max_epochs=1",
-                f"trainer.limit_train_batches={steps}", "trainer.limit_val_batches=0", "trainer.limit_test_batches=0",
-                "monitor=train/loss", "mode=min",
-            )  # fmt: skip
+                "data=folder",
+                f"data.root={photos}",
+                f"data.cache_dir={temporary}/cache",
+                f"data.batch_size={batch}",
+                f"model.width={width}",
+                f"trainer.accelerator={device.type}",
+                "trainer.max_epochs=1",
+                f"trainer.limit_train_batches={steps}",
+                "trainer.limit_val_batches=0",
+                "trainer.limit_test_batches=0",
+                "monitor=train/loss",
+                "mode=min",
+            )
             from_disk = partial(lightning, (*run, "data.on_device=false"))
             at_once = partial(lightning, (*run, "data.on_device=false", "data.prefetch=false"))
             # each is a process's whole run, which warms up by itself

@@ -13,14 +13,35 @@ from alexnet.cores import available_cores
 
 SEEDS = "seed=1,2,3,4"
 NETWORKS = {  # each study has two arms, and runs of some 15 s
-    "lenet": ("study=lenet", "study.arm=relu,tanh", SEEDS, "data=fake", "data.size=32", "data.crop=32",
-              "trainer.max_epochs=60"),
-    "cifar": ("study=pooling", "model=cifar", SEEDS, "data=fake", "data.size=32", "data.crop=24",
-              "trainer.max_epochs=60"),
-    "alexnet_quarter": ("study=dropout", "model.width=0.25", SEEDS, "data=fake", "data.size=72", "data.crop=67",
-                        "trainer.max_epochs=20"),
+    "lenet": (
+        "study=lenet",
+        "study.arm=relu,tanh",
+        SEEDS,
+        "data=fake",
+        "data.size=32",
+        "data.crop=32",
+        "trainer.max_epochs=60",
+    ),
+    "cifar": (
+        "study=pooling",
+        "model=cifar",
+        SEEDS,
+        "data=fake",
+        "data.size=32",
+        "data.crop=24",
+        "trainer.max_epochs=60",
+    ),
+    "alexnet_quarter": (
+        "study=dropout",
+        "model.width=0.25",
+        SEEDS,
+        "data=fake",
+        "data.size=72",
+        "data.crop=67",
+        "trainer.max_epochs=20",
+    ),
     "alexnet": ("study=dropout", "seed=1", "data=fake", "data.batch_size=64", "trainer.max_epochs=1"),
-}  # fmt: skip
+}
 
 
 def measure(rounds: int = 3) -> Iterator[Row]:

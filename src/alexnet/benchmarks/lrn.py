@@ -19,10 +19,14 @@ PASSES = 5  # over memory: x and y forward, x, the gradient of y and that of x b
 
 
 def measure(
-    batch: int = 64, rounds: int = 5, side: int | None = None, places: Sequence[tuple[int, int]] = PLACES,
+    batch: int = 64,
+    rounds: int = 5,
+    side: int | None = None,
+    places: Sequence[tuple[int, int]] = PLACES,
     *,
-    half: bool = True, device: torch.device = CPU,
-) -> Iterator[Row]:  # fmt: skip
+    half: bool = True,
+    device: torch.device = CPU,
+) -> Iterator[Row]:
     """Yields rows of AlexNet's two LRN layers.
 
     torch's layer has the layout it is at its best in, NCHW; ours has channels-last. The bf16 rows are against ours in

@@ -27,13 +27,23 @@ from alexnet.training.optim import make_schedule
 ROOT = Path(__file__).parents[3]
 STEPS_ALONE = (
     "data=fake",
-    "trainer.limit_val_batches=0", "trainer.limit_test_batches=0", "monitor=train/loss", "mode=min",
-)  # fmt: skip
+    "trainer.limit_val_batches=0",
+    "trainer.limit_test_batches=0",
+    "monitor=train/loss",
+    "mode=min",
+)
 NETWORKS = {
     "alexnet": ("data.batch_size=64", "trainer.max_epochs=1", "trainer.limit_train_batches=10"),
-    "lenet": ("data.batch_size=128", "trainer.max_epochs=3", "trainer.limit_train_batches=60", "model=lenet",
-              "data.channels=1", "data.size=32", "data.crop=32"),
-}  # fmt: skip
+    "lenet": (
+        "data.batch_size=128",
+        "trainer.max_epochs=3",
+        "trainer.limit_train_batches=60",
+        "model=lenet",
+        "data.channels=1",
+        "data.size=32",
+        "data.crop=32",
+    ),
+}
 
 
 def measure(rounds: int = 3, images: int = 512, width: float = 1.0, steps: int | None = None) -> Iterator[Row]:
@@ -42,9 +52,15 @@ def measure(rounds: int = 3, images: int = 512, width: float = 1.0, steps: int |
         photos = Path(temporary, "photos")
         make_images(photos, images)
         ours = (
-            "train.py", "data=folder", f"data.root={photos}", "data.batch_size=64", "trainer.max_epochs=1",
-            f"data.cache_dir={temporary}/cache", f"outputs={temporary}/outputs", f"model.width={width}",
-        )  # fmt: skip
+            "train.py",
+            "data=folder",
+            f"data.root={photos}",
+            "data.batch_size=64",
+            "trainer.max_epochs=1",
+            f"data.cache_dir={temporary}/cache",
+            f"outputs={temporary}/outputs",
+            f"model.width={width}",
+        )
         baseline = (script.__file__, str(photos), str(width))
         seen = images + images // 4 * 2
         whole = partial(compare, rounds=rounds, warm=False, seconds=80)

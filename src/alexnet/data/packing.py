@@ -184,9 +184,16 @@ def _pack(source: Source, store: Store, on_broken: str) -> PackedDataset:
     mean = images_sum.sum((0, 1)) / pixels / 255
     covariance = sum(packer.products[row] for row in sorted(packer.products)) / pixels / 255**2 - np.outer(mean, mean)
     info = DatasetInfo(
-        source.classes, mean.tolist(), covariance.tolist(), digest.hexdigest(), source.state, missing,
-        value_range=packer.value_range, notes=packer.notes(), kind=source.kind,
-    )  # fmt: skip
+        source.classes,
+        mean.tolist(),
+        covariance.tolist(),
+        digest.hexdigest(),
+        source.state,
+        missing,
+        value_range=packer.value_range,
+        notes=packer.notes(),
+        kind=source.kind,
+    )
     return PackedDataset(splits, info, names, (images_sum / len(rows)).astype(np.float32), source.notes)
 
 

@@ -33,9 +33,14 @@ class FirstValidationBatch(Callback):
         self.hooks = [layer.register_forward_hook(partial(self.look, trainer, name)) for name, layer in layers]
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
         dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         for hook in self.hooks:
             hook.remove()
         self.hooks = []

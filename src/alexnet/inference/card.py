@@ -48,42 +48,16 @@ def plain(trained: TrainedModel) -> dict[str, Any]:
 
 def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
     """README.md: only what the run's own records say."""
-    config, origin, metrics, run = trained.config, trained.origin, trained.metrics, info["run"]
-    kind = trained.kind
     channels, crop, size = (trained.info[key] for key in ("channels", "crop", "size"))
-    layers = summarize(trained.network, torch.zeros(1, channels, crop, crop))
-    optimizer = ", ".join(f"{k} {v}" for k, v in config["optimizer"].items() if k != "_target_" and v is not None)
-    counts = origin.get("data", {}).get("pictures", {})
-    rows = {
-        "network": trained.variant,
-        "parameters": f"{layers.parameters:,}; {layers.flops / 1e9:.3g} GFLOP an image",
-        "data": f"{run['data']}: " + (", ".join(f"{n:,} {split}" for split, n in counts.items()) or "not recorded"),
-        "classes" if kind == CLASS else kind: _shortened(trained.info["classes"]),
-        "epoch": f"{trained.epoch} of {metrics.get('epochs', '?')}, the best {metrics.get('monitor', '')}".strip(),
-        "optimiser": f"{config['optimizer']['_target_'].rpartition('.')[2]}: {optimizer}",
-        "batch": f"{config['data']['batch_size']} images; {config['trainer']['precision']}; seed {config['seed']}",
-        "code": f"commit {run['git_commit'] or 'not recorded'}{', changed since' if run['git_dirty'] else ''}; "
-        f"torch {run['torch'] or 'not recorded'}",
-    }
-    if "test" in metrics:
-        tested, n = metrics["test"], counts.get("test")
-        figures = ", ".join(f"{DISPLAY.get(name, name)} {value:.4f}" for name, value in tested.items())
-        rows["test"] = f"{figures}{f', of {n:,} images' if n else ''}, {trained.crops} crop{'s' * (trained.crops > 1)}"
-    evaluation = read_json(trained.folder / "evaluation" / "evaluation.json")
-    if evaluation.get("as_in_training"):
-        intervals = {key.removesuffix("_interval"): v for key, v in evaluation.items() if key.endswith("_interval")}
-        texts = [f"{DISPLAY.get(name, name)} from {low:.4f} to {high:.4f}" for name, (low, high) in intervals.items()]
-        if texts:
-            rows["interval"] = f"{', '.join(texts)} with other such images (95%)"
-        if "calibration" in evaluation:
-            rows["calibration"] = f"{evaluation['calibration']['error']:.4f} expected calibration error"
+    rows = _rows_of_training(trained, info["run"]) | _rows_of_results(trained)
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
     mean, std = (_numbers(info["input"][key]) for key in ("mean", "std"))
     normalised = f"values from 0 to 1, less the mean {mean}, over the standard deviation {std}"
     if IMAGE in trained.info:
         normalised = "values from 0 to 255, less the mean image of the training images (the tensor `mean_image`)"
-    again = _repeat(origin.get("command") or [])
-    return f"""# {config["model"]["_target_"].rpartition(".")[2]} on {run["data"]}
+    outputs = "numbers" if trained.kind == NUMBERS else "logits"
+    again = _repeat(trained.origin.get("command") or [])
+    return f"""# {trained.config["model"]["_target_"].rpartition(".")[2]} on {info["run"]["data"]}
 
 | | |
 |---|---|
@@ -95,7 +69,7 @@ def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
 {normalised}.
 
 `model.onnx` and `model.pt2` do that last part themselves: they take float32 (N, {channels}, {crop}, {crop}) from 0 to
-255, and give {"numbers" if kind == NUMBERS else "logits"} (N, {len(trained.info["classes"])}), whose names in their
+255, and give {outputs} (N, {len(trained.info["classes"])}), whose names in their
 order are `classes` in `model.json`.
 
 ## Use
@@ -108,6 +82,51 @@ order are `classes` in `model.json`.
 {again}
 Its figures are those of the images above. Of others, from elsewhere or later, they say nothing.
 """
+
+
+def _rows_of_training(trained: TrainedModel, run: Mapping[str, Any]) -> dict[str, str]:
+    """What was trained, on what and how. run: of `plain`."""
+    config, metrics, kind = trained.config, trained.metrics, trained.kind
+    channels, crop = trained.info["channels"], trained.info["crop"]
+    layers = summarize(trained.network, torch.zeros(1, channels, crop, crop))
+    optimizer = ", ".join(f"{k} {v}" for k, v in config["optimizer"].items() if k != "_target_" and v is not None)
+    images = ", ".join(f"{n:,} {split}" for split, n in _counts(trained).items()) or "not recorded"
+    changed = ", changed since" if run["git_dirty"] else ""
+    return {
+        "network": trained.variant,
+        "parameters": f"{layers.parameters:,}; {layers.flops / 1e9:.3g} GFLOP an image",
+        "data": f"{run['data']}: {images}",
+        "classes" if kind == CLASS else kind: _shortened(trained.info["classes"]),
+        "epoch": f"{trained.epoch} of {metrics.get('epochs', '?')}, the best {metrics.get('monitor', '')}".strip(),
+        "optimiser": f"{config['optimizer']['_target_'].rpartition('.')[2]}: {optimizer}",
+        "batch": f"{config['data']['batch_size']} images; {config['trainer']['precision']}; seed {config['seed']}",
+        "code": f"commit {run['git_commit'] or 'not recorded'}{changed}; torch {run['torch'] or 'not recorded'}",
+    }
+
+
+def _rows_of_results(trained: TrainedModel) -> dict[str, str]:
+    """The figures of the run's test, and of an evaluation of the same images."""
+    rows: dict[str, str] = {}
+    if "test" in trained.metrics:
+        n = _counts(trained).get("test")
+        figures = ", ".join(f"{DISPLAY.get(name, name)} {v:.4f}" for name, v in trained.metrics["test"].items())
+        rows["test"] = f"{figures}{f', of {n:,} images' if n else ''}, {trained.crops} crop{'s' * (trained.crops > 1)}"
+    evaluation = read_json(trained.folder / "evaluation" / "evaluation.json")
+    if not evaluation.get("as_in_training"):
+        return rows
+    intervals = {key.removesuffix("_interval"): v for key, v in evaluation.items() if key.endswith("_interval")}
+    texts = [f"{DISPLAY.get(name, name)} from {low:.4f} to {high:.4f}" for name, (low, high) in intervals.items()]
+    if texts:
+        rows["interval"] = f"{', '.join(texts)} with other such images (95%)"
+    if "calibration" in evaluation:
+        rows["calibration"] = f"{evaluation['calibration']['error']:.4f} expected calibration error"
+    return rows
+
+
+def _counts(trained: TrainedModel) -> dict[str, int]:
+    """How many images each split had."""
+    counts: dict[str, int] = trained.origin.get("data", {}).get("pictures", {})
+    return counts
 
 
 def _repeat(command: list[str]) -> str:

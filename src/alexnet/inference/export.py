@@ -105,9 +105,15 @@ def _onnx(trained: TrainedModel, file: Path) -> str:
 
     network, images = WithInput(trained.network, trained.info).eval(), _images(trained)
     program = _quietly(
-        torch.onnx.export, network, (images,), dynamo=True, dynamic_shapes=({0: Dim("batch")},),
-        input_names=[INPUT], output_names=["logits"], verbose=False,
-    )  # fmt: skip
+        torch.onnx.export,
+        network,
+        (images,),
+        dynamo=True,
+        dynamic_shapes=({0: Dim("batch")},),
+        input_names=[INPUT],
+        output_names=["logits"],
+        verbose=False,
+    )
     program.model.metadata_props.update(network=trained.variant, classes=json.dumps(trained.info["classes"]))
     program.save(file, external_data=False)
     try:

@@ -140,16 +140,10 @@ class AlexNet(Network):
         check_choice("init", init, INITIAL_WEIGHTS)
         check_int("groups", groups, 1)
         check_choice("lrn_window", lrn_window, ("channels", "tower", "own", "map"))
-        norm_window, norm_groups = ("channels", groups) if lrn_window == "tower" else (lrn_window, 1)
-        norm = make_norm(
-            size=lrn_size,
-            alpha=lrn_alpha,
-            beta=lrn_beta,
-            k=lrn_k,
-            divide_alpha=lrn_divide_alpha,
-            window=norm_window,
-            groups=norm_groups,
-        )
+        constants = {"size": lrn_size, "alpha": lrn_alpha, "beta": lrn_beta, "k": lrn_k}
+        towers = groups if lrn_window == "tower" else 1
+        window_of = "channels" if lrn_window == "tower" else lrn_window
+        norm = make_norm(**constants, divide_alpha=lrn_divide_alpha, window=window_of, groups=towers)
         check_choice("order", order, FOLLOWING)
         check_bool("lrn", lrn)
         check_bool("map_norm", map_norm)
@@ -173,18 +167,8 @@ class AlexNet(Network):
             features, last = _make_features(
                 in_channels, channels, groups, layers, over=over, order=order, remove=remove
             )
-            drop6, drop7 = (nn.Dropout(p), nn.Dropout(p)) if p else (None, None)
             self.features = sequential(**features)
-            self.classifier = sequential(
-                flatten=nn.Flatten(),
-                fc6=nn.Linear(last * side * side, channels["fc6"]),
-                act6=act(),
-                drop6=drop6,
-                fc7=nn.Linear(channels["fc6"], channels["fc7"]),
-                act7=act(),
-                drop7=drop7,
-                fc8=nn.Linear(channels["fc7"], num_classes),
-            )
+            self.classifier = _make_classifier(last * side * side, channels, num_classes, act, p)
         init_weights(self, INITIAL_WEIGHTS[init])
         self.divided = devices is not None
         if devices is not None:
@@ -193,7 +177,7 @@ class AlexNet(Network):
         # What the weights alone do not show: a network without LRN has the same keys and shapes as one with it.
         self.variant = {"activation": activation, "overlapping_pooling": overlapping_pooling, "lrn": lrn}
         if lrn:
-            self.variant |= {"lrn_size": lrn_size, "lrn_alpha": lrn_alpha, "lrn_beta": lrn_beta, "lrn_k": lrn_k}
+            self.variant |= {f"lrn_{name}": value for name, value in constants.items()}
         if lrn and (lrn_divide_alpha, lrn_window) != (False, "channels"):  # older checkpoints do not have them
             self.variant |= {"lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window}
         others = {"order": order, "map_norm": map_norm and lrn, "partial_windows": partial_windows}
@@ -247,6 +231,22 @@ def _make_features(
             if kind in layers and not (kind == "act" and name == remove):
                 features[f"{kind}{number}"] = layers[kind]()
     return features, before
+
+
+def _make_classifier(
+    inputs: int, channels: Mapping[str, int], num_classes: int, act: Callable[[], nn.Module], dropout: float
+) -> nn.Sequential:
+    drop6, drop7 = (nn.Dropout(dropout), nn.Dropout(dropout)) if dropout else (None, None)
+    return sequential(
+        flatten=nn.Flatten(),
+        fc6=nn.Linear(inputs, channels["fc6"]),
+        act6=act(),
+        drop6=drop6,
+        fc7=nn.Linear(channels["fc6"], channels["fc7"]),
+        act7=act(),
+        drop7=drop7,
+        fc8=nn.Linear(channels["fc7"], num_classes),
+    )
 
 
 def _scale_channels(width: float, *, half: bool) -> dict[str, int]:

@@ -156,8 +156,9 @@ def compare(
     results = finished(plan.paired)
     images = image_products(results, metric)
     if plan.in_pairs and images is None and metric.by_image:
-        plan.notes.append(f"Not every run knows which test images it had right: intervals are for these "
-                          f"{_images(arms)}.")  # fmt: skip
+        plan.notes.append(
+            f"Not every run knows which test images it had right: intervals are for these {_images(arms)}."
+        )
     rows = []
     for arm in plan.others:
         row = _with_interval(_measured(arm, plan, results, images), arm, plan)
@@ -190,8 +191,9 @@ def _plan(arms: Sequence[Arm], metric: Metric, confidence: Confidence, began: in
         if more:
             plan.notes.append(f"{arm.name}: {seeds_of(more)} left out, which not all arms have finished")
     if in_pairs and not share:
-        plan.notes.append("The arms do not share three seeds: each is paired with the baseline by its own "
-                          "(Bonferroni).")  # fmt: skip
+        plan.notes.append(
+            "The arms do not share three seeds: each is paired with the baseline by its own (Bonferroni)."
+        )
     for arm in apart:
         plan.notes.append(f"{arm.name} has other seeds than the baseline, so it is compared unpaired (Welch).")
     return plan

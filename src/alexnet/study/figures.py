@@ -24,8 +24,13 @@ from alexnet.study.table import Arm
 # Okabe and Ito's, which the colour-blind tell apart, with a line style each
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 STYLES = ("-", "--", "-.", ":")
-PAPER: dict[str, Any] = {"marker": "D", "linestyle": "", "markerfacecolor": "none", "markeredgecolor": "black",
-                         "zorder": 3}  # fmt: skip
+PAPER: dict[str, Any] = {
+    "marker": "D",
+    "linestyle": "",
+    "markerfacecolor": "none",
+    "markeredgecolor": "black",
+    "zorder": 3,
+}
 
 
 class Drawing(NamedTuple):

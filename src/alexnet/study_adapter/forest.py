@@ -41,9 +41,14 @@ def forest(groups: Mapping[str, Mapping[str, StudyReport]]) -> Figure | None:
         if study is None or row is None:
             weight = "bold" if study is None else "normal"
             axes.text(
-                0.01, place, plain(text), transform=axes.get_yaxis_transform(), va="center", weight=weight,
+                0.01,
+                place,
+                plain(text),
+                transform=axes.get_yaxis_transform(),
+                va="center",
+                weight=weight,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # the line at 0 ends beside it
-            )  # fmt: skip
+            )
         else:
             _draw_line(axes, place, study, row)
     axes.axvline(0, color="0.3", linewidth=1)

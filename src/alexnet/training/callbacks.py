@@ -103,8 +103,11 @@ class Throughput(Callback):
         pl_module.log("images_per_second", rate, sync_dist=True)
         metrics, epoch, epochs = trainer.callback_metrics, trainer.current_epoch + 1, trainer.max_epochs
         stages = ("train", "val") if getattr(pl_module, "validated", epoch - 1) == epoch - 1 else ("train",)
-        parts = [f"{stage} loss {metrics[f'{stage}/loss']:.4f}{_others(metrics, stage, pl_module)}"
-                 for stage in stages if f"{stage}/loss" in metrics]  # fmt: skip
+        parts = [
+            f"{stage} loss {metrics[f'{stage}/loss']:.4f}{_others(metrics, stage, pl_module)}"
+            for stage in stages
+            if f"{stage}/loss" in metrics
+        ]
         each = (time.perf_counter() - self.begin) / (epoch - self.first)
         left = f", {each * (epochs - epoch):.0f} s left" if epochs and epochs > 0 else ""
         log.info("epoch %d/%s: %s, %.1f images/s%s", epoch, epochs, ", ".join(parts), rate, left)
@@ -174,9 +177,14 @@ class TestImagesWriter(Callback):
         self.seen: list[dict[str, Tensor]] = []
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
         dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         labels, loader = batch[1], trainer.test_dataloaders
         index = torch.as_tensor(loader.batch_sampler.positions(batch_idx, len(labels)), device=labels.device)  # type: ignore[union-attr]
         module: Any = pl_module

@@ -45,12 +45,10 @@ def silence_lightning() -> None:
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # frozen, which has been said
     warnings.filterwarnings("ignore", "The number of training batches .* than the logging")  # counted across epochs
     warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but loading")  # to test it
-    warnings.filterwarnings(
-        "ignore", "The checkpoint was not created with WeightAveraging"
-    )  # best.ckpt has the average
-    warnings.filterwarnings(
-        "ignore", "You're resuming from a checkpoint"
-    )  # ImageDataModule.resume_position takes care of it
+    # best.ckpt has the average.
+    warnings.filterwarnings("ignore", "The checkpoint was not created with WeightAveraging")
+    # ImageDataModule.resume_position takes care of it.
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint")
 
 
 @contextmanager

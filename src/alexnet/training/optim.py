@@ -202,9 +202,15 @@ Schedule = dict[str, Any] | None
 
 
 def plateau(
-    optimizer: Optimizer, steps_per_epoch: int, total_steps: float, monitor: str, mode: str,
-    factor: float = 0.1, patience: int = 5, reductions: int = 3,
-) -> Schedule:  # fmt: skip
+    optimizer: Optimizer,
+    steps_per_epoch: int,
+    total_steps: float,
+    monitor: str,
+    mode: str,
+    factor: float = 0.1,
+    patience: int = 5,
+    reductions: int = 3,
+) -> Schedule:
     """Multiplies the rate by `factor` when `monitor` has not improved for more than `patience` epochs.
 
     It does so `reductions` times at the most (paper, section 5: divided by 10 when the validation error stopped
@@ -226,9 +232,14 @@ def plateau(
 
 
 def step(
-    optimizer: Optimizer, steps_per_epoch: int, total_steps: float, monitor: str, mode: str,
-    milestones: Sequence[int] = (30, 60, 80), factor: float = 0.1,
-) -> Schedule:  # fmt: skip
+    optimizer: Optimizer,
+    steps_per_epoch: int,
+    total_steps: float,
+    monitor: str,
+    mode: str,
+    milestones: Sequence[int] = (30, 60, 80),
+    factor: float = 0.1,
+) -> Schedule:
     """Times `factor` after each of the epochs `milestones`."""
     if not isinstance(milestones, list | tuple):
         raise ArgumentError(f"milestones={milestones}: must be a list of epochs, such as [30,60,80]")
@@ -239,9 +250,14 @@ def step(
 
 
 def cosine(
-    optimizer: Optimizer, steps_per_epoch: int, total_steps: float, monitor: str, mode: str,
-    warmup_epochs: float = 1.0, final: float = 0.0,
-) -> Schedule:  # fmt: skip
+    optimizer: Optimizer,
+    steps_per_epoch: int,
+    total_steps: float,
+    monitor: str,
+    mode: str,
+    warmup_epochs: float = 1.0,
+    final: float = 0.0,
+) -> Schedule:
     """Every step: up linearly over `warmup_epochs`, then down along half a cosine to `final` times the rate."""
     check_float("warmup_epochs", warmup_epochs, 0, MOST)
     check_float("final", final, 0, 1)
@@ -251,8 +267,10 @@ def cosine(
     if warmup >= total_steps:
         log.warning(
             "scheduler.warmup_epochs=%g is not over when the run is, after %d steps: its learning rate never reaches "
-            "optimizer.lr", warmup_epochs, total_steps,
-        )  # fmt: skip
+            "optimizer.lr",
+            warmup_epochs,
+            total_steps,
+        )
 
     def scale(step: int) -> float:
         if step < warmup:

@@ -138,9 +138,8 @@ class ResumeCheckpoint(Callback):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
                 self.handlers[number] = signal.signal(number, self._ask)
-        if (
-            not self.batches
-        ):  # with max_steps Lightning takes any start for one within an epoch, and would skip this one
+        if not self.batches:
+            # With max_steps Lightning takes any start for one within an epoch, and would skip this one.
             trainer.fit_loop.epoch_loop.restarting = False
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

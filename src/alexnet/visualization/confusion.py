@@ -23,9 +23,14 @@ class Confusion(PlotOnImprovement):
         self.matrix = MulticlassConfusionMatrix(classes, validate_args=False).to(pl_module.device)
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
         dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.matrix.update(outputs, batch[1])
 
     def keep(self, trainer: Trainer, pl_module: LightningModule) -> tuple[NDArray[np.int64], int] | None:

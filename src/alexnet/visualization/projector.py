@@ -29,9 +29,14 @@ class Projector(Callback):
             self.hook = last.register_forward_pre_hook(lambda _, given: self.now.append(given[0].detach()))
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
         dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         images, labels = batch
         if self.now and sum(len(labels) for _, _, labels in self.seen) < IMAGES:
             data = trainer.datamodule  # type: ignore[attr-defined]

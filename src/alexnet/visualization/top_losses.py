@@ -35,9 +35,14 @@ class TopLosses(PlotOnImprovement):
         self.worst = []
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
         dataloader_idx: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         images, labels = batch
         self.worst = worst_of(self.worst, images, outputs, labels)
 

@@ -91,8 +91,10 @@ def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading(
             place = root
         if place is None:
             names = ", ".join(layout.splits)
-            raise UserError(f"data.root={root}: has {names}, but no test. Name the folder to test on, such as "
-                            f"data.root={next(iter(layout.splits.values()))}")  # fmt: skip
+            raise UserError(
+                f"data.root={root}: has {names}, but no test. Name the folder to test on, such as "
+                f"data.root={next(iter(layout.splits.values()))}"
+            )
         listed = list_files({"test": place}, _folders_of(classes, place), reading)
     if not len(listed.splits["test"].labels):
         raise UserError(f"data.root={root}: no labelled images in {place}; expected CLASS/*.jpg in it")

@@ -25,8 +25,10 @@ WIDEST = 4096  # lrn.c's own
 class Constants(ctypes.Structure):
     """The constants of lrn.c."""
 
-    _fields_ = (*((name, ctypes.c_int) for name in ("channels", "before", "size")),
-                *((name, ctypes.c_float) for name in ("alpha", "beta", "k")))  # fmt: skip
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("channels", "before", "size")),
+        *((name, ctypes.c_float) for name in ("alpha", "beta", "k")),
+    )
 
 
 def is_supported(rows: Tensor, size: int) -> bool:
