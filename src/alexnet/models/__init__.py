@@ -2,6 +2,7 @@
 
 from alexnet.models.alexnet import AlexNet
 from alexnet.models.cifar_net import CifarNet
+from alexnet.models.conv_local import ConvLocalNet
 from alexnet.models.lenet import LeNet
 from alexnet.models.torchvision_alexnet import TorchvisionAlexNet
 from alexnet.models.tutorial_net import TutorialNet
@@ -9,6 +10,7 @@ from alexnet.models.tutorial_net import TutorialNet
 __all__ = [
     "AlexNet",
     "CifarNet",
+    "ConvLocalNet",
     "LeNet",
     "TorchvisionAlexNet",
     "TutorialNet",

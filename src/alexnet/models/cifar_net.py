@@ -1,4 +1,4 @@
-"""The four-layer network for CIFAR-10 of the paper's claims about ReLU and about response normalisation."""
+"""The small network for CIFAR-10 of the paper's claim about ReLU."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,8 +15,8 @@ from alexnet.validation import check_bool, check_choice, check_int
 class CifarNet(Network):
     """Three convolutions of 5x5 and one fully connected layer: cuda-convnet's layers-18pct.cfg.
 
-    It is Krizhevsky's own for 18% of error. Of the paper's two networks (figure 1, and section 3.3: 13% of error
-    without LRN, 11% with it) no layers are known.
+    It is Krizhevsky's own for 18% of error. The paper prints no layers of its network of figure 1. That of section 3.3,
+    with 13% of error and with LRN 11%, is ConvLocalNet.
 
     Args:
         num_classes: number of outputs.

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,12 @@ DRAWS_IN_PLACE = {
 }
 
 
-def init_weights(network: nn.Module, rule: Callable[[str, nn.Module], tuple[float, float]]) -> None:
-    """Initialises every convolution and linear layer: weights from N(0, std), and one value for all biases.
+def init_weights(
+    network: nn.Module,
+    rule: Callable[[str, nn.Module], tuple[float, float]],
+    kinds: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear),
+) -> None:
+    """Initialises every layer of these kinds: weights from N(0, std), and one value for all biases.
 
     `rule(name, layer)` says (std, bias). The global generator gives one number for the whole network, and each
     layer draws from a stream of (that number, its own name): with the same torch.manual_seed, the layers that two
@@ -37,13 +41,13 @@ def init_weights(network: nn.Module, rule: Callable[[str, nn.Module], tuple[floa
         meta = any(tensor.is_meta for tensor in own)
         if meta:
             layer.to_empty(device=torch.get_default_device(), recurse=False)
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            std, bias = rule(name, layer)
+        if isinstance(layer, kinds):
+            std, biases = rule(name, layer)
+            weight, bias = cast(Tensor, layer.weight), cast(Tensor | None, layer.bias)
             with torch.no_grad():  # drawn on the CPU, so that the device does not change the weights
-                draw = torch.empty(layer.weight.shape, device="cpu").normal_(0, std, generator=generator(seed, name))
-                layer.weight.copy_(draw)
-                if layer.bias is not None:
-                    layer.bias.fill_(bias)
+                weight.copy_(torch.empty(weight.shape, device="cpu").normal_(0, std, generator=generator(seed, name)))
+                if bias is not None:
+                    bias.fill_(biases)
         elif meta:
             if not hasattr(layer, "reset_parameters"):
                 raise TypeError(f"{name} is on the meta device, and a {type(layer).__name__} has no reset_parameters")
