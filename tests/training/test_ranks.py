@@ -225,6 +225,33 @@ def test_signals_leave_no_rank_behind(
         assert said == f"interrupted; {f'what is done is in {folders[0]}' if more else go_on}\n"
 
 
+@digits
+@slow
+@pytest.mark.parametrize("ranks", [(), DDP], ids=["one", "two"])
+def test_signals_that_nohup_and_a_shell_have_switched_off_stay_so(ranks: tuple[str, ...], tmp_path: Path) -> None:
+    off = (signal.SIGHUP, signal.SIGINT)
+
+    def switch_off() -> None:
+        for number in off:
+            signal.signal(number, signal.SIG_IGN)
+
+    arguments = [*SMOKE, *ranks, "trainer.max_epochs=8", f"run_dir={tmp_path}/run"]
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True, preexec_fn=switch_off,
+    )  # fmt: skip
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    for number in off:
+        os.killpg(process.pid, number)
+    process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "done"
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] == 8
+
+
 ENDS_UNDER_SIGNALS = """
 import multiprocessing, os, signal, sys, threading
 from pathlib import Path
@@ -244,7 +271,7 @@ def interrupted(*_, **__):
 
 launch._fit_rank, launch._note_error = interrupted, another
 rank = multiprocessing.get_context("fork").Process(
-    target=launch._run_rank, args=(0, 1, 0, {"keep_memory": False}, 1, dict(os.environ), sys.argv[1])
+    target=launch._run_rank, args=(0, 1, 0, {"keep_memory": False}, 1, dict(os.environ), sys.argv[1], False)
 )
 rank.start()
 rank.join()

@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import unfold
+from torch.nn.functional import pad
 
 from alexnet.models.base import ACTIVATIONS, Network, sequential
 from alexnet.models.init import init_weights, kaiming
@@ -23,7 +23,7 @@ class LocallyConnected2d(nn.Module):
         kernel_size: side of a window, odd. The input is padded with zeros, so that there is one around every place.
 
     Attributes:
-        weight: (size * size, out_channels, in_channels * kernel_size**2): of each place what a convolution has, flat.
+        weight: (size * size, kernel_size**2 * in_channels, out_channels): of each place its kernel, row by row.
         bias: (size * size * out_channels,), in one dimension, as all biases, by which optimisers know them.
 
     Input (N, in_channels, size, size), output (N, out_channels, size, size).
@@ -33,7 +33,7 @@ class LocallyConnected2d(nn.Module):
         super().__init__()
         self.kernel_size, self.size = kernel_size, size
         self.fan_in = in_channels * kernel_size**2
-        self.weight = nn.Parameter(torch.empty(size * size, out_channels, self.fan_in))
+        self.weight = nn.Parameter(torch.empty(size * size, self.fan_in, out_channels))
         self.bias = nn.Parameter(torch.empty(size * size * out_channels))
         self.reset_parameters()
 
@@ -44,14 +44,16 @@ class LocallyConnected2d(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = unfold(x, self.kernel_size, padding=self.kernel_size // 2)  # (N, fan_in, places)
-        places, out_channels, _ = self.weight.shape
-        y = torch.einsum("nfp,pof->npo", windows, self.weight) + self.bias.view(places, out_channels)
-        return y.transpose(1, 2).unflatten(2, (self.size, self.size))
+        edge = self.kernel_size // 2
+        padded = pad(x.permute(2, 3, 0, 1), (0, 0, 0, 0, edge, edge, edge, edge))  # (height, width, N, in_channels)
+        shifts = range(self.kernel_size)
+        shifted = [padded[i : i + self.size, j : j + self.size] for i in shifts for j in shifts]
+        windows = torch.cat(shifted, -1).flatten(0, 1)  # (places, N, fan_in)
+        y = torch.bmm(windows, self.weight) + self.bias.view(len(self.weight), 1, -1)
+        return y.unflatten(0, (self.size, self.size)).permute(2, 3, 0, 1)
 
     def extra_repr(self) -> str:
-        places, out_channels, _ = self.weight.shape
-        return f"{self.fan_in // self.kernel_size**2}, {out_channels}, {self.size}, {self.kernel_size}, places={places}"
+        return f"{self.fan_in // self.kernel_size**2}, {self.weight.shape[2]}, {self.size}, {self.kernel_size}"
 
 
 class ConvLocalNet(Network):

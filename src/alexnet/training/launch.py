@@ -51,8 +51,9 @@ def launch_ddp(cfg: DictConfig, world_size: int) -> None:
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.CRITICAL)  # the error is raised here
     threads = max(1, torch.get_num_threads() // world_size)
     config = OmegaConf.to_container(cfg, resolve=True)
+    no_interrupt = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # switched off by a shell's &
     with tempfile.TemporaryDirectory() as errors, _local_store() as port, _interruptible():
-        arguments = (world_size, port, config, threads, dict(os.environ), errors)
+        arguments = (world_size, port, config, threads, dict(os.environ), errors, no_interrupt)
         context = _start(arguments, world_size)
         try:
             while not context.join():
@@ -60,7 +61,7 @@ def launch_ddp(cfg: DictConfig, world_size: int) -> None:
         except (ProcessExitedException, ProcessRaisedException) as error:
             _raise_error_of_rank(error, Path(errors), finished=Path(cfg.run_dir, "metrics.json").exists())
         except KeyboardInterrupt as interrupt:
-            number = signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT
+            number = signal.SIGTERM if isinstance(interrupt, Terminated) or no_interrupt else signal.SIGINT
             _stop(context, number)
             raise
 
@@ -106,11 +107,14 @@ def _local_store() -> Iterator[int]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """While the ranks run, a terminal that is closed counts as Ctrl-C."""
+    """While the ranks run, a terminal that is closed counts as Ctrl-C, but not under nohup."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.signal(number, signal.default_int_handler) for number in CLOSED_TERMINAL}
+    handlers = {}
+    for number in CLOSED_TERMINAL:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            handlers[number] = signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
@@ -160,6 +164,7 @@ def _run_rank(
     threads: int,
     environment: dict[str, str],
     errors: str,
+    no_interrupt: bool,  # noqa: FBT001 (torch.multiprocessing passes arguments by position)
 ) -> None:
     """Runs one of the processes: what they need to find each other is in its own environment, as under torchrun.
 
@@ -171,6 +176,7 @@ def _run_rank(
         threads: of torch.
         environment: of the program that starts the ranks.
         errors: the directory for a file with what ended this rank.
+        no_interrupt: SIGINT is switched off.
     """
     os.environ.update({key: value for key, value in environment.items() if not LAUNCHERS.match(key)})
     os.environ.update(
@@ -189,6 +195,8 @@ def _run_rank(
     multiprocessing.set_start_method(None, force=True)
     for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
         signal.signal(number, _once(kind))
+    if no_interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "lo" in (name for _, name in socket.if_nameindex()):  # else gloo's listens where the machine's name leads
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's, which is for the program that started it

@@ -137,7 +137,8 @@ class ResumeCheckpoint(Callback):
             put_beside_parameters(optimizer)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-                self.handlers[number] = signal.signal(number, self._ask)
+                if signal.getsignal(number) != signal.SIG_IGN:  # else nohup, or a shell's &, has switched it off
+                    self.handlers[number] = signal.signal(number, self._ask)
         if not self.batches:
             # With max_steps Lightning takes any start for one within an epoch, and would skip this one.
             trainer.fit_loop.epoch_loop.restarting = False
