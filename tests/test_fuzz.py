@@ -30,6 +30,7 @@ LINES: dict[str, tuple[str, ...]] = {  # which keys, in which run
     "model": SMALL,
     "model of torchvision": (*PLAIN, "model=alexnet_torchvision", "data.crop=227"),
     "model cifar": (*PLAIN, "model=cifar", "data=fake"),
+    "model conv_local": (*PLAIN, "model=conv_local", "data=fake"),
     "model lenet": (*PLAIN, "model=lenet", "data=fake"),
     "model tutorial_net": (*PLAIN, "model=tutorial_net", "data=fake"),
     **{f"optimizer {name}": (*SMALL, f"optimizer={name}") for name in ("adamw", "krizhevsky")},

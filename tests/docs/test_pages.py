@@ -139,4 +139,4 @@ def test_sizes(
 
 
 def test_all_sizes_were_read() -> None:
-    assert len(SIZES) == 8
+    assert len(SIZES) == 9

@@ -112,7 +112,7 @@ NETWORKS = {
     "own": AlexNet(5, width=0.125, lrn_window="own", groups=1),
     "odd": AlexNet(3, width=0.125, lrn_size=4, lrn_divide_alpha=False, partial_windows=True),
 }
-OTHERS = ("CifarNet", "LeNet", "TutorialNet", "TorchvisionAlexNet")
+OTHERS = ("CifarNet", "ConvLocalNet", "LeNet", "TutorialNet", "TorchvisionAlexNet")
 NETWORKS |= {name: getattr(models, name)(10) for name in OTHERS if hasattr(models, name)}
 
 

@@ -78,7 +78,7 @@ def test_initial_weights() -> None:
     for init, stds in (("2012", [1e-4, 0.01, 0.04, 0.04, 0.01]), ("kaiming", [(2 / n) ** 0.5 for n in fan_in])):
         network = ConvLocalNet(init=init)
         weights = [p for p in network.parameters() if p.ndim > 1]
-        assert [float(p.std()) for p in weights] == pytest.approx(stds, rel=0.06)
+        assert [p.std().item() for p in weights] == pytest.approx(stds, rel=0.06)
         assert not any(p.any() for p in network.parameters() if p.ndim == 1)
 
 
@@ -106,8 +106,8 @@ def test_every_toggle_changes_the_output_and_no_weights(variant: dict[str, Any])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"image_size": 3}, "image_size=3: must be a whole number of at least 4"), ({"lrn_alpha": -1}, "lrn_alpha=-1"),
-     ({"lrn_window": "tower"}, "lrn_window=tower: must be one of channels, own, map"), ({"init": "paper"}, "init=paper"),
-     ({"lrn": 1}, "lrn=1"), ({"activation": "gelu"}, "activation=gelu")],
+     ({"lrn_window": "tower"}, "lrn_window=tower: must be one of channels, own, map"),
+     ({"init": "paper"}, "init=paper"), ({"lrn": 1}, "lrn=1"), ({"activation": "gelu"}, "activation=gelu")],
 )  # fmt: skip
 def test_values_that_fit_no_layer(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

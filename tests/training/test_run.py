@@ -103,6 +103,7 @@ def test_every_choice_ends_in_figures(run: Callable, overrides: tuple[str, ...])
         pytest.param("model=lenet model.activation=relu", marks=needs("model", "lenet")),
         pytest.param("model=tutorial_net", marks=needs("model", "tutorial_net")),
         pytest.param("model=cifar", marks=needs("model", "cifar")),
+        pytest.param("model=conv_local", marks=needs("model", "conv_local")),
     ],
 )
 def test_the_other_networks_learn_the_digits(model: str, config: Config, tmp_path: Path) -> None:
