@@ -41,7 +41,7 @@ LINES: dict[str, tuple[str, ...]] = {  # which keys, in which run
     **({"study": (*SMALL, "study=lrn", "study.jobs=1", "seed=7")} if has("study") else {}),
     "prepare": ("data.size=24", "data.crop=20", "stream=there"),
 }
-NETWORKS = ("alexnet_torchvision", "cifar", "lenet", "tutorial_net")
+NETWORKS = ("alexnet_torchvision", "cifar", "conv_local", "lenet", "tutorial_net")
 GONE = {f"model={name}" for name in NETWORKS} - {f"model={name}" for name in options("model")}
 LINES = {name: line for name, line in LINES.items() if not GONE & set(line)}
 
