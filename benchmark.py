@@ -11,8 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-PARTS = ("lrn", "step", "data", "train", "limits")  # and these, which are left out unless they are named:
-NAMED = ("panels", "sweep", "gpu", "jobs", "many")
+PARTS = ("lrn", "step", "data", "train", "limits")  # the others of MEASURE are left out unless they are named
 
 
 def main() -> None:
@@ -65,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong with the command line."""
-    if unknown := set(options.parts) - {*PARTS, *NAMED}:
-        return f"{', '.join(sorted(unknown))}: must be among {', '.join((*PARTS, *NAMED))}"
+    if unknown := set(options.parts) - MEASURE.keys():
+        return f"{', '.join(sorted(unknown))}: must be among {', '.join(MEASURE)}"
     if not 1 <= options.crop <= options.size <= 1024:
         return f"--size {options.size} --crop {options.crop}: must be 1 <= crop <= size <= 1024"
     if options.batch < 1:
@@ -91,10 +90,10 @@ def _measure_all(options: argparse.Namespace) -> list[Any]:
     from alexnet.benchmarks.measure import HEAD, line
 
     rows: list[Any] = []
-    for part in (*PARTS, *NAMED):
+    for part, measure in MEASURE.items():
         if part not in (options.parts or PARTS):
             continue
-        for row in MEASURE[part](options):
+        for row in measure(options):
             if not rows:
                 print(HEAD)
             rows.append(row)
@@ -197,6 +196,7 @@ MEASURE: dict[str, Callable[[argparse.Namespace], Iterable[Any]]] = {
     "jobs": _jobs,
     "many": _many,
 }
+NAMED = tuple(part for part in MEASURE if part not in PARTS)
 
 if __name__ == "__main__":
     main()

@@ -117,7 +117,7 @@ def _check_undeclared(node: DictConfig, declared: DictConfig, key: str, path: st
 
 def _text(key: str, value: Any, default: str) -> Any:
     """Returns a value where text is declared. Raises UserError for what is no text, and no whole number."""
-    if type(value) is int and not key.endswith("_target_"):
+    if type(value) is int and key.rpartition(".")[2] != "_target_":
         return str(value)
     if isinstance(value, bool | int | float):
         such_as = f", such as {default}" if default else f"; in quotes it is: {key}='\"{value}\"'"

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, linear
 
 from alexnet.models import CifarNet
+from alexnet.models.base import Network
 
 
 def pooled(x: Tensor, kind: str) -> Tensor:
@@ -75,10 +77,15 @@ def test_initial_weights() -> None:
     ids=str,
 )  # fmt: skip
 def test_every_toggle_changes_the_output_and_no_weights(variant: dict[str, Any]) -> None:
+    check_toggle(CifarNet, variant)
+
+
+def check_toggle(make: Callable[..., Network], variant: dict[str, Any]) -> None:
+    """A variant has the weights of the plain network, and other outputs; and neither takes the other's weights."""
     networks = []
     for arguments in ({}, variant):
         torch.manual_seed(0)
-        networks.append(CifarNet(**arguments))
+        networks.append(make(**arguments))
     plain, other = networks
     for (name, a), (same, b) in zip(plain.named_parameters(), other.named_parameters(), strict=True):
         assert name == same

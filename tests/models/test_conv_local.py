@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d, linear, pad
 
 from alexnet.models import ConvLocalNet
 from alexnet.models.conv_local import LocallyConnected2d
-from tests.models.test_cifar import pooled
+from tests.models.test_cifar import check_toggle, pooled
 
 
 def local(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -89,18 +89,7 @@ def test_initial_weights() -> None:
     ids=str,
 )  # fmt: skip
 def test_every_toggle_changes_the_output_and_no_weights(variant: dict[str, Any]) -> None:
-    networks = []
-    for arguments in ({}, variant):
-        torch.manual_seed(0)
-        networks.append(ConvLocalNet(**arguments))
-    plain, other = networks
-    for (name, a), (same, b) in zip(plain.named_parameters(), other.named_parameters(), strict=True):
-        assert name == same
-        assert torch.equal(a, b)
-    x = 100 * torch.randn(2, 3, 24, 24)
-    assert not torch.allclose(plain(x), other(x), rtol=1e-3)
-    with pytest.raises(ValueError, match=f"another variant: .*{next(iter(variant))} is"):
-        plain.load_state_dict(other.state_dict())
+    check_toggle(ConvLocalNet, variant)
 
 
 @pytest.mark.parametrize(

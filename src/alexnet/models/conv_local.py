@@ -121,7 +121,7 @@ class ConvLocalNet(Network):
         }
         norm = make_norm(**constants)
         norm1, norm2 = (norm(), norm()) if check_bool("lrn", lrn) else (None, None)
-        rule = {"kaiming": _kaiming, "2012": _file}[check_choice("init", init, ("kaiming", "2012"))]
+        rule = {"kaiming": kaiming, "2012": _file}[check_choice("init", init, ("kaiming", "2012"))]
         self.features = sequential(  #                       in_channels x 24 x 24
             conv1=nn.Conv2d(in_channels, 64, 5, padding=2),  #        64 x 24 x 24
             act1=act(),
@@ -141,12 +141,6 @@ class ConvLocalNet(Network):
         self.variant = {"activation": activation, "overlapping_pooling": overlap, "lrn": lrn}
         if lrn:
             self.variant |= {f"lrn_{name}": value for name, value in constants.items()}
-
-
-def _kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
-    if isinstance(layer, LocallyConnected2d):
-        return math.sqrt(2 / layer.fan_in), 0.0
-    return kaiming(name, layer)
 
 
 def _file(name: str, layer: nn.Module) -> tuple[float, float]:

@@ -56,7 +56,8 @@ def init_weights(
 
 def kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
     """N(0, sqrt(2 / fan_in)) and no bias (He, Zhang, Ren and Sun, ICCV 2015): a rule for `init_weights`."""
-    fan_in = layer.weight[0].numel()  # type: ignore[operator, index, union-attr]
+    weight = cast(Tensor, layer.weight)
+    fan_in = cast(int, getattr(layer, "fan_in", weight[0].numel()))  # a layer of another layout says it itself
     return math.sqrt(2 / fan_in), 0.0
 
 

@@ -31,7 +31,7 @@ from alexnet.output import tolerant_output
 from alexnet.training.build import build_components
 from alexnet.training.fit import fit
 from alexnet.training.logging import run_logging, silence_lightning, translate_errors
-from alexnet.training.resume import read_resume_state
+from alexnet.training.resume import is_off, read_resume_state, set_handler
 
 log = logging.getLogger("alexnet")
 CLOSED_TERMINAL = (signal.SIGHUP, signal.SIGQUIT)  # count as Ctrl-C
@@ -51,7 +51,7 @@ def launch_ddp(cfg: DictConfig, world_size: int) -> None:
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.CRITICAL)  # the error is raised here
     threads = max(1, torch.get_num_threads() // world_size)
     config = OmegaConf.to_container(cfg, resolve=True)
-    no_interrupt = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # switched off by a shell's &
+    no_interrupt = is_off(signal.SIGINT)
     with tempfile.TemporaryDirectory() as errors, _local_store() as port, _interruptible():
         arguments = (world_size, port, config, threads, dict(os.environ), errors, no_interrupt)
         context = _start(arguments, world_size)
@@ -111,10 +111,7 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {}
-    for number in CLOSED_TERMINAL:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            handlers[number] = signal.signal(number, signal.default_int_handler)
+    handlers = set_handler(CLOSED_TERMINAL, signal.default_int_handler)
     try:
         yield
     finally:

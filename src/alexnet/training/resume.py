@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -124,7 +125,7 @@ class ResumeCheckpoint(Callback):
         self.saved_at = 0  # optimiser steps
         self.saved_when, self.save_took = 0.0, 0.0  # seconds, of time.perf_counter
         self.asked: int | None = None  # by which signal
-        self.handlers: dict[int, Any] = {}
+        self.handlers: dict[signal.Signals, Any] = {}
         self.ranks = 1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -136,9 +137,7 @@ class ResumeCheckpoint(Callback):
         for optimizer in trainer.optimizers:
             put_beside_parameters(optimizer)
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-                if signal.getsignal(number) != signal.SIG_IGN:  # else nohup, or a shell's &, has switched it off
-                    self.handlers[number] = signal.signal(number, self._ask)
+            self.handlers = set_handler((signal.SIGINT, signal.SIGTERM, signal.SIGALRM), self._ask)
         if not self.batches:
             # With max_steps Lightning takes any start for one within an epoch, and would skip this one.
             trainer.fit_loop.epoch_loop.restarting = False
@@ -248,6 +247,20 @@ class ResumeCheckpoint(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Batches of its epoch that are done; whether training is over."""
         checkpoint |= {"batches": self.batches, "trained": self.trained}
+
+
+def set_handler(numbers: Iterable[signal.Signals], handler: Any) -> dict[signal.Signals, Any]:
+    """Sets the handler of signals, but of those that nohup or a shell's & has switched off.
+
+    Returns:
+        The handlers that they had, by the signals' numbers.
+    """
+    return {number: signal.signal(number, handler) for number in numbers if not is_off(number)}
+
+
+def is_off(number: signal.Signals) -> bool:
+    """Returns whether a signal is ignored, as nohup and a shell's & leave some."""
+    return signal.getsignal(number) == signal.SIG_IGN
 
 
 def put_beside_parameters(optimizer: Optimizer) -> None:
