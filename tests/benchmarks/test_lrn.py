@@ -17,6 +17,7 @@ def test_another_process_trains_beside_it() -> None:
     assert row.ours > 0
 
 
+@slow
 def test_windows_of_maps() -> None:
     (row,) = measure_map(batch=2, rounds=1, channels=4, side=8)
     assert row.name == "lrn_map_4x8x8"

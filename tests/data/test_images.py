@@ -18,6 +18,7 @@ from alexnet.data.sources.csv_file import CsvImages
 from alexnet.errors import ArgumentError, UserError
 from alexnet.training.build import build_components
 from alexnet.training.run import train
+from tests.conftest import slow
 from tests.training.test_run import TINY
 
 Config = Callable[..., DictConfig]
@@ -197,6 +198,7 @@ def test_columns_and_files_of_other_names(tmp_path: Path, listed: Path) -> None:
     assert CsvImages(named, class_name="title", delimiter=";").classes == ["y", "x"]
 
 
+@slow
 def test_a_run_on_a_csv_file(listed: Path, config: Config, tmp_path: Path) -> None:
     """It is the same run in another folder, and evaluate.py finds its images again."""
     cfg = config("data=csv", f"data.root={listed}", "model.width=0.0625", "trainer.max_epochs=1", "logger=none",

@@ -19,6 +19,7 @@ from alexnet.rng import uniform
 from alexnet.training.build import build_components
 from alexnet.training.losses import CrossEntropy, Focal
 from alexnet.training.run import train
+from tests.conftest import slow
 from tests.training.test_run import TINY, equal, weights
 
 DRAW = np.random.default_rng(0)
@@ -150,6 +151,7 @@ def test_a_soft_label_is_the_mean_of_its_classes(loss: nn.Module) -> None:
     torch.testing.assert_close(loss(logits, torch.eye(4)[a].double()), loss(logits, a))
 
 
+@slow
 def test_a_run_with_soft_labels(config: Callable[..., Any], tmp_path: Any) -> None:
     """It has every figure, and is the same run again; an image shown in TensorBoard is a mixed one."""
     results = []

@@ -55,6 +55,7 @@ def test_in_lower_precision_too(crops: int, tmp_path: Path) -> None:
     assert json.loads((run / "evaluation" / "evaluation.json").read_text())["crops"] == crops
 
 
+@slow
 def test_a_run_of_before_there_were_crops(run: Path, tmp_path: Path) -> None:
     """Its own test had one."""
     old = tmp_path / "old"

@@ -10,6 +10,7 @@ from torch import Tensor, library, nn
 from alexnet.models.lrn import LocalResponseNorm
 from alexnet.models.lrn_operation import lrn
 from alexnet.ops.lrn import kernel
+from tests.conftest import first
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
@@ -216,6 +217,7 @@ def test_compiled_once_and_kept(path: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a file away")
+@first(1)
 @pytest.mark.parametrize("given", ["file", "folder"])
 def test_native_code_of_somebody_else_is_not_run(
     given: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -89,6 +89,7 @@ def test_the_index(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@slow
 def test_undertrained_studies_are_kept_apart(tmp_path: Path) -> None:
     """On CIFAR-10, where no arm is as accurate as the paper's. And whether the paper's figure is in the interval."""
     right = images(np.random.default_rng(2), 3, 400, 0.9, 0.8, 0.4)

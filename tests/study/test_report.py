@@ -22,7 +22,7 @@ from alexnet.study.table import arms_of_rows
 from alexnet.study_adapter.records import arms_of_runs, find_runs
 from alexnet.study_adapter.report import report
 from alexnet.study_adapter.rows import rows_of
-from tests.conftest import program
+from tests.conftest import program, slow
 from tests.study.fakes import STUDY, fake_run, images, two_way_of
 
 
@@ -288,6 +288,7 @@ def test_the_margin_is_of_the_studys_own_metric(tmp_path: Path) -> None:
     assert "paper" not in said
 
 
+@slow
 def test_how_often_a_report_was_made_is_said(tmp_path: Path) -> None:
     right = images(np.random.default_rng(0), 5, 300, 0.9, 0.88)
     for seeds in (3, 3, 5):
@@ -303,6 +304,7 @@ def test_how_often_a_report_was_made_is_said(tmp_path: Path) -> None:
     assert "99.5% intervals" in said, "and of all later ones"
 
 
+@slow
 def test_reports_of_another_question_in_the_same_folder_do_not_count(tmp_path: Path) -> None:
     """Here the same study with another width: three seeds, five of the other, and three again."""
     right = images(np.random.default_rng(0), 5, 300, 0.9, 0.88)

@@ -18,6 +18,7 @@ from alexnet.training.callbacks import StopAtNaN, Throughput
 from alexnet.training.optim import adamw, sgd, unfused
 from alexnet.training.resume import LAST, put_beside_parameters
 from alexnet.training.run import train
+from tests.conftest import slow
 from tests.training.test_run import TINY
 
 Config = Callable[..., DictConfig]
@@ -51,6 +52,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
     return found
 
 
+@slow
 def test_every_variant_of_lrn_is_compiled(compiler: Compiler) -> None:
     """torch.compile keeps 8 of a function, and a study of lrn_alpha has more."""
     x = torch.randn(20, 16)

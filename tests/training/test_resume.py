@@ -105,7 +105,7 @@ def assert_same(run: Path, whole: Path) -> None:
     assert json.loads((run / "run.json").read_text())["state"] == "done"
 
 
-@first(5)
+@first(2)
 @pytest.mark.parametrize(
     ("whole", "kill", "reached", "more"),
     [
@@ -245,7 +245,7 @@ def test_how_it_went_on_is_recorded(whole: Path, tmp_path: Path) -> None:
     assert (stopped / "overrides.yaml").read_text() == (whole / "overrides.yaml").read_text()
 
 
-@first(2)
+@first(1)
 @pytest.mark.parametrize(
     ("whole", "at", "number", "reached"),
     [
@@ -316,6 +316,7 @@ class Full(Callback):
 """
 
 
+@slow
 @pytest.mark.parametrize("whole", ["plain"], indirect=True)
 def test_a_damaged_state_is_not_taken(whole: Path, tmp_path: Path) -> None:
     stopped = tmp_path / "stopped"

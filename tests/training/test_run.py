@@ -143,6 +143,7 @@ def test_a_run_that_ends_inside_an_epoch_has_its_figures(run: Callable) -> None:
     assert math.isfinite(untrained["test"]["loss"])
 
 
+@slow
 def test_trainer_options_that_need_care(run: Callable) -> None:
     _, metrics = run("+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4", "scheduler=plateau")
     assert metrics["best_epoch"] in (2, 4)
@@ -164,6 +165,7 @@ def test_micro_batches_drop_different_units(run: Callable, monkeypatch: pytest.M
     assert len(set(seeds)) >= 6
 
 
+@slow
 def test_without_validation_images_the_training_loss_decides(run: Callable, capsys: pytest.CaptureFixture) -> None:
     for scheduler in ("plateau", "cosine"):
         folder, metrics = run("trainer.limit_val_batches=0", f"scheduler={scheduler}")
@@ -267,6 +269,7 @@ def test_a_rate_that_is_too_high_is_said(config: Config, tmp_path: Path) -> None
     assert not list(folder.rglob("*.ckpt"))
 
 
+@slow
 def test_runs_leave_the_log_handlers_as_few_as_they_found_them(run: Callable) -> None:
     for _ in range(3):
         run()

@@ -21,7 +21,7 @@ from alexnet.errors import ArgumentError, UserError
 from alexnet.training.build import build_components
 from alexnet.training.run import train
 from alexnet.training.tasks import ImageClassifier, ImageRegressor, MultilabelClassifier
-from tests.conftest import ROOT, needs, slow, train_py
+from tests.conftest import ROOT, first, needs, slow, train_py
 
 Config = Callable[..., DictConfig]
 pytestmark = needs("model", "lenet")
@@ -98,6 +98,7 @@ def expected_of(run_dir: Path, listed: Path) -> np.ndarray:
         return load(file)(((image - mean) / std)[None].float())[0].numpy()
 
 
+@first(1)
 @pytest.mark.parametrize("columns", ["brightness", "[red,brightness]"])
 def test_regression(columns: str, config: Config, listed: Path, tmp_path: Path) -> None:
     """Metrics are in the numbers' own unit, by an independent reference; every test image's error is kept."""
@@ -123,6 +124,7 @@ def test_regression(columns: str, config: Config, listed: Path, tmp_path: Path) 
     assert list(answer["numbers"].values()) == pytest.approx(expected_of(tmp_path / "run", listed), rel=1e-3)
 
 
+@first(1)
 @pytest.mark.parametrize(
     ("label", "names"), [("bright", ["blue", "green", "red"]), ("[is_red,is_green]", ["is_red", "is_green"])]
 )
