@@ -47,6 +47,7 @@ ADDED = {
     "data.std": None,
     "data.sampler": "shuffle",
     "model.channels": [32, 32, 64],
+    "model.batch_norm": False,
     "augment.rand_augment": 0.0,
     "augment.rand_augment_magnitude": 9.0,
     "augment.erase": 0.0,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from alexnet.models import AlexNet
 
@@ -49,6 +49,40 @@ def test_equals_a_network_written_out_by_hand() -> None:
     h = f.conv5(f.conv4(f.conv3(h).relu()).relu()).relu()
     h = nn.functional.max_pool2d(h, 3, 2).flatten(1)
     torch.testing.assert_close(network(x), c.fc8(c.fc7(c.fc6(h).relu()).relu()))
+
+
+def test_batch_norm_equals_a_network_written_out_by_hand() -> None:
+    """In training, by the formula: each channel less its mean over images and places, by its standard deviation."""
+    network = build(batch_norm=True, lrn=False, dropout=0).double()
+    f, c = network.features, network.classifier
+
+    def normalised(x: Tensor, layer: nn.BatchNorm2d) -> Tensor:
+        layer.weight.data.uniform_(0.5, 2)
+        layer.bias.data.normal_()
+        mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), correction=0, keepdim=True)
+        scale, shift = layer.weight.view(1, -1, 1, 1), layer.bias.view(1, -1, 1, 1)
+        return (x - mean) / (variance + 1e-5).sqrt() * scale + shift
+
+    x = torch.randn(3, 2, 67, 67, dtype=torch.float64)
+    h = nn.functional.max_pool2d(normalised(f.conv1(x), f.bn1).relu(), 3, 2)
+    h = nn.functional.max_pool2d(normalised(f.conv2(h), f.bn2).relu(), 3, 2)
+    for conv, norm in ((f.conv3, f.bn3), (f.conv4, f.bn4), (f.conv5, f.bn5)):
+        h = normalised(conv(h), norm).relu()
+    h = nn.functional.max_pool2d(h, 3, 2).flatten(1)
+    torch.testing.assert_close(network(x), c.fc8(c.fc7(c.fc6(h).relu()).relu()))
+    assert not any(name.startswith("bn3") for name, _ in build(batch_norm=True, remove="conv3").named_modules())
+
+
+def test_batch_norm_draws_no_weights_anew() -> None:
+    plain, other = build(5).state_dict(), build(5, batch_norm=True).state_dict()
+    assert {key for key in other if key not in plain} == {
+        f"features.bn{i}.{name}"
+        for i in range(1, 6)
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    }
+    assert all(torch.equal(plain[name], other[name]) for name in plain if name != "_extra_state")
+    with pytest.raises(ValueError, match="batch_norm is True there and None here"):
+        build().load_state_dict(other)
 
 
 SOURCE: dict[str, Any] = {
@@ -222,6 +256,8 @@ def test_dropout_false_and_zero_are_off() -> None:
         ({"overlapping_pooling": "yes"}, "overlapping_pooling=yes"),
         ({"num_classes": 0}, "num_classes=0"),
         ({"in_channels": 0}, "in_channels=0"),
+        ({"batch_norm": 1}, "batch_norm=1: must be true or false"),
+        ({"batch_norm": True, "devices": ["cpu", "cpu"], "lrn": False}, "batch_norm=true: not with devices"),
     ],
 )
 def test_values_that_fit_no_layer(arguments: dict[str, Any], message: str) -> None:

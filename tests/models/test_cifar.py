@@ -63,6 +63,26 @@ def test_channels() -> None:
     assert network(torch.zeros(1, 3, 24, 24)).shape == (1, 10)
 
 
+def test_batch_norm() -> None:
+    """After each convolution; the weights that both have are the same."""
+    torch.manual_seed(0)
+    plain = CifarNet().state_dict()
+    torch.manual_seed(0)
+    network = CifarNet(batch_norm=True)
+    assert [name for name, _ in network.features.named_children()] == [
+        *("conv1", "bn1", "pool1", "act1", "norm1"),
+        *("conv2", "bn2", "act2", "pool2", "norm2"),
+        *("conv3", "bn3", "act3", "pool3"),
+    ]
+    state = network.state_dict()
+    assert all(torch.equal(plain[name], state[name]) for name in plain if name != "_extra_state")
+    with pytest.raises(ValueError, match="batch_norm is True there and None here"):
+        CifarNet().load_state_dict(state)
+    y = network.features[:2](torch.randn(9, 3, 24, 24) * 100 + 30)
+    torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(32), atol=1e-4, rtol=0)
+    torch.testing.assert_close(y.std((0, 2, 3)), torch.ones(32), atol=1e-3, rtol=0)
+
+
 def test_initial_weights() -> None:
     for init, stds in (("2012", [1e-4, 0.01, 0.01, 0.01]), ("kaiming", [(2 / n) ** 0.5 for n in (75, 800, 800, 576)])):
         weights = [p for p in CifarNet(init=init).parameters() if p.ndim > 1]
@@ -102,7 +122,8 @@ def check_toggle(make: Callable[..., Network], variant: dict[str, Any]) -> None:
      ({"lrn_window": "tower"}, "lrn_window=tower: must be one of channels, own, map"),
      ({"channels": [32, 64]}, r"channels=\[32, 64\]: must be three"), ({"channels": 64}, "channels=64: must be three"),
      ({"channels": [32, 0, 64]}, "channels=0: must be a whole number"),
-     ({"init": "paper"}, "init=paper"), ({"lrn": 1}, "lrn=1"), ({"activation": "gelu"}, "activation=gelu")],
+     ({"init": "paper"}, "init=paper"), ({"lrn": 1}, "lrn=1"), ({"batch_norm": "on"}, "batch_norm=on"),
+     ({"activation": "gelu"}, "activation=gelu")],
 )  # fmt: skip
 def test_values_that_fit_no_layer(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -76,6 +76,8 @@ class AlexNet(Network):
         lrn_window: channels: neighbouring channels of the whole layer. tower: of the same tower, as each of the two
             GPUs did. own: the slides' simplified form, each channel's own square in place of its neighbours'. map: a
             square of the same map, the 2012 source's second kind.
+        batch_norm: batch normalisation after each convolution, which is later than the paper (Ioffe and Szegedy, ICML
+            2015).
         dropout: probability of dropping a unit of fc6 and of fc7 (section 4.2); 0 or False turns it off.
         groups: number of towers in conv2, conv4 and conv5 (section 3.2): 2 on the paper's two GPUs, 1 for one network
             whose layers see everything.
@@ -116,6 +118,7 @@ class AlexNet(Network):
         lrn_k: float = 2.0,
         lrn_divide_alpha: bool = False,
         lrn_window: str = "channels",
+        batch_norm: bool = False,
         dropout: float = 0.5,
         groups: int = 2,
         activation: str = "relu",
@@ -147,12 +150,13 @@ class AlexNet(Network):
         check_choice("order", order, FOLLOWING)
         check_bool("lrn", lrn)
         check_bool("map_norm", map_norm)
+        check_bool("batch_norm", batch_norm)
         if remove is not None:
             check_choice("remove", remove, ("conv3", "conv4", "conv5"))
         if check_bool("half", half) and groups != 1:
             raise ArgumentError(f"half=true: is the network of one GPU, so groups={groups} must be 1")
         if devices is not None:
-            _check_two_devices(devices, groups, lrn=lrn, lrn_window=lrn_window)
+            _check_two_devices(devices, groups, lrn=lrn, lrn_window=lrn_window, batch_norm=batch_norm)
 
         channels = _scale_channels(width, half=half)
         check_int("image_size", image_size, 1)
@@ -165,7 +169,14 @@ class AlexNet(Network):
             layers["map"] = MAP_NORM
         with torch.device("meta"):  # shapes only: the weights are drawn once, below
             features, last = _make_features(
-                in_channels, channels, groups, layers, over=over, order=order, remove=remove
+                in_channels,
+                channels,
+                groups,
+                layers,
+                over=over,
+                order=order,
+                remove=remove,
+                batch_norm=batch_norm,
             )
             self.features = sequential(**features)
             self.classifier = _make_classifier(last * side * side, channels, num_classes, act, p)
@@ -181,6 +192,7 @@ class AlexNet(Network):
         if lrn and (lrn_divide_alpha, lrn_window) != (False, "channels"):  # older checkpoints do not have them
             self.variant |= {"lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window}
         others = {"order": order, "map_norm": map_norm and lrn, "partial_windows": partial_windows}
+        others["batch_norm"] = batch_norm
         self.variant |= {key: value for key, value in others.items() if value not in ("paper", False)}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -201,6 +213,7 @@ def _make_features(
     over: int,
     order: str,
     remove: str | None,
+    batch_norm: bool,
 ) -> tuple[dict[str, nn.Module], int]:
     """Returns the convolutions by name, each with the layers that follow it, and the number of channels of the last.
 
@@ -212,6 +225,7 @@ def _make_features(
         over: by how many pixels windows of conv1 hang over the right and the lower edge.
         order: a key of FOLLOWING.
         remove: the name of a convolution that is left out.
+        batch_norm: a batch normalisation follows each convolution.
     """
     features: dict[str, nn.Module] = {}
     if over:
@@ -227,6 +241,8 @@ def _make_features(
                 )
             features[name] = nn.Conv2d(before, channels[name], kernel, stride, padding, groups=own_groups)
             before = channels[name]
+            if batch_norm:
+                features[f"bn{number}"] = nn.BatchNorm2d(before)
         for kind in FOLLOWING[order][name]:
             if kind in layers and not (kind == "act" and name == remove):
                 features[f"{kind}{number}"] = layers[kind]()
@@ -259,8 +275,10 @@ def _scale_channels(width: float, *, half: bool) -> dict[str, int]:
     return scaled
 
 
-def _check_two_devices(devices: Sequence[str], groups: int, *, lrn: bool, lrn_window: str) -> None:
+def _check_two_devices(devices: Sequence[str], groups: int, *, lrn: bool, lrn_window: str, batch_norm: bool) -> None:
     check_devices(devices)
+    if batch_norm:
+        raise ArgumentError("batch_norm=true: not with devices, which halve the paper's layers alone")
     if groups != 2:
         raise ArgumentError(f"groups={groups}: must be 2 with devices, one for each tower")
     if lrn and lrn_window in ("channels", "own"):

@@ -26,6 +26,7 @@ class CifarNet(Network):
         lrn: local response normalisation after the first and the second pooling.
         lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_divide_alpha, lrn_window: its constants; by the file 3 x 3 places of
             the same map. See LocalResponseNorm.
+        batch_norm: batch normalisation after each convolution (Ioffe and Szegedy, ICML 2015), which the file has not.
         activation: relu, tanh or sigmoid.
         overlapping_pooling: windows of 3x3 with stride 2, the last of which may hang over the edge; 2x2 if False, which
             gives the same shapes.
@@ -52,6 +53,7 @@ class CifarNet(Network):
         lrn_k: float = 1.0,
         lrn_divide_alpha: bool = True,
         lrn_window: str = "map",
+        batch_norm: bool = False,
         activation: str = "relu",
         overlapping_pooling: bool = True,
         init: str = "kaiming",
@@ -85,17 +87,21 @@ class CifarNet(Network):
         norm = make_norm(**constants)
         has_norm = check_bool("lrn", lrn)
         norm1, norm2 = (norm(), norm()) if has_norm else (None, None)
+        bn1, bn2, bn3 = map(nn.BatchNorm2d, channels) if check_bool("batch_norm", batch_norm) else (None, None, None)
         rule = {"kaiming": kaiming, "2012": _file}[check_choice("init", init, ("kaiming", "2012"))]
         self.features = sequential(  #                        in_channels x 24 x 24
             conv1=nn.Conv2d(in_channels, one, 5, padding=2),  #        32 x 24 x 24
+            bn1=bn1,
             pool1=max_pool(),  #                                       32 x 12 x 12
             act1=act(),
             norm1=norm1,
             conv2=nn.Conv2d(one, two, 5, padding=2),  #                32 x 12 x 12
+            bn2=bn2,
             act2=act(),
             pool2=mean_pool(),  #                                      32 x  6 x  6
             norm2=norm2,
             conv3=nn.Conv2d(two, three, 5, padding=2),  #              64 x  6 x  6
+            bn3=bn3,
             act3=act(),
             pool3=mean_pool(),  #                                      64 x  3 x  3
         )
@@ -104,6 +110,8 @@ class CifarNet(Network):
         self.variant = {"activation": activation, "overlapping_pooling": overlap, "lrn": lrn}
         if lrn:
             self.variant |= {f"lrn_{name}": value for name, value in constants.items()}
+        if batch_norm:  # older checkpoints do not have it
+            self.variant["batch_norm"] = True
 
 
 def _file(name: str, layer: nn.Module) -> tuple[float, float]:
