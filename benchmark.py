@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _problem(options: argparse.Namespace) -> str | None:
-    """What is wrong with the command line."""
+    """Returns what is wrong with the command line, or None."""
     if unknown := set(options.parts) - MEASURE.keys():
         return f"{', '.join(sorted(unknown))}: must be among {', '.join(MEASURE)}"
     if not 1 <= options.crop <= options.size <= 1024:

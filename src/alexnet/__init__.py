@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str | Path, trusted: Sequence[str] = ()) -> "nn.Module":
-    """The trained network of a run's folder, a checkpoint or an exported file: see alexnet.checkpoint.load."""
+    """Loads the trained network of a run directory, a checkpoint or an exported file: see alexnet.checkpoint.load."""
     from alexnet.checkpoint import load as load_checkpoint
 
     return load_checkpoint(path, trusted)

@@ -1,4 +1,4 @@
-"""How a network comes back out of a checkpoint, and which code a checkpoint may name."""
+"""Rebuilds a network from a checkpoint, and decides which code a checkpoint may name."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
 
 
 def rebuild(checkpoint: dict[str, Any], path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
-    """The same of a checkpoint that has been read from `path`."""
+    """Rebuilds the network of a checkpoint that was read from `path`, in eval mode."""
     try:
         model = dict(checkpoint["config"]["model"])
         make = network_class(model.pop("_target_"), trusted)
@@ -76,7 +76,7 @@ class Rescaled(nn.Module):
 
 
 def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tuple[dict[str, Metric], list[str]]:
-    """Returns the metrics of a checkpoint's config by name, and what to say of those that may not be built."""
+    """Returns the metrics of a checkpoint's config by name, and a message for those that may not be built."""
     found, problems = dict[str, Metric](), []
     for name, node in (config.get("metrics") or {}).items():
         try:
@@ -87,7 +87,7 @@ def rebuild_metrics(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> t
 
 
 def rebuild_loss(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tuple[nn.Module, list[str]]:
-    """Returns the loss of a checkpoint's config, and what to say where it may not be built: cross-entropy then."""
+    """Returns the loss of a checkpoint's config; where it may not be built, cross-entropy and a message."""
     plain = nn.CrossEntropyLoss(reduction="sum")
     if not config.get("loss"):  # of versions that had no other
         return plain, []
@@ -98,7 +98,7 @@ def rebuild_loss(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> tupl
 
 
 def task_class(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> Any:
-    """Returns the class of a checkpoint's task; classification's, where it is of a version that had no other.
+    """Returns the class of a checkpoint's task. Checkpoints of versions without tasks are of classification.
 
     Raises:
         UserError: for a class of a package that is not trusted.
@@ -111,7 +111,7 @@ def task_class(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> Any:
 
 
 def rebuild_source(node: Mapping[str, Any], trusted: Sequence[str] = ()) -> Any:
-    """Returns the images of one's own that a checkpoint's config describes: alexnet.data.sources.images.ImageSource.
+    """Returns the ImageSource that a checkpoint's config describes.
 
     Raises:
         ArgumentError: for a class of a package that is not trusted.
@@ -120,7 +120,7 @@ def rebuild_source(node: Mapping[str, Any], trusted: Sequence[str] = ()) -> Any:
 
 
 def _make(node: Mapping[str, Any], packages: Sequence[str], kind: Any) -> Any:
-    """What a recorded node describes. Raises ArgumentError unless it is a `kind` of one of these packages."""
+    """Builds what a recorded node describes. Raises ArgumentError unless it is a `kind` of one of these packages."""
     arguments = dict(node)
     target = str(arguments.pop("_target_", None))
     found = _named(target, packages)
@@ -130,7 +130,7 @@ def _make(node: Mapping[str, Any], packages: Sequence[str], kind: Any) -> Any:
 
 
 def check_trusted(trusted: Any) -> list[str]:
-    """Returns the names of packages in a value such as timm or [timm,mine].
+    """Returns the package names in a value of `trusted`, such as timm or [timm,mine].
 
     Raises:
         ArgumentError: for what is no name of a package.
@@ -172,7 +172,7 @@ def read(path: str | Path, key: str = "checkpoint") -> dict[str, Any]:
 
 
 def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.Module]:
-    """Returns the network's class, or torchvision's function that makes it.
+    """Returns the class of the network, or the function of torchvision or timm that makes it.
 
     It may be any class or function of a package that the user trusts.
 
@@ -189,7 +189,7 @@ def network_class(target: str, trusted: Sequence[str] = ()) -> Callable[..., nn.
 
 
 def _named(target: str, packages: Sequence[str]) -> Any:
-    """What a dotted name stands for. Raises ArgumentError, before importing it, if it is of no package of these."""
+    """Imports what a dotted name names. Raises ArgumentError before importing if it is of none of these packages."""
     module, _, name = target.rpartition(".")
     package = module.split(".")[0]
     if package not in packages:
@@ -210,13 +210,13 @@ def _makes_a_network(name: str) -> bool:
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The network's weights under its own names."""
+    """Returns the network's weights under its own parameter names."""
     state = checkpoint["state_dict"].items()
     return {key.removeprefix(PREFIX): value for key, value in state if key.startswith(PREFIX)}
 
 
 def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
-    """The network's weights under their own names, and as metadata what `read_safetensors` needs beside them."""
+    """Writes the network's weights, and as metadata what `read_safetensors` needs."""
     from safetensors.torch import save
 
     state = network_state(checkpoint)
@@ -234,7 +234,7 @@ def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
 
 
 def _without_paths(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A config without the keys of PATHS, at any depth."""
+    """Returns a config without the keys of PATHS, at any depth."""
     kept = {}
     for key, value in node.items():
         if f"{prefix}{key}" not in PATHS:
@@ -243,7 +243,7 @@ def _without_paths(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_safetensors(file: Path) -> dict[str, Any]:
-    """As a checkpoint: config, data, epoch, state_dict. Raises nearly anything for a file that is none of these."""
+    """Reads what `write_safetensors` wrote, as a checkpoint. Raises many kinds of errors for any other file."""
     from safetensors import safe_open
 
     with safe_open(file, "pt") as opened:

@@ -1,4 +1,4 @@
-"""What every program stands in: the user's mistakes end in a line, and signals in an exit code."""
+"""What every entry point runs in: a user's mistake ends in one line, and a signal in an exit code."""
 
 import os
 import re
@@ -29,7 +29,7 @@ at_end: list[Callable[..., None]] = []
 
 @contextmanager
 def handle_errors() -> Iterator[None]:
-    """Around a program: the user's mistakes end in one or two lines and exit code 1, without a stack trace.
+    """Context manager around an entry point: a user's mistake ends in a line or two and exit code 1, without a trace.
 
     HYDRA_FULL_ERROR=1 shows the trace all the same.
     """
@@ -87,14 +87,14 @@ def _prepare_arguments(arguments: list[str]) -> list[str]:
 
 
 def run_or_checkpoint(text: str) -> Path:
-    """The type of an argument of argparse."""
+    """Converts an argument of argparse to the path of a run directory or checkpoint."""
     if not (path := Path(text)).exists():
         raise UserError(f"{path}: no such run or checkpoint")
     return path
 
 
 def keys_and_values(arguments: list[str]) -> dict[str, Any]:
-    """KEY=VALUE as Hydra reads it, for a program that composes no config."""
+    """Parses KEY=VALUE arguments as Hydra does, for an entry point that composes no config."""
     return {found.key_or_group: found.value() for found in OverridesParser.create().parse_overrides(arguments)}
 
 
@@ -104,7 +104,7 @@ def _end(*, interrupted: bool = False) -> None:
 
 
 def _end_rank() -> None:
-    """Ends the process group where this is one of several processes of a run: its threads may abort at exit."""
+    """Destroys the process group of a run with several processes, whose threads may abort the process at exit."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Names of earlier versions, which run directories and checkpoints made by them still have. Does not import torch."""
+"""Names of earlier versions, which older run directories and checkpoints still have. Does not import torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ _EARLIER_KEYS = {new: old for old, new in RENAMED_KEYS.items()}
 
 
 def upgrade(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a recorded config, plain values by group, with the names of today."""
+    """Returns a recorded config, plain values by group, with today's names."""
     upgraded: dict[str, Any] = {}
     for key, value in config.items():
         full_key = f"{prefix}{key}"
@@ -43,7 +43,7 @@ def upgrade(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def upgrade_override(override: str) -> str:
-    """Returns an override of the command line, such as +lr_times.fc8=2, with the key of today."""
+    """Returns an override of the command line, such as +lr_times.fc8=2, with today's key."""
     sign, key, rest = _split_override(override)
     for old, new in RENAMED_KEYS.items():
         if key == old or key.startswith(f"{old}."):
@@ -58,7 +58,7 @@ def _split_override(override: str) -> tuple[str, str, str]:
 
 
 def upgrade_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a run.json, or a job of study.json, with the keys of today."""
+    """Returns a run.json, or a job of study.json, with today's keys."""
     upgraded = dict(record)
     if "asked" in upgraded:
         upgraded["config_digest"] = upgraded.pop("asked")
@@ -68,12 +68,12 @@ def upgrade_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_arm(name: str) -> str:
-    """Returns the name of an arm, such as crops=10, with the keys of today."""
+    """Returns the name of an arm, such as crops=10, with today's keys."""
     return ",".join(map(upgrade_override, name.split(",")))
 
 
 def earlier_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings by full key with the names that keys and targets had first.
+    """Returns settings by full key, with the names that keys and targets had in the first version.
 
     The digest of a run's settings is made with them, so that a study of an earlier version is found again.
     """

@@ -1,4 +1,4 @@
-"""From what the user typed to checked objects. Nothing here imports torch: a typing mistake is answered at once."""
+"""Checks the composed config, and builds the objects that it describes. Nothing here imports torch."""
 
 import inspect
 import logging
@@ -25,7 +25,7 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuses keys that nothing reads, and values of the wrong type, wherever they were written.
+    """Checks the config. Raises UserError for keys that nothing reads and values of the wrong type.
 
     Hydra itself refuses an unknown key on the command line, but not in a file. What is declared is what the root
     file and the chosen option of every group say without any preset.
@@ -48,7 +48,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def _rename_keys(cfg: DictConfig) -> None:
-    """Moves values under a key's earlier name, as a file of the user's may have it, to that of today, with a note."""
+    """Moves the values of keys with an earlier name, as a user's file may have, to today's name, and prints a note."""
     for old, new in RENAMED_KEYS.items():
         group, _, old_key = old.rpartition(".")
         node = OmegaConf.select(cfg, group) if group else cfg
@@ -60,7 +60,7 @@ def _rename_keys(cfg: DictConfig) -> None:
 
 @cache
 def _declared(name: str, groups: tuple[str, ...], places: tuple[str, ...]) -> DictConfig:
-    """Composed once for the jobs of a sweep that have these groups. places: where the files lie."""
+    """Composes the config as the files declare it, once for all jobs with these groups. places: where the files are."""
     return hydra.compose(name, list(groups))
 
 
@@ -106,7 +106,7 @@ def _compare(node: DictConfig, declared: DictConfig, path: str) -> None:
 
 
 def _check_undeclared(node: DictConfig, declared: DictConfig, key: str, path: str) -> None:
-    """Raises UserError for a key that nothing reads, unless it is an argument of a class that will judge it itself."""
+    """Raises UserError for a key that nothing reads. Arguments of a class are checked by that class."""
     if path in NAMED and isinstance(node[key], DictConfig) and "_target_" in node[key]:
         return
     target = node.get("_target_")
@@ -116,7 +116,7 @@ def _check_undeclared(node: DictConfig, declared: DictConfig, key: str, path: st
 
 
 def _text(key: str, value: Any, default: str) -> Any:
-    """Returns a value where text is declared. Raises UserError for what is no text, and no whole number."""
+    """Returns the value of a key that is declared as text. Raises UserError for anything but text and whole numbers."""
     if type(value) is int and key.rpartition(".")[2] != "_target_":
         return str(value)
     if isinstance(value, bool | int | float):
@@ -126,7 +126,7 @@ def _text(key: str, value: Any, default: str) -> Any:
 
 
 def _check_type(key: str, value: Any, default: Any) -> None:
-    """Raises UserError for a list where one value is declared, and for what is no number or no boolean."""
+    """Raises UserError for a list in place of a single value, and for what is not the declared number or boolean."""
     if isinstance(value, ListConfig) and isinstance(default, bool | int | float | str):
         raise UserError(f"{key}={value}: must be one value, such as {default}")
     if isinstance(default, bool) and not isinstance(value, bool):
@@ -136,7 +136,7 @@ def _check_type(key: str, value: Any, default: Any) -> None:
 
 
 def replace_config(cfg: DictConfig, other: DictConfig, choices: DictConfig) -> None:
-    """Replaces the content of `cfg` by that of `other`, in place: Hydra keeps a reference to it.
+    """Replaces the content of `cfg` by that of `other`, in place, since Hydra keeps a reference to it.
 
     Args:
         cfg: is changed.
@@ -153,7 +153,7 @@ def replace_config(cfg: DictConfig, other: DictConfig, choices: DictConfig) -> N
 
 
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
-    """The object that the config node `key` describes. Those that its own keys describe are built first.
+    """Builds the object that the config node `key` describes, and before it those that its own keys describe.
 
     Raises:
         UserError: with the key of whatever does not suit it.
@@ -170,7 +170,7 @@ def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
 
 
 def target_class(cfg: DictConfig, key: str) -> Any:
-    """The class or function that the config node `key` names. Raises UserError where there is none."""
+    """Returns the class or function that the config node `key` names. Raises UserError where there is none."""
     node = OmegaConf.select(cfg, key)
     with prefix_errors(key, node):
         return _class(node.get("_target_"))
@@ -184,7 +184,7 @@ def _is_object(node: DictConfig, name: str) -> bool:
 
 
 def check_arguments(key: str, target: Any, node: DictConfig) -> None:
-    """Raises UserError for a key that the class or function `target` has no argument for."""
+    """Raises UserError for a key that is no argument of the class or function `target`."""
     known = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in known.values()):
         return
@@ -221,12 +221,12 @@ def _class(name: Any) -> Any:
 
 
 def _of_the_name(error: BaseException, name: str) -> bool:
-    """Whether a part of a dotted name is no module."""
+    """Returns whether a part of the dotted name is not a module, as the import error says."""
     return isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")
 
 
 def processes_started() -> int:
-    """How many processes torchrun or SLURM has started for this run, this one among them."""
+    """Returns how many processes torchrun or SLURM has started for this run, including this one."""
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     variable = "WORLD_SIZE" if by_torchrun else "SLURM_NTASKS"
     return int(os.environ.get(variable, 1))

@@ -1,4 +1,4 @@
-"""Errors that the config has caused, in a line with the key. Nothing here imports torch."""
+"""Turns errors that the config caused into one line with the key. Nothing here imports torch."""
 
 import os
 import re
@@ -19,7 +19,7 @@ LIBRARIES = ("torch", "torchvision", "torchmetrics", "pytorch_lightning")
 
 
 def format_error(error: Exception) -> str:
-    """Returns what to say of an error: of Hydra or OmegaConf in one or two lines, with the nearest known name."""
+    """Returns the message for an error; one of Hydra or OmegaConf in one or two lines, with the nearest known name."""
     if isinstance(error, UserError):
         return str(error)
     text = " ".join(str(error).split())
@@ -37,7 +37,7 @@ def format_error(error: Exception) -> str:
 
 
 def _format_unknown_key(key: str, cause: BaseException | None) -> str:
-    """What to say of an override of a key that is not there."""
+    """Returns the message for an override of a key that does not exist."""
     if key in RENAMED_KEYS:
         return f"{key}: is {RENAMED_KEYS[key]} now"
     name, known = key.partition(".")[0], {*GROUPS, *PRESETS}
@@ -57,7 +57,7 @@ def _format_unknown_key(key: str, cause: BaseException | None) -> str:
 
 @contextmanager
 def prefix_errors(key: str, node: DictConfig | None = None) -> Iterator[None]:
-    """Turns what is wrong with an argument into a UserError that says its full key, `model.dropout=2: ...`.
+    """Context manager that turns an ArgumentError into a UserError with the full key, `model.dropout=2: ...`.
 
     Arguments are wrong where an ArgumentError says so, and where a class of a library (LIBRARIES) refuses them. Any
     other error may be a bug in the user's own class: it keeps its trace, and gets the key as a note.
@@ -79,7 +79,7 @@ def prefix_errors(key: str, node: DictConfig | None = None) -> Iterator[None]:
 
 
 def _mistake(error: BaseException, key: str, node: DictConfig | None) -> str | None:
-    """What to say of an error that an argument in the config has caused; None of any other."""
+    """Returns the message for an error that an argument in the config has caused; None for any other error."""
     text = " ".join(str(error).split())
     library = node is not None and str(node.get("_target_")).partition(".")[0] in LIBRARIES
     if isinstance(error, ModuleNotFoundError):
@@ -99,7 +99,7 @@ def _mistake(error: BaseException, key: str, node: DictConfig | None) -> str | N
 
 
 def _not_installed(error: ModuleNotFoundError) -> str | None:
-    """The package that an import did not find; None where it is a module of an installed one, which is a bug."""
+    """Returns the package that an import did not find; None for a module of an installed package, which is a bug."""
     if error.name is None:  # Lightning's: Requirement 'x>=1.0' not met
         quoted = re.search(r"'([\w-]+)", str(error))
         return quoted[1] if quoted else str(error)

@@ -1,4 +1,4 @@
-"""Which keys and groups the programs know."""
+"""The keys and groups of the config."""
 
 PRESETS = ("experiment", "debug", "search", "study", "after")  # groups that only change what the other groups declare
 GROUPS = (

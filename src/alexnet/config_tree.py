@@ -1,4 +1,4 @@
-"""The config of a run as a tree, for somebody who reads it."""
+"""Prints the config of a run as a tree."""
 
 from omegaconf import DictConfig, OmegaConf
 from rich import print as rich_print
@@ -7,7 +7,7 @@ from rich.tree import Tree
 
 
 def print_tree(cfg: DictConfig, title: str) -> None:
-    """Prints every group of the config as a branch, and then the keys that are in none."""
+    """Prints every group of the config as a branch, then the keys that are in no group."""
     tree = Tree(title)
     alone = {}
     for key, value in cfg.items():

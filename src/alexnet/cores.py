@@ -1,4 +1,4 @@
-"""What the processor offers: how many cores this process may use, and bfloat16."""
+"""What the processor offers: the number of cores that this process may use, and bfloat16."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def available_cores() -> int:
 
 
 def limit_threads() -> None:
-    """Torch computes with as many threads as the machine has cores, also in a container that may use two of them."""
+    """Limits torch to the cores that this process may use. In a container torch counts all of the machine."""
     import torch
 
     if torch.get_num_threads() > (cores := available_cores()):
@@ -24,7 +24,7 @@ def limit_threads() -> None:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16 (AVX-512); elsewhere it takes many times as long as float32."""
+    """Returns whether the processor multiplies in bfloat16 (AVX-512). Elsewhere bfloat16 is many times slower."""
     import torch
 
     if hasattr(torch.cpu, "get_capabilities"):  # from torch 2.12 on
@@ -34,7 +34,7 @@ def has_bfloat16() -> bool:
 
 
 def _slurm_share() -> int | None:
-    """The cores of this SLURM task, which hold whether or not SLURM binds it to them."""
+    """Returns the cores of this SLURM task, which hold whether or not SLURM binds the task to them."""
     try:
         if "SLURM_CPUS_PER_TASK" in os.environ:
             return int(os.environ["SLURM_CPUS_PER_TASK"])

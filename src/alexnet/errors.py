@@ -1,4 +1,4 @@
-"""The user's mistakes, and how they are said. Nothing here imports torch."""
+"""Errors that are the user's mistakes, and their messages. Nothing here imports torch."""
 
 import errno
 import re
@@ -11,7 +11,7 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. Entry points print its text alone, without a stack trace, and exit with 1."""
+    """A mistake that the user can correct. Entry points print its text without a trace, and exit with 1."""
 
     def __init__(self, text: str = "") -> None:
         if re.match(r"Caught \w+ in DataLoader worker", text):  # torch adds the worker's trace
@@ -20,7 +20,7 @@ class UserError(Exception):
 
 
 class ArgumentError(ValueError):
-    """An argument of a class or function that does not suit, such as "dropout=2: must be ...".
+    """A wrong argument of a class or function, such as "dropout=2: must be ...".
 
     Where a config is built, config.named makes of it a UserError with the argument's full key. Every other error keeps
     its trace.
@@ -28,15 +28,15 @@ class ArgumentError(ValueError):
 
 
 class ConfigError(UserError):
-    """A mistake that was found before the first step, so that nothing of the run is worth keeping."""
+    """A mistake found before the first step, so that nothing of the run is worth keeping."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as Ctrl-C is KeyboardInterrupt."""
+    """Raised at SIGTERM, as KeyboardInterrupt is at Ctrl-C."""
 
 
 def find_cause(error: BaseException | None, kind: type[Caught]) -> Caught | None:
-    """`error`, or the first one of that kind that it came from: torch.save makes a RuntimeError of any other."""
+    """Returns `error`, or the first error of that kind in its chain: torch.save turns any error into a RuntimeError."""
     seen, waiting = list[BaseException](), [error]
     while waiting:
         found = waiting.pop(0)
@@ -50,7 +50,7 @@ def find_cause(error: BaseException | None, kind: type[Caught]) -> Caught | None
 
 
 def describe_write_error(error: BaseException) -> str | None:
-    """Which file could not be written and why, if that is what `error` came from."""
+    """Returns which file could not be written and why, if that is where `error` came from; else None."""
     found = find_cause(error, OSError)
     if found is None or found.errno not in UNWRITABLE:
         return None
@@ -58,7 +58,7 @@ def describe_write_error(error: BaseException) -> str | None:
 
 
 def suggest(name: str, known: Collection[str]) -> str:
-    """' Did you mean X?' for the known name most like `name`, or nothing. Swapped letters count as none."""
+    """Returns ' Did you mean X?' with the known name nearest to `name`, or ''. Swapped letters count as none."""
 
     def likeness(other: str) -> float:
         pairs = ((name, other), ("".join(sorted(name)), "".join(sorted(other))))
@@ -69,15 +69,15 @@ def suggest(name: str, known: Collection[str]) -> str:
 
 
 def escape_control_chars(text: str) -> str:
-    """The text with what a terminal would obey, or cannot show, written out: names of files come from anywhere."""
+    """Returns the text with control characters escaped: names of files may hold anything."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def escape_lines(text: str) -> str:
-    """The same for a text of several lines."""
+    """Escapes control characters in a text of several lines."""
     return "\n".join(map(escape_control_chars, text.split("\n")))
 
 
 def truncate(text: str, length: int = 20) -> str:
-    """Returns a text, cut to a length, with … at its end where something was cut off."""
+    """Returns a text cut to a length, with … at its end where something was cut off."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

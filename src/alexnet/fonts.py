@@ -1,4 +1,4 @@
-"""Fonts that have the characters of class names, whatever script these are in."""
+"""Finds fonts that have the characters of class names in any script."""
 
 import logging
 import warnings
@@ -17,7 +17,7 @@ PREFERRED = ("Noto Sans", "Source Han", "PingFang", "YaHei", "Hei", "Gothic", "S
 
 
 def choose_fonts(figure: Figure) -> None:
-    """Sets the fonts of every text of a figure to those that have its characters, matplotlib's own first.
+    """Sets the fonts of every text in a figure to those that have its characters, matplotlib's own first.
 
     Warns once of characters that no installed font has.
     """
@@ -29,7 +29,7 @@ def choose_fonts(figure: Figure) -> None:
 
 
 def image_font(texts: Iterable[str], size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """A font for PIL that has the characters of `texts`, or as many of them as one font has."""
+    """Returns a font for PIL that has the characters of `texts`, or the most of them that one font has."""
     characters = frozenset("".join(texts))
     if all(ord(c) < 128 for c in characters):
         return ImageFont.load_default(size)
@@ -47,7 +47,7 @@ def _not_in_default(text: str) -> frozenset[str]:
 
 @cache
 def _fonts_with(wanted: frozenset[str]) -> tuple[FontEntry, ...]:
-    """Installed fonts that together have the characters."""
+    """Returns installed fonts that together have the characters."""
     chosen, left = [], set(wanted)
     for font in sorted(filter(_has_glyphs, fontManager.ttflist), key=_preference):
         found = {c for c in left if ord(c) in _characters(font.fname)}
@@ -78,7 +78,7 @@ def _characters(file: str) -> frozenset[int]:
 
 
 def _has_glyphs(font: FontEntry) -> bool:
-    """Whether it is no font of last resort, which has a box for every character."""
+    """Returns whether a font has real glyphs: a font of last resort draws a box for every character."""
     return "lastresort" not in font.name.lower().replace(" ", "")
 
 

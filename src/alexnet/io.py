@@ -1,4 +1,4 @@
-"""Files that appear whole, plain values out of them, and waiting for who makes them. Nothing here imports torch."""
+"""Reads and writes files that appear whole or not at all, and waits for locks. Nothing here imports torch."""
 
 import csv
 import glob
@@ -22,12 +22,12 @@ Plain = TypeVar("Plain", list[str], dict[str, Any])
 
 
 def is_remote(root: str) -> bool:
-    """s3://..., and local:FOLDER, which LitData reads as if it were far away."""
+    """Returns whether an address is remote: s3://..., and local:FOLDER, which LitData treats as remote."""
     return re.match(r"\w+://|local:", root) is not None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Returns the object in a file; an empty one where the file is not there or holds something else."""
+    """Returns the object in a JSON file; an empty one if the file is missing or holds something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -36,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path, kind: type[Plain]) -> Plain:
-    """Plain values. Raises UserError for a file that cannot be read, or holds something else than a `kind`."""
+    """Returns the plain values in a file. Raises UserError if it cannot be read or does not hold a `kind`."""
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         if not isinstance(found, kind):
@@ -47,7 +47,7 @@ def read_yaml(path: Path, kind: type[Plain]) -> Plain:
 
 
 def temp_paths(path: Path) -> list[Path]:
-    """What processes that were killed have left of writing `path`."""
+    """Returns the temporary files that killed processes have left while they wrote `path`."""
     return list(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
 
 
@@ -75,13 +75,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a text file, as `atomic_write` does."""
+    """Writes a text file by `atomic_write`."""
     with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_csv(path: Path, keys: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a row for each mapping, with a header, as `atomic_write` does."""
+    """Writes a header and a row for each mapping, by `atomic_write`."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, keys)
     writer.writeheader()
@@ -90,12 +90,12 @@ def write_csv(path: Path, keys: Sequence[str], rows: Iterable[Mapping[str, Any]]
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, as `atomic_write` does."""
+    """Writes a value as indented JSON, by `atomic_write`."""
     write(path, json.dumps(value, indent=2) + "\n")
 
 
 def wait_for(lock: FileLock, what: str) -> None:
-    """Acquires the lock, and says what its holder does if that takes a while."""
+    """Acquires the lock, and logs what its holder is doing if that takes a while."""
     try:
         lock.acquire(timeout=1)
     except Timeout:

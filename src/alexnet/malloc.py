@@ -1,4 +1,4 @@
-"""What a program does about its memory before it starts."""
+"""Keeps freed memory in the process, by a setting of glibc."""
 
 import ctypes
 import platform
@@ -9,7 +9,7 @@ MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Makes glibc keep what is freed.
+    """Makes glibc keep freed memory for the process.
 
     By itself it gives every large tensor back to the kernel, which then has to clear each page of the next one again.
     For programs, not for libraries: it holds for the whole process.

@@ -1,4 +1,4 @@
-"""The wrong answers of the largest loss: the images that a network is most wrong about."""
+"""Finds the wrong answers with the largest loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ COUNT = 16
 
 @dataclass
 class Mistake:
-    """image: (C, H, W), as it was given. true, predicted: classes. confidence: the softmax of the predicted one."""
+    """A wrong answer. image: (C, H, W), as given. true, predicted: classes. confidence: softmax of `predicted`."""
 
     loss: float
     image: Tensor
@@ -21,7 +21,7 @@ class Mistake:
 
 
 def worst_of(known: Sequence[Mistake], images: Tensor, scores: Tensor, labels: Tensor) -> list[Mistake]:
-    """The COUNT worst of those that are known and of a batch, the worst first.
+    """Returns the COUNT worst of the known mistakes and those of a batch, the worst first.
 
     Args:
         known: the worst of the batches before.

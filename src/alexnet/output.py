@@ -1,4 +1,4 @@
-"""Standard output that may go away while a program runs: a terminal that is closed, a pipe into head."""
+"""Lets a program go on when its standard output is closed: a closed terminal, or a pipe into head."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # a pipe without a reader, a close
 
 
 class TolerantStream:
-    """A text stream that discards what is written once nobody can read it any more.
+    """A text stream that discards what is written when nobody can read it any more.
 
     Other errors, such as of a full disk, are raised.
     """
@@ -45,7 +45,7 @@ class TolerantStream:
 
 @contextmanager
 def tolerant_output() -> Iterator[None]:
-    """Standard output and standard error may be closed, from the start or at any time, and the program goes on."""
+    """Context manager in which standard output and standard error may be closed at any time."""
     before = sys.stdout, sys.stderr
     if "JPY_PARENT_PID" in os.environ:  # Jupyter and Colab, whose !python is a terminal that cannot move its cursor
         os.environ["TERM"] = "dumb"
@@ -66,7 +66,7 @@ def _tolerant(stream: TextIO | None, fd: int) -> Any:
 
 
 def _fill_closed_descriptors() -> None:
-    """Opens /dev/null for standard streams that were closed, whose numbers the next files would get."""
+    """Opens /dev/null for standard streams that are closed, whose numbers the next opened files would get."""
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)

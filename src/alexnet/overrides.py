@@ -1,4 +1,4 @@
-"""Hydra's overrides as a user types them. Nothing here imports torch."""
+"""Converts Hydra's overrides from what a user types, and back. Nothing here imports torch."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def quoted(text: str) -> str:
 
 
 def for_hydra(arguments: list[str]) -> list[str]:
-    """Returns the command line's arguments as Hydra's grammar has to have them.
+    """Returns the command line's arguments quoted as Hydra's grammar needs them.
 
     - A path that the grammar would read otherwise, such as init_from=outputs/model.lrn=true,seed=1, is quoted. In a
       sweep, init_from=a,b stays a choice of two, unless there is a file or folder of that name.
@@ -35,7 +35,7 @@ def for_hydra(arguments: list[str]) -> list[str]:
 
 
 def with_keys_of_today(arguments: list[str]) -> list[str]:
-    """Returns the arguments with today's key in place of an earlier spelling, and prints a note for each."""
+    """Returns the arguments with today's keys in place of earlier spellings, and prints a note for each."""
     renamed = [upgrade_override(argument) for argument in arguments]
     for before, after in zip(arguments, renamed, strict=True):
         if before != after:
@@ -44,7 +44,7 @@ def with_keys_of_today(arguments: list[str]) -> list[str]:
 
 
 def as_typed(override: str) -> str:
-    """Returns what a user would type for an override of Hydra's: a path without the quotes that `for_hydra` adds."""
+    """Returns what a user would type for an override of Hydra's: a path without the quotes of `for_hydra`."""
     parsed = OverridesParser.create().parse_override(override)
     path = parsed.value()
     if parsed.key_or_group not in PATHS or not isinstance(path, str) or not os.path.exists(path):
@@ -65,7 +65,7 @@ def _take_path(argument: str, *, sweep: bool) -> str:
 
 
 def _hydra_takes(argument: str, path: str, *, sweep: bool) -> bool:
-    """Whether Hydra reads the argument's value as this path, or as the choice that it is meant to be."""
+    """Returns whether Hydra reads the argument's value as this path, or as the choice that is meant."""
     try:
         parsed = OverridesParser.create().parse_override(argument)
     except HydraException:

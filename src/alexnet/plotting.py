@@ -1,4 +1,4 @@
-"""How every figure is written, and names in it."""
+"""Writes figures, and prepares the names in them."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,13 +20,13 @@ WIDTH, DPI = 3.5, 200  # inches; pixels of one
 
 
 def save(figure: Figure, path: Path) -> None:
-    """path.png and path.svg."""
+    """Writes path.png and path.svg."""
     for kind in ("png", "svg"):
         write(figure, path.with_name(f"{path.name}.{kind}"))
 
 
 def write(figure: Figure, path: Path) -> None:
-    """In the format that the name says. The same figures make the same files."""
+    """Writes a figure in the format of the file's suffix. The same figure makes the same file."""
     kind = path.suffix[1:].lower()
     meta = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     choose_fonts(figure)
@@ -35,12 +35,12 @@ def write(figure: Figure, path: Path) -> None:
 
 
 def plain(name: str, length: int = 20) -> str:
-    """Short, printable, and nothing that matplotlib takes for mathematics."""
+    """Returns a name made short, printable, and free of what matplotlib reads as mathematics."""
     return escape_control_chars(truncate(name, length)).replace("$", r"\$")
 
 
 def confusion(title: str, classes: Sequence[str], counts: NDArray[np.int64], *, small: bool = False) -> Figure:
-    """Rows are the true classes, columns the predicted ones, as shares of a row. small: for TensorBoard."""
+    """Draws a confusion matrix: true classes by predicted ones, as shares of a row. small: for TensorBoard."""
     n = len(classes)
     side = 3 + 0.25 * min(n, NAMED)
     size = (WIDTH, WIDTH) if small else (side + 1, side)
@@ -69,7 +69,7 @@ def _name_classes(axes: Axes, classes: Sequence[str], counts: NDArray[np.int64],
 
 
 def bars(title: str, classes: Sequence[str], shares: NDArray[np.float64], label: str, *, small: bool = False) -> Figure:
-    """A share of each class, the smallest first; of many classes the NAMED smallest. small: for TensorBoard."""
+    """Draws a share of each class, the smallest first; of many classes the NAMED smallest. small: for TensorBoard."""
     order = shares.argsort()[:NAMED]
     size = (WIDTH, 0.8 + 0.15 * len(order)) if small else (5, 1 + 0.22 * len(order))
     with _style(small=small):

@@ -13,13 +13,13 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 / golden ratio: the step of 
 
 
 def generator(seed: int, name: str) -> torch.Generator:
-    """A generator that depends on `seed` and `name` alone."""
+    """Returns a generator that depends on `seed` and `name` alone."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 def uniform(seed: int, epoch: int, index: ArrayLike, n: int) -> NDArray[np.float32]:
-    """`n` numbers in (0, 1) for each sample of `index`: (len(index), n), a pure function of the arguments.
+    """Returns `n` numbers in (0, 1) for each sample of `index`, (len(index), n): a pure function of the arguments.
 
     A counter hashed by the finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): numpy has no generator
     that starts again for every sample of a batch at less than its cost.

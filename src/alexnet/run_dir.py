@@ -1,4 +1,4 @@
-"""Where runs lie: a folder for each, and one around those of a sweep. Nothing here imports torch."""
+"""Creates and finds run directories, and the directory of a sweep around its runs. Nothing here imports torch."""
 
 import re
 import shutil
@@ -44,12 +44,12 @@ def create_run_dir(cfg: DictConfig, config_digest: str | None = None) -> list[Pa
 
 
 def free_job_dir(cfg: DictConfig, config_digest: str | None) -> Path:
-    """Returns the directory for a job of a sweep: a new one, or that of a run of its settings that never ended."""
+    """Returns the directory for a job of a sweep: a new one, or that of a run with its settings that never ended."""
     return next(folder for folder in _numbered(job_dir(cfg)) if _is_free(folder, config_digest))
 
 
 def job_dir(cfg: DictConfig) -> Path:
-    """Of a job of a sweep: named after what is swept, in a study after its arm and seed."""
+    """Returns the directory of a job of a sweep, named after its swept values, in a study after its arm and seed."""
     hydra, name = HydraConfig.get(), swept_values(cfg)
     if cfg.study is not None or _SEED.search(hydra.job.override_dirname):
         name = ",".join(filter(None, [name, f"seed={cfg.seed}"]))
@@ -58,7 +58,7 @@ def job_dir(cfg: DictConfig) -> Path:
 
 
 def swept_values(cfg: DictConfig) -> str:
-    """A job's values of the swept keys, but the seed, as typed; in a study its arm. Nothing outside a sweep."""
+    """Returns a job's values of the swept keys, without the seed, as typed; in a study its arm; '' outside a sweep."""
     if not in_sweep():
         return ""
     name = _SEED.sub("", HydraConfig.get().job.override_dirname).strip(",")
@@ -68,13 +68,13 @@ def swept_values(cfg: DictConfig) -> str:
 
 
 def shown(path: Path) -> Path:
-    """A path as it is printed: from the working directory on, where it lies in it."""
+    """Returns a path as it is printed: relative to the working directory if it lies in it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def runs_by_digest(folder: Path) -> dict[str, list[Path]]:
-    """The run directories in that of a sweep, by the digest of their settings (run_identity.digest)."""
+    """Returns the run directories of a sweep by the digest of their settings (run_identity.digest)."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*/run.json")):
         if config_digest := read_run_json(path.parent).get("config_digest"):
@@ -83,19 +83,19 @@ def runs_by_digest(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_run_json(folder: Path) -> dict[str, Any]:
-    """run.json of a run's folder; nothing where there is none that can be read."""
+    """Returns the run.json of a run directory; an empty object where none can be read."""
     return upgrade_record(read_json(folder / "run.json"))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """metrics.json of a run that is done. Raises UserError where it has been damaged."""
+    """Returns the metrics.json of a finished run. Raises UserError where it is damaged."""
     if "monitor" not in (found := read_json(folder / "metrics.json")):
         raise UserError(f"{folder / 'metrics.json'}: not the figures of a run; the file is damaged")
     return found
 
 
 def run_status(folder: Path) -> str | None:
-    """running, done, failed or interrupted; None where there is no such folder. What was killed was interrupted."""
+    """Returns running, done, failed or interrupted, which includes killed; None without such a directory."""
     if not folder.is_dir():
         return None
     if (folder / "metrics.json").exists():
@@ -114,7 +114,7 @@ def run_status(folder: Path) -> str | None:
 
 @contextmanager
 def lock_run_dir(folder: Path, *, keep: bool = False) -> Iterator[None]:
-    """Holds the lock of a run's directory, by which others see that the run is active.
+    """Holds the lock of a run's directory, by which other processes see that the run is active.
 
     What an earlier run, which never ended, left in the directory is removed, unless `keep`.
 
@@ -130,7 +130,7 @@ def lock_run_dir(folder: Path, *, keep: bool = False) -> Iterator[None]:
 
 @contextmanager
 def hold_lock(file: Path, taken: str) -> Iterator[None]:
-    """Holds a lock, where the file system has locks. Raises UserError with the text `taken` where another has it."""
+    """Holds a lock where the file system has locks. Raises UserError with the text `taken` if it is held."""
     lock = FileLock(file)
     try:
         lock.acquire(timeout=1)  # a look at a run's state takes its lock for a moment
@@ -145,7 +145,7 @@ def hold_lock(file: Path, taken: str) -> Iterator[None]:
 
 
 def remove_run_dir(made: list[Path]) -> None:
-    """Takes back what `create_run_dir` made."""
+    """Removes what `create_run_dir` made."""
     for path in made[:1]:
         shutil.rmtree(path)
     for path in made[1:]:
@@ -159,7 +159,7 @@ def in_sweep() -> bool:
 
 
 def dated_dir(outputs: str | Path, choices: Mapping[str, Any]) -> Path:
-    """outputs/<experiment or data-model>/<date_time>, which may be there already. choices: the options of groups."""
+    """Returns outputs/<experiment or data-model>/<date_time>, which may exist. choices: the options of groups."""
     name = choices.get("experiment") or f"{choices['data']}-{choices.get('model', 'prepare')}"
     return Path(outputs) / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
@@ -172,7 +172,7 @@ def _is_free(folder: Path, config_digest: str | None) -> bool:
 
 
 def _numbered(path: Path) -> Iterator[Path]:
-    """path, path_2, path_3 and so on."""
+    """Yields path, path_2, path_3 and so on."""
     yield path
     number = 2
     while True:
@@ -181,7 +181,7 @@ def _numbered(path: Path) -> Iterator[Path]:
 
 
 def make_dir(path: Path, *, again: bool = True) -> list[Path]:
-    """Makes `path`, or path_2 and so on while it exists. Returns it and what had to be made above it, upwards."""
+    """Makes `path`, or path_2 and so on if it exists. Returns it and the parents made for it, the nearest first."""
     above = [parent for parent in path.parents if not parent.exists()]
     for candidate in _numbered(path):
         try:

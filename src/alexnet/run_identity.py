@@ -1,4 +1,4 @@
-"""What of a run's config decides its result: two runs are the same where this is. Nothing here imports torch."""
+"""Decides which keys of a config affect a run's result. Nothing here imports torch."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ ADDED = {
 
 
 def result_affecting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """Every key that decides the result, as `model.lrn`, with its value. Numbers are floats."""
+    """Returns every key that affects the result, such as `model.lrn`, with its value. Numbers are floats."""
     if isinstance(config, DictConfig):
         config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     return {
@@ -70,19 +70,19 @@ def result_affecting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest(config: DictConfig | Mapping[str, Any]) -> str:
-    """Returns the digest of the settings that affect a result, by which runs of the same settings are found."""
+    """Returns a digest of the settings that affect a result, by which runs with the same settings are found."""
     text = json.dumps(earlier_names(result_affecting(config)), sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """The keys in which two runs' settings differ, in the config's order."""
+    """Returns the keys in which two runs' settings differ, in the config's order."""
     missing = object()
     return [key for key in {**a, **b} if a.get(key, missing) != b.get(key, missing)]
 
 
 def format_value(value: Any) -> str:
-    """A setting's value as it is typed: true, 0.5, 2, null."""
+    """Returns a setting's value as it is typed: true, 0.5, 2, null."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -103,7 +103,7 @@ def affects_result(key: str) -> bool:
 
 
 def portable_command(words: Iterable[str]) -> list[str]:
-    """A command's words without the folders and loggers of one machine; images and weights are in FOLDER."""
+    """Returns a command's words without the folders and loggers of one machine; images and weights are in FOLDER."""
     shown = {key: f"{key}=FOLDER" for key in ("data.root", "init_from")}
     kept = []
     for word in words:

@@ -1,4 +1,4 @@
-"""Checks of constructor arguments. Each raises an ArgumentError with the argument, its value and what is allowed."""
+"""Checks arguments of constructors. Each raises ArgumentError with the argument, its value and what is allowed."""
 
 from collections.abc import Collection
 from numbers import Integral, Real
@@ -40,7 +40,7 @@ def check_float(
     exclusive_min: bool = False,
     allow_false: bool = False,
 ) -> float:
-    """A finite real number in [low, high], or in (low, high] with `exclusive_min`. With `allow_false`, False is 0."""
+    """Returns a finite number in [low, high], or (low, high] with `exclusive_min`. With `allow_false`, False is 0."""
     if allow_false and value is False:
         value = 0.0
     real = isinstance(value, Real) and not isinstance(value, bool)
@@ -50,7 +50,7 @@ def check_float(
 
 
 def check_test_fraction(name: str, value: Any) -> float:
-    """A share of the images to test on that leaves some to train on, beside those for validation."""
+    """Returns a share of test images that leaves some to train on, beside those for validation."""
     return check_float(name, value, 0, 0.8, exclusive_min=True)
 
 

@@ -1,4 +1,4 @@
-"""The loader against torchvision's: ImageFolder, PIL and a DataLoader with one worker per core."""
+"""Compares the loader with torchvision's: ImageFolder, PIL and a DataLoader with one worker per core."""
 
 import shutil
 import tempfile
@@ -100,7 +100,7 @@ def _through(loader: DataLoader) -> int:
 
 
 def _cifar(at_least: int) -> Sides:
-    """32x32 images in memory, batches of 512, crops of 24; the baseline goes through PIL, as torchvision's own does."""
+    """Returns both sides for 32x32 images in memory: batches of 512, crops of 24; torchvision goes through PIL."""
     data = ImageDataModule("fake", num_classes=10, size=32, crop=24, batch_size=512, augment=PAPER)
     data.setup()
     train = data.splits["train"]
@@ -124,7 +124,7 @@ class _Arrays(Dataset):
 
 
 def _packing(root: Path, cache: Path, size: int) -> Sides:
-    """Packing onto disk against decoding alone, both with every core."""
+    """Returns both sides of packing: packing onto disk, and decoding alone, each with every core."""
     files = sorted(p for p in root.rglob("*.jpg"))
 
     def ours() -> int:
@@ -144,7 +144,7 @@ def _packing(root: Path, cache: Path, size: int) -> Sides:
 
 
 def _transform(size: int, crop: int, normalize: Normalize) -> transforms.Compose:
-    """Resize leaves alone what has that size already."""
+    """Returns torchvision's transforms. Resize does nothing to an image that has the size already."""
     steps = [transforms.Resize(size), transforms.RandomCrop(crop), transforms.RandomHorizontalFlip()]
     return transforms.Compose(
         [*steps, transforms.ToTensor(), transforms.Normalize(normalize.mean.tolist(), normalize.std.tolist())]
@@ -152,7 +152,7 @@ def _transform(size: int, crop: int, normalize: Normalize) -> transforms.Compose
 
 
 def _laid_out(photos: Path | None, root: Path, count: int, size: int | None = None) -> None:
-    """JPEGs in two class folders below `root`, with a shorter side of `size` pixels; None: as they are."""
+    """Writes JPEGs into two class folders below `root`, the shorter side `size` pixels, or unchanged with None."""
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
     if photos:

@@ -1,4 +1,4 @@
-"""What a GPU makes of AlexNet: the step, LRN's share of it, a run from packed images, and how long ImageNet takes."""
+"""Measures AlexNet on a GPU: the step, LRN's share of it, a run from packed images, and a forecast for ImageNet."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def measure(
 
 
 def projection(rows: list[Row]) -> list[str]:
-    """How long the paper's training would take at the speed of each run."""
+    """Returns how long the paper's training would take at the speed of each run."""
     return [
         f"{row.name.replace('gpu_run_', 'batches of ')}: {EPOCHS} epochs of ImageNet in "
         f"{EPOCHS * IMAGES / row.ours / 3600:.1f} hours; the paper took five to six days on two GTX 580"

@@ -1,4 +1,4 @@
-"""Runs an hour of a study, its jobs side by side with one thread each against one after another with all threads."""
+"""Measures runs per hour of a study: jobs side by side with one thread each, and one after another with all."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ NETWORKS = {  # each study has two arms, and runs of some 15 s
 
 
 def measure(rounds: int = 3) -> Iterator[Row]:
-    """Rows of runs an hour, the whole command from its start to its report."""
+    """Yields rows of runs per hour, each timed from the command's start to the end of its report."""
     for name, line in NETWORKS.items():
         side_by_side, one_by_one = (partial(_runs, jobs, *line) for jobs in (available_cores(), 1))
         row = compare(f"jobs_{name}", "runs/h", side_by_side, one_by_one, rounds=rounds, warm=False, seconds=120)
@@ -53,7 +53,7 @@ def measure(rounds: int = 3) -> Iterator[Row]:
 
 
 def _runs(jobs: int, *line: str) -> int:
-    """Runs a study, and returns how many runs an hour would be were its seconds hours."""
+    """Runs a study, and returns the runs per hour, scaled for `compare`, which divides by seconds."""
     with tempfile.TemporaryDirectory() as outputs:
         command = ("train.py", *line, f"study.jobs={jobs}", "after=none", f"outputs={outputs}")
         subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

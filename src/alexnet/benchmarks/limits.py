@@ -1,4 +1,4 @@
-"""What the machine allows: multiplications and memory."""
+"""Measures what the machine can do at most: matrix products and memory copies."""
 
 import statistics
 import time
@@ -10,19 +10,19 @@ CPU = torch.device("cpu")
 
 
 def matmul_rate(dtype: torch.dtype, size: int = 2048, device: torch.device = CPU) -> float:
-    """FLOP a second of a square matrix product with every core, a multiply-add being two."""
+    """Returns the FLOP per second of a square matrix product with every core; a multiply-add counts as two."""
     a, b = torch.randn(2, size, size).to(device, dtype).unbind(0)
     return 2 * size**3 / _median(lambda: a @ b, device)
 
 
 def copy_rate(size: int = 2**28, device: torch.device = CPU) -> float:
-    """Bytes read plus bytes written a second, copying that many with every core."""
+    """Returns the bytes read plus written per second when every core copies that many bytes."""
     a, b = torch.zeros(2, size, dtype=torch.uint8, device=device).unbind(0)
     return 2 * size / _median(lambda: b.copy_(a), device)
 
 
 def wait(device: torch.device) -> None:
-    """Until it has done what was asked of it."""
+    """Waits until the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

@@ -1,4 +1,4 @@
-"""Local response normalisation, forward and backward, against torch's."""
+"""Compares local response normalisation, forward and backward, with torch's."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def measure(
 
 
 def measure_map(batch: int = 64, rounds: int = 5, channels: int = 32, side: int = 16) -> Iterator[Row]:
-    """Windows of maps, in bfloat16, at the four layers' first place: against the same by torch's average pooling."""
+    """Yields a row for windows of a map in bfloat16, at the size of model=cifar, against torch's average pooling."""
     x, grad = torch.randn(2, batch, channels, side, side, dtype=torch.bfloat16).unbind(0)
     last, last_grad = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad))
     ours = partial(_both_ways, LocalResponseNorm(3, 5e-5, window="map"), last, last_grad)
@@ -62,7 +62,7 @@ def _over_map(x: Tensor) -> Tensor:
 
 
 def measure_beside(batch: int = 64, rounds: int = 3, side: int = 55, width: float = 1.0) -> Iterator[Row]:
-    """The first of them again while another process trains AlexNet: two jobs of a sweep side by side."""
+    """Yields the first row again while another process trains AlexNet, as two jobs of a sweep do."""
     code = f"from alexnet.benchmarks.step import ours\nstep = ours({batch}, {width})\nwhile step(): print(flush=True)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         try:

@@ -1,4 +1,4 @@
-"""What a study of many jobs costs beside the jobs: planning it, each job's look for what is done, and the report.
+"""Measures what a study of many jobs costs beside the jobs: planning, finding finished runs, and the report.
 
 Runs of all seeds but the first are copies, so that the study typed again has only these three to do.
 """
@@ -21,7 +21,7 @@ LINE = ("study=lrn", "study.jobs=1", "study.arm=none,typed", *TINY[:-1])
 
 
 def measure(sizes: tuple[int, ...] = (20, 200)) -> str:
-    """A table with a row for each number of jobs, which are those of two arms: seconds, and files for each run."""
+    """Returns a table with a row for each number of jobs of two arms: seconds, and files per run."""
     lines = [f"{'jobs':>5}{'plan, s':>10}{'a job, ms':>12}{'report, s':>12}{'files a run':>14}"]
     with tempfile.TemporaryDirectory() as outputs:
         line = (*LINE, f"outputs={outputs}")
@@ -38,7 +38,7 @@ def measure(sizes: tuple[int, ...] = (20, 200)) -> str:
 
 
 def plan_study(*line: str) -> float:
-    """Types a study, and stops it at its first job. Returns the seconds that it took to plan."""
+    """Starts a study and stops it at its first job. Returns the seconds that planning took."""
     with subprocess.Popen(_command(*line), cwd=ROOT, stdout=subprocess.PIPE, text=True) as study:
         assert study.stdout is not None
         study.stdout.readline()  # the question
@@ -51,7 +51,7 @@ def plan_study(*line: str) -> float:
 
 
 def copy_runs(folder: Path) -> None:
-    """Copies the runs of seed 1 in a study's directory to all other seeds of its plan, as if each had been run."""
+    """Copies the runs of seed 1 to all other seeds of the study's plan, as if each had been run."""
     for job in json.loads((folder / PLAN).read_text())["jobs"]:
         run, new = (folder / f"{job['arm']},seed={seed}" for seed in (1, job["seed"]))
         if new.exists():
@@ -64,7 +64,7 @@ def copy_runs(folder: Path) -> None:
 
 
 def finish_study(jobs: int, *line: str) -> tuple[float, float]:
-    """Types a study again of which all jobs are done. Returns the seconds for each job, and those of the report."""
+    """Starts a study whose jobs are all done. Returns the seconds for each job, and those of the report."""
     with subprocess.Popen(_command(*line), cwd=ROOT, stdout=subprocess.PIPE, text=True) as study:
         assert study.stdout is not None
         at = [(time.perf_counter(), said) for said in study.stdout]

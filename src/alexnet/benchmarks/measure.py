@@ -1,4 +1,4 @@
-"""How two ways of doing the same thing are timed against each other."""
+"""Times two ways of doing the same thing against each other."""
 
 import math
 import statistics
@@ -42,7 +42,7 @@ def compare(
     warm: bool = True,
     timed: bool = False,
 ) -> Row:
-    """Runs both in turn, and compares the medians of their rates.
+    """Runs both sides in turn, and compares the medians of their rates.
 
     Args:
         name: of the comparison.
@@ -76,7 +76,7 @@ HEAD = f"{'':22}{'ours':>12}{'range':>22}{'baseline':>12}{'range':>20}{'ratio':>
 
 
 def line(row: Row) -> str:
-    """Of a table under HEAD."""
+    """Returns the row as a line of the table whose header is HEAD."""
     share = "" if row.limit_share is None else f"{row.limit_share:.2f}"
     ours, baseline = (f"{low:,.0f}..{high:,.0f}" for low, high in (row.ours_range, row.baseline_range))
     medians = f"{row.name:22}{row.ours:12,.0f}{ours:>22}{row.baseline:12,.0f}{baseline:>20}"

@@ -1,4 +1,4 @@
-"""What the panels of TensorBoard cost a run, each for itself, by Lightning's own profiler."""
+"""Measures what each of TensorBoard's panels costs a run, by Lightning's profiler."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from alexnet.visualization.panels import panels
 
 
 class Seconds(SimpleProfiler):
-    """Writes the seconds of every action so far, and of all since it was made, when Lightning asks for its report."""
+    """A profiler whose report is JSON: the seconds of every action, and of the whole time since it was made."""
 
     def __init__(self, file: str) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Seconds(SimpleProfiler):
 
 
 def run(*line: str) -> dict[str, float]:
-    """What Seconds writes of `python train.py LINE`."""
+    """Runs `python train.py LINE` with the profiler Seconds, and returns its report."""
     with tempfile.TemporaryDirectory() as folder:
         watch = f"+trainer.profiler={{_target_: alexnet.benchmarks.panels.Seconds, file: {folder}/seconds.json}}"
         command = [sys.executable, "train.py", *line, watch, f"run_dir={folder}/run"]
@@ -36,7 +36,7 @@ def run(*line: str) -> dict[str, float]:
 
 
 def table(found: Mapping[str, float]) -> str:
-    """Seconds of each panel, and its share of the time from the trainer's beginning to the end of the test."""
+    """Returns the seconds of each panel, and their share of the time from the trainer's start to the test's end."""
     totals = {type(panel).__name__: 0.0 for panel in panels()}
     for action, seconds in found.items():
         name = action.removeprefix("[Callback]").split(".")[0]

@@ -1,4 +1,4 @@
-"""A benchmark as an image."""
+"""Draws a benchmark's rows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from alexnet.benchmarks.measure import Row
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Each row's ratio as a bar, left of the line where ours is slower. The ending of `path` is the format."""
+    """Draws each row's ratio as a bar, to the left where ours is slower. The suffix of `path` is the format."""
     figure = Figure(figsize=(7, 1 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
     rates = [row for row in reversed(rows) if row.unit.endswith("/s")]

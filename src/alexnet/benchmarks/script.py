@@ -1,4 +1,4 @@
-"""AlexNet as a tutorial trains it, in one file and without this template: what train.py is measured against.
+"""Trains AlexNet as a tutorial does, in one file and without this template: the baseline for train.py.
 
 python script.py FOLDER WIDTH; FOLDER has train/CLASS/*.jpg, val/ and test/.
 """
@@ -18,7 +18,7 @@ EPOCHS, BATCH = 1, 64
 
 
 def transcription(width: float = 1.0, num_classes: int = 1000) -> nn.Sequential:
-    """The paper, layer by layer, as PyTorch has the layers. Its LRN divides alpha by n, hence 5e-4."""
+    """Returns the paper's network in torch's own layers. torch's LRN divides alpha by n, hence 5e-4."""
     c1, c2, c3, c4, c5, c6 = (round(width * c) for c in (96, 256, 384, 384, 256, 4096))
     act, norm, pool = partial(nn.ReLU, inplace=True), partial(nn.LocalResponseNorm, 5, 5e-4, 0.75, 2.0), nn.MaxPool2d
     return nn.Sequential(

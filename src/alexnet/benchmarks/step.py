@@ -1,4 +1,4 @@
-"""One training step of AlexNet, against the network written down literally and against torchvision's."""
+"""Compares one training step of AlexNet with the paper's layers in plain torch, and with torchvision's network."""
 
 import re
 import subprocess
@@ -45,7 +45,7 @@ def measure(batch: int = 64, rounds: int = 3, width: float = 1.0, device: torch.
 def ours(
     batch: int, width: float = 1.0, *, lrn: bool = True, device: torch.device = CPU, compiled: bool = False
 ) -> Callable[[], int]:
-    """A training step of so many images, which gives their number."""
+    """Returns a training step on so many images. Calling it returns their number."""
     network = AlexNet(width=width, lrn=lrn).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         network.compile()
@@ -60,7 +60,7 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def transcribed(batch: int, width: float = 1.0, device: torch.device = CPU, *, half: bool = False) -> Callable[[], int]:
-    """Returns a training step of the paper's layers as PyTorch has them. It returns the number of images."""
+    """Returns a training step of the paper's layers in plain torch. Calling it returns the number of images."""
     return _plain(transcription(width).to(device), batch, device, half=half)
 
 
@@ -83,7 +83,7 @@ def _step(network: nn.Module, optimizer: Optimizer, x: Tensor, labels: Tensor, *
 
 
 def _peak_memory(batch: int, width: float) -> Row:
-    """Of a process that imports torch and makes five steps, in MB: less is better, and so is a ratio below 1."""
+    """Returns the peak memory, in MB, of a process that imports torch and makes five steps."""
     peaks = []
     for side in ("ours", "transcribed"):
         code = (
@@ -98,6 +98,6 @@ def _peak_memory(batch: int, width: float) -> Row:
 
 
 def flops(network: AlexNet) -> int:
-    """Of a step, an image: forward, and backward twice as much, but no gradient of the image itself."""
+    """Returns the FLOP per image of a step: forward, and twice that backward, without the gradient of the image."""
     summary = summarize(network, torch.zeros(1, *network.input_shape))
     return 3 * summary.flops - summary.rows[0].flops

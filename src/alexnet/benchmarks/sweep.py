@@ -1,4 +1,4 @@
-"""A sweep of many tiny jobs in one process: what each of them leaves behind in memory, open files and time."""
+"""Measures a sweep of many tiny jobs in one process: the memory, open files and time that each leaves or takes."""
 
 import csv
 import os
@@ -20,7 +20,7 @@ TINY = ("experiment=smoke", "model.width=0.0625", "trainer.max_epochs=1", "train
 
 
 class Watch(Callback):
-    """Writes watch.csv into a sweep's folder. Needs /proc.
+    """A callback of Hydra that writes watch.csv into a sweep's folder. Needs /proc.
 
     It has for every job its seconds, and the process's resident memory (MB) and open files after it.
     """
@@ -37,7 +37,7 @@ class Watch(Callback):
 
 
 def run(jobs: int, outputs: Path, *more: str) -> list[tuple[int, float, float, int]]:
-    """The rows of `jobs` runs of the smoke experiment with as many seeds: (job, seconds, MB, open files)."""
+    """Runs the smoke experiment with `jobs` seeds, and returns a row for each: (job, seconds, MB, open files)."""
     line = [*TINY, *more, f"seed=range(1,{jobs + 1})", f"outputs={outputs}"]
     line.append("+hydra.callbacks.watch._target_=alexnet.benchmarks.sweep.Watch")
     subprocess.run([sys.executable, "train.py", "-m", *line], check=True, stdout=subprocess.DEVNULL)
@@ -47,7 +47,7 @@ def run(jobs: int, outputs: Path, *more: str) -> list[tuple[int, float, float, i
 
 
 def measure(jobs: int = 200) -> str:
-    """A table of every twentieth job, and how the last compares with job AT."""
+    """Returns a table of every twentieth job, and the last job compared with job AT."""
     with tempfile.TemporaryDirectory() as outputs:
         rows = run(jobs, Path(outputs))
     lines = [f"{'job':>5}{'seconds':>10}{'MB':>10}{'open files':>12}"]

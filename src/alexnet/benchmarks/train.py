@@ -1,4 +1,4 @@
-"""train.py as a whole against a plain script, and its loop against a bare one."""
+"""Compares train.py as a whole with a plain script, and its training loop with a bare one."""
 
 import subprocess
 import sys
@@ -75,7 +75,7 @@ def measure(rounds: int = 3, images: int = 512, width: float = 1.0, steps: int |
 
 
 def make_images(folder: Path, count: int) -> None:
-    """JPEGs of 256 x 256 in two classes: so many to train on, a quarter of that for validation and for the test."""
+    """Writes JPEGs of 256x256 in two classes: `images` to train on, and a quarter of that each for val and test."""
     draw = np.random.default_rng(0)
     for split, n in (("train", count), ("val", count // 4), ("test", count // 4)):
         for i in range(n):
@@ -86,7 +86,7 @@ def make_images(folder: Path, count: int) -> None:
 
 
 def _whole(images: int, *command: str) -> int:
-    """A program from its start to its end: so many images trained and tried on."""
+    """Runs a program from start to end, and returns the number of images that it trained and tested on."""
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
@@ -94,7 +94,7 @@ def _whole(images: int, *command: str) -> int:
 
 
 def lightning(overrides: tuple[str, ...]) -> float:
-    """Images per second of the training steps of a run with its loggers, callbacks and figures."""
+    """Returns the images per second of the training steps of a run with its loggers, callbacks and metrics."""
     with tempfile.TemporaryDirectory() as folder:
         cfg, components = _components(*overrides, f"run_dir={folder}", f"outputs={folder}")
         with run_logging(Path(folder), shown=False):
@@ -102,7 +102,7 @@ def lightning(overrides: tuple[str, ...]) -> float:
 
 
 def _bare(overrides: tuple[str, ...]) -> float:
-    """Makes the same steps on the same batches in plain PyTorch, and returns images a second.
+    """Makes the same steps on the same batches in plain PyTorch, and returns the images per second.
 
     The loop has the schedule, and the epoch's loss and accuracy.
     """

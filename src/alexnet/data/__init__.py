@@ -1,4 +1,4 @@
-"""Images: sources, crops, augmentation. Usable without the rest of the template."""
+"""Images: sources, crops, augmentation. Works without the rest of the template."""
 
 from alexnet.data.datamodule import ImageDataModule
 from alexnet.data.preview import augmented

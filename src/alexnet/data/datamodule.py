@@ -175,7 +175,7 @@ class ImageDataModule(LightningDataModule):
         self.num_classes = check_int("num_classes", known, 1 + (self.kind == CLASS))
 
     def _find_stream(self, root: str) -> int:
-        """Returns its number of classes."""
+        """Opens the description of the stream at `root`, and returns its number of classes."""
         from alexnet.data.streaming import find_stream  # optional
 
         if self.test_fraction is not None:
@@ -190,7 +190,7 @@ class ImageDataModule(LightningDataModule):
         return len(self.stream.info.classes)
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the images, once, packing them first where that has not been done."""
+        """Opens the images, once. Packs them first where that has not been done."""
         if self.packed:
             return
         if self.source in ("digits", "fake"):
@@ -231,7 +231,7 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of the images: what was left out, and what looks wrong."""
+        """What the user should know about the images: what was left out, and what looks wrong."""
         assert self.packed, "setup() comes first"
         return [*self.packed.notes, *self.info.notes]
 
@@ -239,7 +239,7 @@ class ImageDataModule(LightningDataModule):
         return split in self.splits and len(self.splits[split]) > 0
 
     def describe(self) -> dict[str, Any]:
-        """What a checkpoint needs to use its network on other images, as plain values."""
+        """Returns what a checkpoint needs for using its network on other images, as plain values."""
         description = {
             "source": self.source,
             "classes": self.info.classes,
@@ -273,7 +273,7 @@ class ImageDataModule(LightningDataModule):
         return self.loader("test", whole=self.crops > 1, cut=not self._maybe_move_to_device())
 
     def loader(self, split: str, *, training: bool = False, whole: bool = False, cut: bool = True) -> DataLoader[Batch]:
-        """Batches of a split, as RandomCropDataset gives them."""
+        """Returns a loader of the batches of a split, as RandomCropDataset makes them."""
         packed_split = self.splits[split]
         world_size, rank, overfit = 1, 0, False
         if self.trainer:
@@ -318,7 +318,7 @@ class ImageDataModule(LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def _maybe_move_to_device(self) -> bool:
-        """Whether the packed images live on the run's device, where they are put the first time."""
+        """Puts the packed images on the run's device the first time, if they live there. Returns whether they do."""
         assert self.packed
         stored, device = next(iter(self.packed.splits.values())).images, self._device()
         if self.trainer is None or not self.use_cache or self.on_device is False:
@@ -353,7 +353,7 @@ class ImageDataModule(LightningDataModule):
     def preprocess(
         self, images: Tensor, rand: Tensor | None = None, dtype: torch.dtype = torch.float32, epoch: int = 0
     ) -> Tensor:
-        """uint8 crops to the network's input, augmented where there are random numbers for it."""
+        """Turns uint8 crops into the network's input, augmented where random numbers are given."""
         if rand is None:
             return self.normalize(images, dtype)
         self.principal = self.principal[0].to(images.device), self.principal[1].to(images.device)
@@ -362,7 +362,7 @@ class ImageDataModule(LightningDataModule):
         return self.augment.erase_boxes(x, rand)
 
     def training_inputs(self, epoch: int, index: list[int]) -> Tensor:
-        """Images of the training split as the network gets them in an epoch, were they a batch: (N, C, crop, crop)."""
+        """Returns training images as the network gets them in an epoch, (N, C, crop, crop), as if in one batch."""
         samples: list[Sample] = [(epoch, i) for i in index]
         if self.mix:
             samples = with_partners(samples)
@@ -393,14 +393,14 @@ class ImageDataModule(LightningDataModule):
 
 
 def _free_memory(device: torch.device) -> int:
-    """Of a GPU, in bytes: what torch keeps of earlier jobs for the next ones is free too."""
+    """Returns a GPU's free memory in bytes. What torch keeps from earlier jobs counts as free."""
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 @lru_cache(maxsize=1)
 def _embedded(source: str, size: int, channels: int, num_classes: int, test_fraction: float | None) -> PackedDataset:
-    """Packs digits or fake, and keeps them for the next run of the process: the jobs of a sweep have the same."""
+    """Packs digits or fake, and caches the last of them, since the jobs of a sweep use the same."""
     opened, _ = find_source(source, Path(), (size, channels, num_classes), Reading(), test_fraction)
     packed = pack_in_memory(opened(), size, channels)
     packed.splits["train"].images.setflags(write=False)

@@ -1,4 +1,4 @@
-"""From an image file to a square of the size that is stored."""
+"""Decodes an image file, and cuts it to the square that is stored."""
 
 from functools import cache
 from pathlib import Path
@@ -31,13 +31,13 @@ Range = tuple[float, float]  # the smallest and the largest value
 
 @cache
 def image_extensions() -> frozenset[str]:
-    """The file extensions of all formats that PIL decodes, such as .jpg, in lower case."""
+    """Returns the file extensions of all formats that PIL decodes, such as .jpg, in lower case."""
     extensions = Image.registered_extensions()
     return frozenset(ext for ext, kind in extensions.items() if kind in Image.OPEN and kind not in NOT_DECODED)
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a file is an image, by its extension, or where that says nothing by its content."""
+    """Returns whether a file is an image, by its extension, or where that is not known by its content."""
     if Path(path).suffix.lower() in image_extensions():
         return True
     try:
@@ -78,7 +78,7 @@ def decode(path: Path, *, background: str | None = "white", value_range: Range |
 
 
 def from_pil(image: Image.Image, *, background: str | None = "white", value_range: Range | None = None) -> Tensor:
-    """As `decode`, of an image that PIL has opened."""
+    """Converts an image that PIL has opened. Arguments and result are those of `decode`."""
     if image.mode.startswith(("I", "F")):  # more than 8 bits a channel
         array = np.asarray(ImageOps.exif_transpose(image)).astype(np.float32)
         return _in_range(torch.from_numpy(array)[None], _known_range(image), background, value_range)
@@ -90,13 +90,13 @@ def from_pil(image: Image.Image, *, background: str | None = "white", value_rang
 
 
 def _in_range(values: Tensor, known: Range | None, background: str | None, value_range: Range | None) -> Tensor:
-    """Values float32 (C, H, W) as uint8, if it is known which range they have."""
+    """Returns values, float32 (C, H, W), as uint8 if their range is known; else unchanged."""
     found = value_range or known
     return values if found is None else to_uint8(values, found, background)
 
 
 def _open(path: Path) -> Image.Image:
-    """Image.open, with the format that the file's extension names tried first: PIL tries one after the other."""
+    """Opens an image, trying the format of the file's extension first. Image.open tries one after the other."""
     likely = Image.registered_extensions().get(path.suffix.lower())
     if likely is not None:
         try:
@@ -128,7 +128,7 @@ def to_uint8(values: Tensor, value_range: Range, background: str | None = "white
 
 
 def bounds(values: Tensor) -> Range:
-    """The smallest and the largest finite value of an image, float32 (C, H, W), without its alpha channel."""
+    """Returns the smallest and the largest finite value of an image, float32 (C, H, W), without its alpha channel."""
     colours, _ = _split_alpha(values)
     finite = colours[colours.isfinite()]
     return (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
@@ -139,7 +139,7 @@ def _split_alpha(values: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def few_levels(image: Tensor) -> int | None:
-    """How many different values a uint8 image (C, H, W) has, if these are fewer than FEW_LEVELS; else None."""
+    """Returns how many different values a uint8 image (C, H, W) has, if fewer than FEW_LEVELS; else None."""
     as_decoded = image if image.is_contiguous() else image.permute(1, 2, 0)  # else all of it is copied
     values = as_decoded.reshape(-1)
     step = max(1, len(values) // LEVEL_SAMPLE)
@@ -173,7 +173,7 @@ def check_value_range(name: str, value: Any) -> Range | None:
 
 
 def _decode_deep_png(image: Image.Image, path: Path) -> tuple[Tensor, Range | None] | None:
-    """Of a PNG with 16 bits a channel: its values, float32 (C, H, W), and their range if the file says it; else None.
+    """Returns the values, float32 (C, H, W), and the range, if known, of a PNG with 16 bits a channel; else None.
 
     PIL would keep only the upper 8 bits of colours.
     """
@@ -189,14 +189,14 @@ def _decode_deep_png(image: Image.Image, path: Path) -> tuple[Tensor, Range | No
 
 
 def _known_range(image: Image.Image) -> Range | None:
-    """Of an image with more than 8 bits, what its file says of its values."""
+    """Returns the range that the file says its values have, for an image with more than 8 bits a channel; else None."""
     if image.format in ("PPM", "JPEG2000"):  # PIL has scaled these to 16 bits
         return (0, SIXTEEN_BITS)
     return _tiff_range(image) if image.format == "TIFF" else None
 
 
 def _png_depth(file: BinaryIO) -> tuple[bool, int | None]:
-    """Whether a PNG has 16 bits a channel, and how many of them its sBIT chunk calls significant, if it has one.
+    """Returns whether a PNG has 16 bits a channel, and how many of them its sBIT chunk calls significant, or None.
 
     PNG specification, 11.2.1 (IHDR) and 11.3.2.5 (sBIT). PIL keeps neither.
     """

@@ -1,4 +1,4 @@
-"""Operations on a batch of images, with another argument for each image. Each is torchvision's but for that."""
+"""Operations of torchvision on a batch of images, with a different argument for each image."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ CHUNK = 700_000  # numbers worked on at a time on the CPU, so that they stay in 
 
 
 def flipped(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    """A copy of the images, in which the chosen ones are mirrored."""
+    """Returns a copy of the images in which the chosen ones are mirrored."""
     if images.device.type != "cpu":  # indexing with a mask would make the host wait for the device
         return torch.where(chosen[:, None, None, None], images.flip(axis), images)
     result = images.clone(memory_format=torch.preserve_format)
@@ -21,7 +21,7 @@ def flipped(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
 
 
 def resized_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, side: int) -> Tensor:
-    """Torchvision's resized_crop (bilinear, not antialiased), with another window for each sample."""
+    """Does torchvision's resized_crop (bilinear, not antialiased) with a different window for each sample."""
     steps = (torch.arange(side, device=x.device) + 0.5) / side
 
     def positions(start: Tensor, length: Tensor, size: int) -> Tensor:  # pixel centres, never outside the window
@@ -34,7 +34,7 @@ def resized_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Te
 
 
 def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Torchvision's adjust_hue for RGB in [0, 1]: (N, 3, H, W), each sample turned by its own part of the circle."""
+    """Does torchvision's adjust_hue for RGB in [0, 1], (N, 3, H, W), with a different angle for each sample."""
     value, minimum = x.amax(1), x.amin(1)
     chroma = value - minimum
     r, g, b = (value[:, None] - x).div(chroma.clamp(min=1e-12)[:, None]).unbind(1)  # 0 in the largest channel
@@ -48,7 +48,7 @@ def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
 
 
 def in_boxes(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor], height: int, width: int) -> Tensor:
-    """Which pixels lie in a box of each sample's own, bool (N, 1, height, width).
+    """Returns which pixels lie in the box of each sample, bool (N, 1, height, width).
 
     rows, columns: the first of the box and the first after it, each (N,).
     """
@@ -62,7 +62,7 @@ def in_boxes(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor], height
 
 
 def per_image(values: Tensor) -> Tensor:
-    """(N,) as (N, 1, 1, 1), beside images."""
+    """Reshapes (N,) to (N, 1, 1, 1), which broadcasts with images."""
     return values[:, None, None, None]
 
 

@@ -1,4 +1,4 @@
-"""Images that stay in their files and are decoded when they are used: data.packed=false."""
+"""Images that stay in their files and are decoded each time they are used: data.packed=false."""
 
 import hashlib
 from dataclasses import replace
@@ -16,7 +16,7 @@ from alexnet.errors import UserError, escape_control_chars
 
 
 class LazyDecodedImages:
-    """Looks like an array of packed images, and decodes an image each time that a window of it is asked for."""
+    """Has the interface of an array of packed images, and decodes an image each time a window of it is read."""
 
     def __init__(self, source: Source, size: int, channels: int, value_range: Range | None) -> None:
         self.jobs = list_jobs(source)
@@ -37,7 +37,7 @@ class LazyDecodedImages:
 
 
 def open_lazily(source: Source, size: int, channels: int) -> PackedDataset:
-    """Returns the images as they lie in their files.
+    """Returns a data set whose images stay in their files.
 
     The statistics are those of at most 1,000 training images, and the fingerprint is of names, sizes and times.
     """

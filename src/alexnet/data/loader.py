@@ -1,4 +1,4 @@
-"""From a split to batches: which samples, in which order, cut out of the stored images."""
+"""Makes batches of a split: which samples, in which order, cut out of the stored images."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ RANDOM_COLUMNS = (
 
 
 def by_column(rand: Tensor, device: torch.device) -> dict[str, Tensor]:
-    """A batch's random numbers (N, len(RANDOM_COLUMNS)) by what they are for, each (N,), on the device."""
+    """Returns a batch's random numbers, (N, len(RANDOM_COLUMNS)), by column name, each (N,), on the device."""
     return dict(zip(RANDOM_COLUMNS, rand.to(device).T, strict=True))
 
 
@@ -41,20 +41,20 @@ Sample = tuple[int, ...]  # epoch and index; of a batch whose images are mixed, 
 
 
 class CropBoxes(NamedTuple):
-    """Windows that have not been cut yet: of each its row of the packed array and its top left corner, int64 (N, 3)."""
+    """Windows not yet cut: int64 (N, 3) of each one's row in the packed array and its top left corner."""
 
     boxes: Tensor
     side: int
 
     def crop(self, stored: Tensor) -> Tensor:
-        """Out of images uint8 (n, size, size, C): (N, C, side, side) in channels-last memory."""
+        """Cuts the windows out of images uint8 (n, size, size, C). Returns (N, C, side, side), channels-last."""
         row, top, left = self.boxes.T[:, :, None, None]
         span = torch.arange(self.side, device=stored.device)
         return stored[row, top + span[:, None], left + span].permute(0, 3, 1, 2)
 
 
 class RandomCropDataset(Dataset[Batch]):
-    """Windows of `crop` pixels cut straight out of the packed images, a whole batch at a time.
+    """Windows of `crop` pixels, cut out of the packed images a whole batch at a time.
 
     A sample is asked for as (epoch, index), so that a worker process needs to know nothing else. Returns images uint8
     (N, C, crop, crop) in channels-last memory, labels int64 (N,) and the samples' random numbers float32
@@ -122,7 +122,7 @@ class RandomCropDataset(Dataset[Batch]):
 
 
 class EpochSampler(Sampler[Sample]):
-    """(epoch, index) of every sample once: in order, or shuffled as a function of (seed, epoch) alone.
+    """Yields (epoch, index) of every sample once, in order, or shuffled by (seed, epoch) alone.
 
     Lightning calls set_epoch.
 
@@ -169,12 +169,12 @@ class EpochSampler(Sampler[Sample]):
 
 
 def class_balance(labels: NDArray[np.int64]) -> Tensor:
-    """Returns how likely each sample is to be drawn where all classes are as likely, for EpochSampler."""
+    """Returns each sample's probability of being drawn if all classes are to be equally likely, for EpochSampler."""
     return torch.from_numpy(1 / np.bincount(labels)[labels])
 
 
 class ShardedBatchSampler(Sampler[list[Sample]]):
-    """Batches of `sampler`, and of each the share of one rank.
+    """Yields one rank's share of each batch of `sampler`.
 
     It is every world_size-th sample: together the ranks see the batches that one process sees. A batch of fewer samples
     than ranks leaves some of them none.
@@ -215,7 +215,7 @@ class ShardedBatchSampler(Sampler[list[Sample]]):
                 yield batch[self.rank :: self.world_size]
 
     def positions(self, batch: int, n: int) -> list[int]:
-        """Returns where the n samples that this rank has of a batch are in the order of `sampler`."""
+        """Returns the places, in the order of `sampler`, of the n samples that this rank has of a batch."""
         first = batch * self.batch_size + self.rank
         return [first + i * self.world_size for i in range(n)]
 
@@ -239,7 +239,7 @@ def with_partners(batch: list[Sample], rank: int = 0, world_size: int = 1) -> li
 
 
 def check_num_workers(num_workers: Any, *, packed: bool) -> int:
-    """Returns how many processes load images; None stands for 0 where they are packed, else for one per core."""
+    """Returns the number of processes that load images. None means 0 for packed images, else one per core."""
     cores = available_cores()
     if num_workers is None:
         cores_of_rank = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
@@ -248,7 +248,7 @@ def check_num_workers(num_workers: Any, *, packed: bool) -> int:
 
 
 def ignore_signals_in_worker(worker: int) -> None:
-    """What a terminal or SLURM sends to all processes is for the run, which still needs its workers to end well."""
+    """Ignores signals sent to all processes by a terminal or SLURM: the run handles them, and needs its workers."""
     for sent in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(sent, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS

@@ -1,4 +1,4 @@
-"""Training images mixed with others of their batch, and their labels with them.
+"""Mixes training images with others of their batch, and their labels with them.
 
 One of one's own serves as well: any object that is called as `mix(images, labels, rand)` and returns images and soft
 labels, see Mix.
@@ -20,7 +20,7 @@ QUANTILES = 4096
 
 
 class Mix(Protocol):
-    """What mixes the images of a batch."""
+    """Interface of what mixes the images of a batch."""
 
     def __call__(self, images: Pair, labels: Pair, rand: Tensor) -> Pair:
         """Mixes each image with its partner.
@@ -36,7 +36,7 @@ class Mix(Protocol):
 
 
 class _Mix:
-    """Both images of a pair, weighted pixel by pixel.
+    """Mixes both images of a pair, weighted pixel by pixel.
 
     Args:
         prob: the share of the samples that are mixed.
@@ -46,7 +46,7 @@ class _Mix:
         self.prob = check_float("prob", prob, 0, 1)
 
     def weights(self, u: dict[str, Tensor], height: int, width: int) -> Tensor:
-        """How much of the own image each pixel keeps, (N, 1, height, width) or (N, 1, 1, 1). u: by RANDOM_COLUMNS."""
+        """Returns each image's own weight per pixel, (N, 1, height, width) or (N, 1, 1, 1). u: by RANDOM_COLUMNS."""
         raise NotImplementedError
 
     def __call__(self, images: Pair, labels: Pair, rand: Tensor) -> Pair:
@@ -93,7 +93,7 @@ class CutMix(_Mix):
 
 
 class MixUpCutMix(_Mix):
-    """For each image one of the two, by chance.
+    """Does MixUp or CutMix to each image, chosen at random.
 
     Args:
         mixup_alpha, cutmix_alpha: alpha of each.
@@ -116,7 +116,7 @@ class MixUpCutMix(_Mix):
 
 
 class _BetaShare:
-    """Makes of uniform numbers those of Beta(alpha, alpha), by a table of its quantiles. name: of alpha in an error."""
+    """Converts uniform numbers to Beta(alpha, alpha) by a table of its quantiles. name: of alpha in an error."""
 
     def __init__(self, name: str, alpha: float) -> None:
         alpha = check_float(name, alpha, 0.01, 1000)
@@ -130,13 +130,13 @@ class _BetaShare:
 
 
 def _outside_box(u: dict[str, Tensor], share: Tensor, height: int, width: int) -> Tensor:
-    """1 for the pixels outside a box that takes 1 - share of the image, 0 for those inside: (N, 1, height, width)."""
+    """Returns 1 for pixels outside a box that takes 1 - share of the image, 0 inside: (N, 1, height, width)."""
     half = (1 - share).sqrt() / 2  # of its side, as a part of the image's
     rows, columns = _around(u["mix_top"], half, height), _around(u["mix_left"], half, width)
     return (~in_boxes(rows, columns, height, width)).float()
 
 
 def _around(centre: Tensor, half: Tensor, size: int) -> Pair:
-    """The first of `size` places in a box and the first after it. centre, half: parts of `size`."""
+    """Returns the first place in a box and the first after it, of `size`. centre, half: as parts of `size`."""
     middle, reach = (centre * size).floor(), (half * size).floor()
     return middle - reach, middle + reach

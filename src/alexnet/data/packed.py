@@ -1,4 +1,4 @@
-"""A packed data set: its images in one uint8 array, in memory or mapped from disk, and what is known of them."""
+"""A packed data set: its images in one uint8 array, in memory or mapped from disk, and what is known about them."""
 
 import json
 import os
@@ -39,7 +39,7 @@ class PackedSplit:
 
     @property
     def chunks(self) -> NDArray[np.int64] | None:
-        """Of each image, where it lies, if images are better read together with their neighbours: Streamed."""
+        """Returns the chunk of each image, if images are better read together with their neighbours: Streamed."""
         chunks = getattr(self.images, "chunks", None)
         return None if chunks is None else chunks[self.rows]
 
@@ -54,13 +54,13 @@ def _images(images: Any, rows: Any, labels: Any, file: Path | None) -> PackedSpl
 
 
 def map_images(file: Path) -> NDArray[np.uint8]:
-    """Returns the packed images of a data set as they lie on the disk, to be read alone."""
+    """Maps the packed images of a data set from the disk, read-only."""
     return np.asarray(np.load(file, mmap_mode="r"))  # a plain array on the map slices faster
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set beside its images, as plain values.
+    """What is known about a data set beside its images, as plain values.
 
     mean (C) and covariance (C, C) are of the training images' channels in [0, 1]; fingerprint is the SHA-256 of all
     images and labels in order; state is the source's at the time of packing; broken lists what could not be read;
@@ -80,7 +80,7 @@ class DatasetInfo:
     kind: str = CLASS
 
     def label_text(self, label: Any) -> str:
-        """An image's label in words: its class, the labels that hold, or its numbers by name."""
+        """Returns an image's label in words: its class, the labels that hold, or its numbers by name."""
         if self.kind == CLASS:
             return self.classes[label]
         if self.kind == LABELS:
@@ -99,13 +99,13 @@ class PackedDataset:
     notes: list[str] = field(default_factory=list)
 
     def names_of(self, split: str, rows: NDArray[np.int64]) -> list[str]:
-        """Of images of a split, in any order."""
+        """Returns the names of images of a split, which may be in any order."""
         return [self.names[split][place] for place in np.searchsorted(self.splits[split].rows, rows).tolist()]
 
 
 @contextmanager
 def appears_whole(folder: Path) -> Iterator[Path]:
-    """Yields a temporary directory, which is renamed to `folder` once all of it is on the disk, and removed on error.
+    """Yields a temporary directory that is renamed to `folder` once it is all on disk, and removed on an error.
 
     One process at a time.
     """
@@ -128,7 +128,7 @@ def appears_whole(folder: Path) -> Iterator[Path]:
 
 
 def save(packed: PackedDataset, folder: Path) -> None:
-    """Writes all but the images themselves."""
+    """Writes everything but the images."""
     for name, split in packed.splits.items():
         np.savez(folder / f"{name}.npz", rows=split.rows, labels=split.labels)
     np.save(folder / "mean.npy", packed.mean_image)
@@ -137,12 +137,12 @@ def save(packed: PackedDataset, folder: Path) -> None:
 
 
 def read_info(folder: Path) -> DatasetInfo:
-    """Returns what `save` has written of a data set beside its images."""
+    """Returns what `save` has written about a data set."""
     return DatasetInfo(**json.loads((folder / "about.json").read_text(encoding="utf-8")))
 
 
 def load(folder: Path, images: NDArray[np.uint8], file: Path | None = None) -> PackedDataset:
-    """What `save` has written, with its images. Raises FileNotFoundError if a part of it is not there."""
+    """Returns what `save` has written, with the images. Raises FileNotFoundError if a part is missing."""
     names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     splits = {}
     for name in names:

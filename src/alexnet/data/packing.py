@@ -45,12 +45,12 @@ Shape = tuple[int, int, int, int]  # images, size, size, channels
 
 
 class Store(Protocol):
-    """Where packed images go: `images`, uint8 (N, size, size, C), and how a block of them gets there."""
+    """Where packed images go: `images`, uint8 (N, size, size, C), and a method that writes a block of them."""
 
     images: NDArray[np.uint8]
 
     def write(self, row: int, block: NDArray[np.uint8]) -> None:
-        """Makes `block`, (n, size, size, C), the images row to row + n."""
+        """Writes `block`, (n, size, size, C), as the images row to row + n."""
 
 
 class InMemory:
@@ -83,17 +83,17 @@ class OnDisk:
             rest, place = rest[written:], place + written
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         os.close(self.descriptor)
 
 
 def pack_in_memory(source: Source, size: int, channels: int, on_broken: str = "error") -> PackedDataset:
-    """Decodes every image of a source, see pack_on_disk."""
+    """Decodes every image of a source into memory. See pack_on_disk."""
     return _pack(source, InMemory(_shape(source, size, channels)), on_broken)
 
 
 def pack_on_disk(source: Source, folder: Path, size: int, channels: int, on_broken: str) -> PackedDataset:
-    """Returns the packed images in `folder`, decoded first if they are not there or the source has changed since.
+    """Returns the packed images in `folder`. Decodes them first if they are not there or the source has changed.
 
     Only one process packs at a time; the others wait for it. The folder appears whole, so that it is read without a
     lock: the jobs of a sweep would open it one after the other.
@@ -144,7 +144,7 @@ def _build(source: Source, folder: Path, size: int, channels: int, on_broken: st
 
 
 def _open(folder: Path, source: Source, on_broken: str) -> PackedDataset | None:
-    """What lies in `folder`, if it is of this format and of the source as it is now."""
+    """Returns the data set in `folder`, if it has this format and is of the source as it is now; else None."""
     try:
         info = read_info(folder)
         if info.format != FORMAT or info.state != source.state or (info.broken and on_broken == "error"):
@@ -158,7 +158,7 @@ def _open(folder: Path, source: Source, on_broken: str) -> PackedDataset | None:
 
 
 def _pack(source: Source, store: Store, on_broken: str) -> PackedDataset:
-    """Decodes every image with all cores, and measures it while it is in the processor's cache."""
+    """Decodes every image with all cores, and measures it while it is still in the processor's cache."""
     packer = _Packer(source, store)
     packer.pack()
     missing = [packer.broken[row] for row in sorted(packer.broken)]
@@ -198,14 +198,14 @@ def _pack(source: Source, store: Store, on_broken: str) -> PackedDataset:
 
 
 class _Rate(ProgressColumn):
-    """Images per second, asked for where the bar is drawn: to ask for it after every image takes 0.1 ms."""
+    """Images per second, computed only when the bar is drawn: after every image it would take 0.1 ms."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:,.0f} images/s")
 
 
 class _Scratch(threading.local):
-    """What a thread packs one chunk after the other in: fresh memory costs the kernel a fault for every page.
+    """Memory that a thread packs one chunk after the other in: fresh memory costs a page fault for every page.
 
     Attributes:
         images: uint8 (n, size, size, C).
@@ -272,7 +272,7 @@ class _Packer:
                 bar.advance(task, done)
 
     def _pack_chunk(self, rows: Sequence[int]) -> int:
-        """Returns how many there are."""
+        """Packs one chunk. Returns the number of its images, read or not."""
         images = self.scratch.images[: len(rows)]
         packed = [place for place, row in enumerate(rows) if self._read(row, images[place])]
         for place in packed:
@@ -295,7 +295,7 @@ class _Packer:
             np.add(self.scratch.sum, image, out=self.scratch.sum)
 
     def _read(self, row: int, image: NDArray[np.uint8]) -> bool:
-        """Decodes one into `image`, (size, size, C). Returns whether it is there now."""
+        """Decodes one image into `image`, (size, size, C). Returns whether it could be read."""
         split, i = self.jobs[row]
         try:
             decoded = split.read(i)
@@ -315,7 +315,7 @@ class _Packer:
         return True
 
     def _range_of_deep(self) -> Range:
-        """From 0, or the smallest value if less, to the largest; of the measured split if it has such images."""
+        """Returns 0, or less, and the largest value of images with more than 8 bits; of the measured split if any."""
         split = self.source.splits[self.source.measured]
         measured = [found for row, found in self.deep.items() if self.jobs[row][0] is split]
         found = np.array(measured or list(self.deep.values()))
@@ -323,7 +323,7 @@ class _Packer:
         return low, high if high > low else low + 1
 
     def notes(self) -> list[str]:
-        """What the user should know of the images."""
+        """Returns what the user should know about the images."""
         notes = []
         if self.value_range:
             low, high = self.value_range
@@ -343,12 +343,12 @@ class _Packer:
 
 
 def list_jobs(source: Source) -> list[tuple[Split, int]]:
-    """Returns what row r of the packed array is, (split, i): image i of a split, one split after the other."""
+    """Returns (split, i) for each row of the packed array: image i of a split, one split after the other."""
     return [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
 
 
 def _products(images: NDArray[np.uint8], numbers: Tensor) -> NDArray[np.float64]:
-    """Returns the sum over the pixels x of uint8 (N, size, size, C) of x x^T, (C, C).
+    """Returns the sum of x x^T over the pixels x of uint8 images (N, size, size, C), as (C, C).
 
     Matrix multiplication is slow at matrices of 3 columns, so 8 pixels are one row, of whose 8C x 8C products the
     blocks on the diagonal count. numbers: float32 of at least as many such rows, which are written.

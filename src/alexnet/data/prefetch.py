@@ -1,4 +1,4 @@
-"""The next batch is copied to the GPU while this one is used."""
+"""Copies the next batch to the GPU while this one is used."""
 
 import queue
 import threading
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class PrefetchLoader(DataLoader[Batch]):
-    """A DataLoader of a RandomCropDataset whose next batch is on its way to the device while this one is used.
+    """A DataLoader of a RandomCropDataset that copies the next batch to the device while this one is used.
 
     It is copied in a stream of its own, beside the kernels of the one that computes. Without worker processes, a thread
     cuts the images beside the training, too. The batches and their order stay the same.
@@ -54,7 +54,7 @@ class PrefetchLoader(DataLoader[Batch]):
             yield self._arrived(*ahead)
 
     def _arrived(self, batch: Batch, copied: torch.cuda.Event) -> Batch:
-        """The batch, for the stream that computes to use once it has been copied, and to give its memory back."""
+        """Returns the batch once it is copied, and keeps its memory until the computing stream has used it."""
         computing = torch.cuda.current_stream(self.device)
         computing.wait_event(copied)
         for part in batch:
@@ -63,7 +63,7 @@ class PrefetchLoader(DataLoader[Batch]):
 
 
 def in_thread(values: Iterable[T], first: Callable[[], object], most: int = 2) -> Iterator[T]:
-    """Yields what `values` gives, in its order, made by a thread while the last ones are used.
+    """Yields the items of `values` in their order. A thread makes the next while the last are used.
 
     Errors are raised where their value would be; the thread ends with the iterator.
 

@@ -1,4 +1,4 @@
-"""What prepare.py does: pack, say what there is, and show it."""
+"""What prepare.py does: it packs images, describes them, and shows them."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from alexnet.validation import check_bool, check_int
 
 
 def prepare(cfg: DictConfig) -> None:
-    """Packs the images of cfg.data and prints what they are.
+    """Packs the images of cfg.data and prints a description of them.
 
     cfg.stream writes them once more, in LitData's format, and cfg.show draws contact_sheet.png.
     """

@@ -1,4 +1,4 @@
-"""What augmentation does to one image."""
+"""Shows what augmentation does to one image."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from alexnet.validation import check_int
 
 
 def augmented(image: Tensor, augment: Augment, crop: int, count: int = 6, seed: int = 0) -> Tensor:
-    """One image as training would see it in `count` epochs.
+    """Returns one image as training would see it in `count` epochs.
 
     The colour noise is along the principal components of this image's own colours, in place of a training set's.
 

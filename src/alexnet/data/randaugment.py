@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al., 2020) on a batch, with an operation of its own for each image.
+"""RandAugment (Cubuk et al., 2020) on a batch, with a different operation for each image.
 
 torchvision's RandAugment draws one operation for all images that it is given. Here the images that have drawn the same
 one are given to torchvision's functional together.
@@ -49,12 +49,12 @@ def operations(magnitude: int, side: int) -> list[Operation]:
 
 
 def _strength(most: float, magnitude: int) -> float:
-    """Of an operation whose strength is `most` at the magnitude of 30, with torchvision's own rounding."""
+    """Returns the strength of an operation that has `most` at magnitude 30, with torchvision's rounding."""
     return float(torch.linspace(0, most, BINS)[magnitude])
 
 
 def rand_augment(images: Tensor, u: Tensor, magnitude: int) -> Tensor:
-    """Returns a copy of the images uint8 (N, C, H, W), one operation done to each. On a GPU the host waits for it once.
+    """Returns a copy of images uint8 (N, C, H, W) with one operation done to each. On a GPU the host waits for it once.
 
     u: in (0, 1), (N,), which says each one's operation.
     """

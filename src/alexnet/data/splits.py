@@ -1,4 +1,4 @@
-"""What a source is: images by split, decoded when asked, and how they are shared out among splits."""
+"""A source: images by split, decoded when they are read, and functions that divide images among splits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -64,12 +64,12 @@ class Source:
 
 
 def strata(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """What must be shared out evenly: the class of each sample; where it has none, one for all."""
+    """Returns what must be divided evenly: the class of each sample, or 0 for all where there are no classes."""
     return labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
 
 
 def stratified_indices(labels: NDArray[np.int64], shares: dict[str, float]) -> dict[str, NDArray[np.int64]]:
-    """Sample numbers per split, each class cut by the same shares in an order that never changes.
+    """Returns sample numbers per split. Each class is divided by the same shares, in an order that never changes.
 
     The first split gets what rounding leaves. It does not depend on the run's seed: runs must be comparable.
     """
@@ -87,7 +87,7 @@ def stratified_indices(labels: NDArray[np.int64], shares: dict[str, float]) -> d
 
 
 def subset(labels: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
-    """Sample numbers of `fraction` of every class, at least one of each. A smaller subset lies within a larger one."""
+    """Returns sample numbers of `fraction` of every class, at least one. A smaller subset lies within a larger one."""
     chosen = []
     for label in np.unique(labels):
         members = shuffled(np.flatnonzero(labels == label), f"fraction/{label}")
@@ -111,7 +111,7 @@ def stratified_split(split: Split, shares: dict[str, float]) -> dict[str, Split]
 
 
 def hold_out(source: Source, test_fraction: float | None = None) -> Source:
-    """Returns the source with val and test.
+    """Returns the source with a val and a test split.
 
     One that it does not have gets 15% of the training images of every class, or test `test_fraction` of them, which is
     another state of the images.

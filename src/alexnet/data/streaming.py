@@ -1,4 +1,4 @@
-"""Images in LitData's optimised format, for sets that no disk holds.
+"""Images in LitData's optimised format, for data sets larger than any disk.
 
 They are written once, then read from a folder or from an object store, chunk by chunk. Beside LitData's index.json and
 chunks lie the files that a packed folder has: what is known of the images, and their labels. The training images are
@@ -40,7 +40,7 @@ for _name in ("litdata", "botocore"):
 
 
 def new_stream(folder: Any) -> Path:
-    """Where a stream can be written. Raises ArgumentError if `folder` is there already, or not on this machine."""
+    """Returns where a stream can be written. Raises ArgumentError if `folder` exists, or is not on this machine."""
     if not isinstance(folder, str) or not folder:
         raise ArgumentError(f"stream={folder}: must be the path of a new folder")
     if is_remote(folder):
@@ -130,7 +130,7 @@ class Stream:
 
 
 class Streamed:
-    """Looks like an array of packed images, and reads an image when a window of it is asked for.
+    """Has the interface of an array of packed images, and reads an image when a window of it is read.
 
     chunks: the number of the chunk in which each image lies. One is read fast where the last one was of its chunk.
     """
@@ -170,7 +170,7 @@ class Streamed:
 
 
 def find_stream(root: str, cache_dir: Path) -> Stream:
-    """What is known of the images at `root`, fetched into `cache_dir` if that is not a folder here.
+    """Returns what is known about the images at `root`, fetched into `cache_dir` if that is not a folder here.
 
     Raises ArgumentError if there is no such stream, or its samples are of another kind.
     """
@@ -212,7 +212,7 @@ def _fetch(root: str, folder: Path, name: str) -> Path:
 
 
 def _fetch_known(root: str, cache_dir: Path) -> Path:
-    """All but the chunks, into a folder of the cache."""
+    """Fetches everything but the chunks into a folder of the cache."""
     folder = cache_dir / f"stream-{hashlib.sha256(root.encode()).hexdigest()[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -232,7 +232,7 @@ def _fetch_known(root: str, cache_dir: Path) -> Path:
 
 
 def _fetch_chunk(root: str, folder: Path, name: str, size: int) -> None:
-    """Has the chunk in `folder`, by one of those who want it. Those used longest ago go when the disk fills."""
+    """Fetches the chunk into `folder`, in one process. Deletes those not used for longest when the disk fills."""
     path = folder / name
     with FileLock(folder / f"{name}.lock"):
         if not path.exists() or path.stat().st_size < size:

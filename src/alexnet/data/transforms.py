@@ -1,4 +1,4 @@
-"""What is done to images on the device, a batch at a time: augmentation, normalisation, and the crops of a test."""
+"""What is done to a batch of images on the device: augmentation, normalisation, and the windows of a test."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,7 +85,7 @@ class Augment:
         self.erase = check_float("erase", erase, 0, 1, allow_false=True)
 
     def __call__(self, images: Tensor, rand: Tensor, crop: int) -> Tensor:
-        """uint8 (N, C, H, W) to (N, C, crop, crop): still uint8 where no colour is changed, else float32 in [0, 1].
+        """Augments uint8 (N, C, H, W) to (N, C, crop, crop): uint8 where no colour changes, else float32 in [0, 1].
 
         Colour noise and erasing are not in it: `noise`, `erase_boxes`.
 
@@ -107,7 +107,7 @@ class Augment:
         return images
 
     def _jitter(self, images: Tensor, u: dict[str, Tensor]) -> Tensor:
-        """Colours of images, uint8 or float32 in [0, 1], changed: float32."""
+        """Returns images, uint8 or float32 in [0, 1], with changed colours, as float32."""
         x = images if images.is_floating_point() else images.float() / 255
         if self.brightness:
             x = (x * _factor(u["brightness"], self.brightness)).clamp_(0, 1)
@@ -121,7 +121,7 @@ class Augment:
         return x
 
     def erase_boxes(self, x: Tensor, rand: Tensor) -> Tensor:
-        """Returns normalised images (N, C, H, W), a rectangle of some of which is 0."""
+        """Returns normalised images (N, C, H, W) in which a rectangle of some is 0."""
         if not self.erase:
             return x
         u, size = by_column(rand, x.device), x.shape[-1]
@@ -137,13 +137,13 @@ class Augment:
         return self.pca > 0 and (self.pca_epochs is None or epoch < self.pca_epochs)
 
     def divisor(self, epoch: int) -> float:
-        """What an image is divided by, less the mean and with its noise."""
+        """Returns what an image is divided by after the mean is subtracted and the noise added."""
         if self.pca_divide and self.color_noise_active(epoch):
             return 1 + self.pca
         return 1
 
     def noise(self, rand: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, epoch: int = 0) -> Tensor:
-        """What the paper's colour noise adds to every pixel of each image, in [0, 1]: (N, C).
+        """Returns what the paper's colour noise adds to every pixel of each image, in [0, 1]: (N, C).
 
         eigenvalues (C,) and eigenvectors (C, C), one a column. Without `pca` it is 0.
         """
@@ -158,7 +158,7 @@ class Augment:
         return (a * eigenvalues) @ eigenvectors.T
 
     def _windows(self, u: dict[str, Tensor], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """top, left, height and width of one window per sample in whole pixels, within size x size."""
+        """Returns top, left, height and width of one window per sample, in whole pixels within size x size."""
         area = size * size * (self.rescale + (1 - self.rescale) * u["area"])
         ratio = (4 / 3) ** (2 * u["ratio"] - 1)
         height = (area / ratio).sqrt().round().clamp(1, size)
@@ -169,14 +169,14 @@ class Augment:
 
 
 def _strength(name: str, value: float | None, jitter: float) -> float:
-    """That of one kind of jitter; None: that of all."""
+    """Returns the strength of one kind of jitter; None stands for that of all."""
     if value is None:
         return jitter
     return check_float(name, value, 0, 1, allow_false=True)
 
 
 def _place(u: Tensor, length: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Where a stretch of a length, in whole places and at most `size`, begins and ends: anywhere, by u in (0, 1)."""
+    """Returns start and end of a stretch of a length, at most `size`, placed anywhere by u in (0, 1)."""
     length = length.round().clamp(max=size)
     start = (u * (size - length + 1)).floor()
     return start, start + length
@@ -191,7 +191,7 @@ def _gray(x: Tensor) -> Tensor:
 
 
 class Normalize:
-    """Each channel less its mean and over its standard deviation.
+    """Subtracts each channel's mean and divides by its standard deviation.
 
     With a mean image, it is the values from 0 to 255 less that image (paper, section 2).
 
@@ -205,7 +205,7 @@ class Normalize:
 
     @classmethod
     def from_description(cls, info: Mapping[str, Any]) -> "Normalize":
-        """The one that a checkpoint's "data" is about."""
+        """Returns the normalisation that a checkpoint's "data" describes."""
         return cls(torch.tensor(info["mean"]), torch.tensor(info["std"]), info.get("mean_image"))
 
     def __call__(
@@ -240,7 +240,7 @@ class Normalize:
         return affine(images, scale, shift / unit, image, dtype)
 
     def denormalize(self, x: Tensor) -> Tensor:
-        """The image (N, C, H, W) in [0, 1] that a network's input was made of, with its noise."""
+        """Returns the image (N, C, H, W) in [0, 1] from which a network's input was made, with its noise."""
         if self.mean_image is not None:
             return (x + self.mean_image) / 255
         return x * self.std[:, None, None] + self.mean[:, None, None]
@@ -283,7 +283,7 @@ def multi_crop(images: Tensor, side: int, crops: int) -> list[Tensor]:
 
 
 def log_mean_softmax(logits: list[Tensor]) -> Tensor:
-    """Of the logits (N, num_classes) of each window: the logarithm of the mean of their softmax; of one, as it is."""
+    """Returns the log of the mean softmax of several windows' logits, each (N, num_classes); of one, its logits."""
     if len(logits) == 1:
         return logits[0]
     return torch.stack([scores.softmax(1) for scores in logits]).mean(0).log()

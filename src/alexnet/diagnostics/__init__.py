@@ -1,1 +1,1 @@
-"""Optional callbacks that look at what happens inside a network while it trains."""
+"""Optional callbacks that log what happens inside a network while it trains."""

@@ -1,4 +1,4 @@
-"""What the activation functions give, and which units never fire."""
+"""Logs the outputs of the activation functions, and which units never fire."""
 
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ SAMPLE = 2**15  # values of a layer's histogram
 
 
 class Activations(FirstValidationBatch):
-    """Shows activations of the first batch of validation images, after each epoch.
+    """Logs the activations of the first batch of validation images, after each epoch.
 
     They are a histogram of every activation function's values, and of ReLUs the share of units (of feature maps, where
     there are such) that are zero for all of them.

@@ -1,4 +1,4 @@
-"""A look at the layers of a network in the first batch of each validation."""
+"""Calls a method with the layers' inputs and outputs in the first batch of each validation."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from alexnet.training.callbacks import layer_name
 
 
 class FirstValidationBatch(Callback):
-    """Has a look at every layer of `kinds` in the first batch of each validation."""
+    """Base class that sees every layer of `kinds` in the first batch of each validation."""
 
     kinds: ClassVar[tuple[type[nn.Module], ...]]
 
@@ -19,7 +19,7 @@ class FirstValidationBatch(Callback):
         self.hooks: list[RemovableHandle] = []
 
     def look(self, trainer: Trainer, name: str, layer: nn.Module, given: tuple[Tensor], values: Tensor) -> None:
-        """name: of the layer in the network. given, values: what it got, and what it gave."""
+        """Called for each layer. name: the layer's, in the network. given, values: its input and output."""
         raise NotImplementedError
 
     def on_validation_batch_start(

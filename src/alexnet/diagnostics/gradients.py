@@ -1,4 +1,4 @@
-"""How much of the error arrives at each layer."""
+"""Logs how much of the error arrives at each layer."""
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.linalg import vector_norm
@@ -8,7 +8,7 @@ from alexnet.training.callbacks import is_logging_step, layer_name, log_figures
 
 
 class GradientNorms(Callback):
-    """Logs the L2 norm of the gradient of every layer's weights, in every step that is logged.
+    """Logs the L2 norm of the gradient of every layer's weights, at every step that is logged.
 
     It says how much of the error arrives at each layer. It is of the whole batch, as the optimiser gets it, before any
     clipping. The names have a number, gradients/01_features.conv1, since loggers sort them.

@@ -1,4 +1,4 @@
-"""How much local response normalisation does: whether its factors differ, or are as good as one number."""
+"""Logs how much local response normalisation does: whether its factors differ, or are nearly one number."""
 
 import logging
 
@@ -50,7 +50,7 @@ class LrnSpread(FirstValidationBatch):
 
 
 def factors(layer: nn.Module, x: Tensor) -> Tensor:
-    """Those by which `layer` multiplies the values of `x` that are not 0."""
+    """Returns the factors by which `layer` multiplies the values of `x` that are not 0."""
     x = x.detach().float().cpu()  # bfloat16 would round the factors apart; a GPU would compile a kernel for this alone
     found: Tensor = (layer.forward(x) / x)[x.abs() > 1e-6]
     return found

@@ -1,4 +1,4 @@
-"""How much memory a run takes."""
+"""Logs how much memory a run takes."""
 
 import resource
 import sys
@@ -8,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class Memory(Callback):
-    """Logs the most memory so far, in GB, after every epoch: of the GPU, or on the CPU of the process."""
+    """Logs the peak memory so far in GB after every epoch: the GPU's, or on the CPU the process's."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if pl_module.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""How far a step moves each layer's weights."""
+"""Logs how far a step moves each layer's weights."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ SAMPLE = 2**16  # weights of a layer at most: the norm of so many is that of all
 
 
 class Updates(Callback):
-    """Logs the norm of a step's update over that of the weights, of every layer, in every step that is logged.
+    """Logs the norm of a step's update over the norm of the weights, of every layer, at every step that is logged.
 
     About 0.001 is usual; far more is a rate too high, far less one too low. callbacks=gradients logs the gradients.
     """
@@ -39,6 +39,6 @@ class Updates(Callback):
 
 
 def _some(module: LightningModule) -> list[tuple[str, Tensor]]:
-    """Equally spaced weights of each layer that is trained, an odd number apart, so that all columns are among them."""
+    """Returns equally spaced weights of each trained layer, an odd number apart so that every column is among them."""
     weights = [(name, p.detach()) for name, p in module.named_parameters() if p.ndim > 1 and p.requires_grad]
     return [(layer_name(name), p.flatten()[:: -(-p.numel() // SAMPLE) | 1]) for name, p in weights]

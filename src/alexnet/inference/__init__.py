@@ -1,1 +1,1 @@
-"""Optional: evaluation, prediction and export of a trained network, from its run directory or checkpoint alone."""
+"""Optional: evaluates, predicts with and exports a trained network, from its run directory or checkpoint alone."""

@@ -1,4 +1,4 @@
-"""What a trained network is, by its run's own records: for programs, and as a model card for people."""
+"""Describes a trained network by its run's records: model.json for programs, and a model card for people."""
 
 import shlex
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from alexnet.training.metrics import DISPLAY
 
 
 def plain(trained: TrainedModel) -> dict[str, Any]:
-    """model.json."""
+    """Returns the content of model.json."""
     info, origin, metrics = trained.info, trained.origin, trained.metrics
     return {
         "network": trained.variant,
@@ -47,7 +47,7 @@ def plain(trained: TrainedModel) -> dict[str, Any]:
 
 
 def text(trained: TrainedModel, info: Mapping[str, Any]) -> str:
-    """README.md: only what the run's own records say."""
+    """Returns the content of README.md. It says only what the run's records say."""
     channels, crop, size = (trained.info[key] for key in ("channels", "crop", "size"))
     rows = _rows_of_training(trained, info["run"]) | _rows_of_results(trained)
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
@@ -85,7 +85,7 @@ Its figures are those of the images above. Of others, from elsewhere or later, t
 
 
 def _rows_of_training(trained: TrainedModel, run: Mapping[str, Any]) -> dict[str, str]:
-    """What was trained, on what and how. run: of `plain`."""
+    """Returns rows on what was trained, on which data and how. run: of `plain`."""
     config, metrics, kind = trained.config, trained.metrics, trained.kind
     channels, crop = trained.info["channels"], trained.info["crop"]
     layers = summarize(trained.network, torch.zeros(1, channels, crop, crop))
@@ -105,7 +105,7 @@ def _rows_of_training(trained: TrainedModel, run: Mapping[str, Any]) -> dict[str
 
 
 def _rows_of_results(trained: TrainedModel) -> dict[str, str]:
-    """The figures of the run's test, and of an evaluation of the same images."""
+    """Returns rows of the test metrics, and of an evaluation on the same images."""
     rows: dict[str, str] = {}
     if "test" in trained.metrics:
         n = _counts(trained).get("test")
@@ -124,13 +124,13 @@ def _rows_of_results(trained: TrainedModel) -> dict[str, str]:
 
 
 def _counts(trained: TrainedModel) -> dict[str, int]:
-    """How many images each split had."""
+    """Returns how many images each split had."""
     counts: dict[str, int] = trained.origin.get("data", {}).get("pictures", {})
     return counts
 
 
 def _repeat(command: list[str]) -> str:
-    """The run's own command, without the folders of one machine."""
+    """Returns the run's command, without the folders of one machine."""
     kept = portable_command(command)
     return f"\n    python {shlex.join(kept)}\n" if kept else "\nThe command was not recorded.\n"
 

@@ -128,7 +128,7 @@ def _test(
 
 
 def _batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:
-    """uint8 images, cut to the centre or with more crops whole, and their labels."""
+    """Yields uint8 images and their labels: cut to the centre, or whole where there are several windows."""
     loader: Any = data.test_dataloader()
     for images, labels, _ in track(loader, "testing", disable=len(loader.dataset) < 2000, transient=True):
         yield images, labels
@@ -183,7 +183,7 @@ def _by_class(names: list[str], confusion: NDArray[np.int64]) -> list[dict[str, 
 def _in_training(
     trained: TrainedModel, asked: Mapping[str, Any], crops: int, figures_of_all: Mapping[str, float]
 ) -> bool | None:
-    """Whether this is what the run's own test found; None where it tested something else, or is not there."""
+    """Returns whether the run's own test found the same; None where it tested something else, or is missing."""
     whole = trained.config["trainer"]["limit_test_batches"] == 1.0
     before = trained.metrics.get("test")
     if (
@@ -208,7 +208,7 @@ def _text(
     problems: Sequence[str],
     lines_of_task: Sequence[str],
 ) -> str:
-    """What to print. lines_of_task: of each class, label or number."""
+    """Returns what to print. lines_of_task: of each class, label or number."""
     lines = [
         trained.variant,
         f"{trained.file}, epoch {trained.epoch}",
@@ -227,7 +227,7 @@ def _text(
 
 
 def _lines_of_metrics(figures_of_all: Mapping[str, float], found: Mapping[str, Any]) -> list[str]:
-    """A line for each metric, the loss after the accuracies. An interval stands behind the one that it is of."""
+    """Returns a line for each metric, with its interval where it has one; the loss after the accuracies."""
     names = sorted(figures_of_all, key=lambda name: (name not in DISPLAY, name != "loss"))
     lines = []
     for name in names:

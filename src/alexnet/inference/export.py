@@ -1,4 +1,4 @@
-"""A trained network as files for other programs, each tried before it takes its name."""
+"""Exports a trained network to files for other programs, each tried before it gets its name."""
 
 import io
 import json
@@ -29,7 +29,7 @@ CLOSE = 1e-4  # of the largest logit: two programs add up in another order
 
 
 class WithInput(nn.Module):
-    """A network with what prepares its input.
+    """A network together with the preparation of its input.
 
     Takes images (N, C, crop, crop), float32 from 0 to 255, and gives logits (N, num_classes).
 
@@ -134,7 +134,7 @@ def _torch_export(trained: TrainedModel, file: Path) -> str:
 
 
 def _compare(name: str, network: nn.Module, other: Callable[[Tensor], Any], trained: TrainedModel) -> str:
-    """Of other images than those that it was traced with, and another number of them."""
+    """Compares the exported network on images and a batch size that it was not traced with."""
     images = _images(trained, 5)
     with torch.no_grad():
         ours = network(images).numpy()
@@ -150,7 +150,7 @@ def _images(trained: TrainedModel, n: int = 2) -> Tensor:
 
 
 def _quietly(of: Callable[..., Any], *arguments: Any, **named_arguments: Any) -> Any:
-    """Both exporters tell of their own deprecations."""
+    """Hides the deprecation warnings that both exporters give about themselves."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -18,7 +18,7 @@ RIGHT, OTHER = "tab:red", "0.8"  # in grey print the one is dark, the other ligh
 
 
 def draw(path: Path, title: str, predictions: Sequence[Prediction], data: ImageDataModule | None) -> None:
-    """Draws each image with its class, where that is known, and the likeliest classes as bars, the right one dark.
+    """Draws each image with its class, if known, and its likeliest classes as bars, the right one dark.
 
     With `data` each has a row, and the training images that are most alike follow.
     """

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, each as PNG and SVG, in grey, so that they can be printed."""
+"""Draws the figures of an evaluation as PNG and SVG, in grey for printing."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from alexnet import plotting
 def draw(
     out: Path, title: str, classes: Sequence[str], counts: NDArray[np.int64], calibration: Mapping[str, Any]
 ) -> None:
-    """confusion.png and calibration.png into `out`, and the same as SVG."""
+    """Writes confusion.png and calibration.png into `out`, and both as SVG."""
     plotting.save(plotting.confusion(title, classes, counts), out / "confusion")
     plotting.save(_calibration(title, calibration), out / "calibration")
 
 
 def _calibration(title: str, calibration: Mapping[str, Any]) -> Figure:
-    """A reliability diagram: accuracy by confidence. The size of a point is that of its bin."""
+    """Draws a reliability diagram: accuracy by confidence. A point's size is that of its bin."""
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
     bins = calibration["bins"]

@@ -1,4 +1,4 @@
-"""Image files that somebody names, in batches: decoded by all cores while the network is at work."""
+"""Reads the image files that a user names, in batches, on all cores while the network runs."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ Decoded = tuple[int, Tensor | str]  # an image's number, and the image, or why i
 
 
 def named_files(asked: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Returns the files that are asked for, in their order, and what is wrong with the rest.
+    """Returns the named files in their order, and messages on what is wrong with the rest.
 
     A folder stands for the images below it, whose other files are counted, and - for what standard input names, a line
     each.
@@ -46,7 +46,7 @@ def named_files(asked: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 class Files(Dataset[Decoded]):
-    """uint8 (channels, size, size) of each file."""
+    """Decodes each file to uint8 (channels, size, size), or returns why it cannot be read."""
 
     def __init__(self, files: Sequence[Path], size: int, channels: int, reading: Reading) -> None:
         self.files, self.size, self.channels, self.reading = files, size, channels, reading

@@ -1,4 +1,4 @@
-"""The figure of the wrong answers of the largest loss."""
+"""Draws the wrong answers with the largest loss."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ COLUMNS = 8
 
 
 def draw_mistakes(path: Path, title: str, classes: Sequence[str], mistakes: Sequence[Mistake]) -> None:
-    """Writes path.png and path.svg: each image under its class, and what was predicted with which confidence."""
+    """Writes path.png and path.svg: each image under its class, with the predicted class and its confidence."""
     rows = -(-len(mistakes) // COLUMNS)
     figure = Figure((1.2 * COLUMNS, 1.65 * rows + 0.4), layout="constrained")
     figure.suptitle(f"{plain(title, 200)}\ntrue class; below it, what was predicted", fontsize="small")

@@ -1,4 +1,4 @@
-"""What a network takes for alike: the paper's Figure 4, right, and section 6.1."""
+"""Finds the training images that a network takes for similar: the paper's Figure 4, right, and section 6.1."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from alexnet.models.base import last_linear
 
 @contextmanager
 def capture_features(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects the last hidden layer's activations (N, D) in float32, one tensor of each batch.
+    """Collects the last hidden layer's activations (N, D) in float32, a tensor per batch.
 
     They are what the last layer gets, of AlexNet fc7 after its ReLU.
     """
@@ -35,7 +35,7 @@ def capture_features(network: nn.Module) -> Iterator[list[Tensor]]:
 def nearest(
     trained: TrainedModel, activations: Tensor, data: ImageDataModule, count: int
 ) -> list[list[dict[str, Any]]]:
-    """Finds the `count` training images whose activations are nearest to each row of `activations` (N, D).
+    """Returns the `count` training images with the activations nearest to each row of `activations` (N, D).
 
     The distance is Euclidean, and the nearest come first: `row` of the packed array, `name`, `class`, `distance`.
     """

@@ -1,4 +1,4 @@
-"""Where results go: nothing that is there is lost unless that was asked for."""
+"""Checks where results are written, so that no file is replaced unless that was asked for."""
 
 from collections.abc import Sequence
 from pathlib import Path

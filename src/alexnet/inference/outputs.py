@@ -1,4 +1,4 @@
-"""Of a test with several labels or with numbers: figures of each of them."""
+"""Metrics of each label or number, for tests with several of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def measure_outputs(task: ImageModule, names: Sequence[str], outputs: Tensor, la
 
 
 def _row_of_label(shares: NDArray[np.float64], true: NDArray[np.float64]) -> dict[str, float | None]:
-    """Average precision, and precision and recall of predictions above one half; None with nothing to count."""
+    """Returns average precision, and precision and recall of predictions above one half; None where undefined."""
     said, holds = shares > 0.5, true > 0.5
     return {
         "images": int(holds.sum()),
@@ -50,7 +50,7 @@ def _row_of_label(shares: NDArray[np.float64], true: NDArray[np.float64]) -> dic
 
 
 def _row_of_number(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> dict[str, float | None]:
-    """bias: the mean of what is predicted less what is true."""
+    """Returns the metrics of a number. bias: the mean of prediction less truth."""
     return {
         "images": len(true),
         "mae": float(np.abs(predicted - true).mean()),
@@ -61,7 +61,7 @@ def _row_of_number(predicted: NDArray[np.float64], true: NDArray[np.float64]) ->
 
 
 def lines_of_outputs(found: Mapping[str, Any]) -> list[str]:
-    """The rows as they are printed."""
+    """Returns the rows as they are printed."""
     rows: list[dict[str, Any]] = found["outputs"]
     columns = [column for column in rows[0] if column not in ("output", "images")]
     lines = ["", f"{'output':24}{'images':>10}" + "".join(f"{column:>19}" for column in columns)]
@@ -76,7 +76,7 @@ def lines_of_outputs(found: Mapping[str, Any]) -> list[str]:
 def draw_outputs(
     out: Path, title: str, task: ImageModule, rows: Sequence[Mapping[str, Any]], outputs: Tensor, labels: Tensor
 ) -> None:
-    """Writes outputs.png and outputs.svg: of labels their average precision; of numbers the predicted and the true."""
+    """Writes outputs.png and outputs.svg: average precision of labels; of numbers prediction against truth."""
     names = [row["output"] for row in rows]
     if task.kind == LABELS:
         shares = np.array([row["average_precision"] or 0.0 for row in rows])

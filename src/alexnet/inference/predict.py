@@ -1,4 +1,4 @@
-"""What a trained network says of somebody's images: classes and the training images most alike, labels, or numbers."""
+"""Predicts images of the user: classes and the most similar training images, labels, or numbers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def predict(
     as_json: bool = False,
     force: bool = False,
 ) -> tuple[str, list[str]]:
-    """Returns what to print, and what is wrong with the images that cannot be read; the others are predicted.
+    """Returns the text to print, and messages on the images that cannot be read; the others are predicted.
 
     Args:
         run: a run's folder or a checkpoint.
@@ -92,7 +92,7 @@ def predict(
 
 
 def _reading(trained: TrainedModel, asked: Mapping[str, Any]) -> Reading:
-    """How the images are decoded: as those of the training were, but for what is `asked`."""
+    """Returns how the images are decoded: as in training, except for what is `asked`."""
     info = trained.info
     with prefix_errors("data"):
         return Reading(
@@ -127,7 +127,7 @@ def _predictions(
 
 
 def _answers(outputs: Tensor, task: ImageModule, top: int) -> tuple[Tensor, Tensor]:
-    """What is shown of outputs (N, num_classes): values and which outputs they are of, each (N, shown).
+    """Returns what is shown of outputs (N, num_classes): values and the outputs' numbers, each (N, shown).
 
     Of classes the likeliest, by softmax; of labels the likeliest, by sigmoid; of numbers all.
     """
@@ -140,7 +140,7 @@ def _answers(outputs: Tensor, task: ImageModule, top: int) -> tuple[Tensor, Tens
 
 
 def _table(predictions: Sequence[Prediction], kind: str) -> str:
-    """A row for each image, one for its neighbours, and how many are right of those whose class is known."""
+    """Returns a row for each image, one for its neighbours, and how many are right where the class is known."""
     if kind == NUMBERS:
         return _table_of_numbers(predictions)
     known = [one for one in predictions if one.true is not None]
@@ -170,14 +170,14 @@ def _table_of_numbers(predictions: Sequence[Prediction]) -> str:
 
 
 def _padded(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines, their columns below each other."""
+    """Returns the rows as lines with aligned columns."""
     texts = [list(map(escape_control_chars, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in texts]
 
 
 def _plain(one: Prediction, kind: str) -> dict[str, Any]:
-    """For JSON."""
+    """Returns a prediction as plain values for JSON."""
     if kind == NUMBERS:
         return {"picture": str(one.file), "numbers": dict(one.top)}
     top = [{"class": name, "probability": share} for name, share in one.top]

@@ -1,4 +1,4 @@
-"""What is said of one image."""
+"""The prediction for one image."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass
 class Prediction:
-    """What the network says of one image.
+    """What the network predicts for one image.
 
     Attributes:
         name: of the image.

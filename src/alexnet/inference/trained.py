@@ -1,4 +1,4 @@
-"""A trained network with all that belongs to it, as its checkpoint has it: never from today's defaults."""
+"""A trained network with its run's config and data, as its checkpoint has them, never today's defaults."""
 
 import os
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass
 class TrainedModel:
-    """A trained network, and what its run was.
+    """A trained network, and the settings of its run.
 
     Attributes:
         file: the checkpoint.
@@ -50,17 +50,17 @@ class TrainedModel:
 
     @cached_property
     def origin(self) -> dict[str, Any]:
-        """The run's run.json; nothing beside a checkpoint alone."""
+        """The run's run.json; empty for a checkpoint outside a run directory."""
         return read_run_json(self.folder)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """The run's metrics.json; nothing beside a checkpoint alone."""
+        """The run's metrics.json; empty for a checkpoint outside a run directory."""
         return read_json(self.folder / "metrics.json")
 
     @property
     def crops(self) -> int:
-        """Of the run's own test."""
+        """The number of windows in the run's own test."""
         return self.config.get("test_crops", 1)
 
     @property
@@ -78,7 +78,7 @@ class TrainedModel:
         return f"{model['_target_'].rpartition('.')[2]}: {', '.join(parts)}".removesuffix(": ")
 
     def images(self, asked: Mapping[str, Any], crops: int = 1) -> ImageDataModule:
-        """The run's images, set up.
+        """Returns the run's images, set up.
 
         Args:
             asked: `data`, another source, and `data.root` and so on of FREE. Of a folder with other images than the
@@ -119,7 +119,7 @@ class TrainedModel:
         return data
 
     def _opened(self, values: dict[str, Any], asked: Mapping[str, Any], crops: int) -> ImageDataModule:
-        """The images that `values` describe. A folder that is not the run's own, perhaps moved, is all for testing."""
+        """Returns the images that `values` describe. A folder other than the run's own is all for testing."""
         if values["source"] == "folder" and asked.keys() & {"data", "data.root"}:
             own = None if "data" in asked else self._own_images(values, crops)
             if own is not None:
@@ -135,7 +135,7 @@ class TrainedModel:
         return data
 
     def _own_images(self, values: dict[str, Any], crops: int) -> ImageDataModule | None:
-        """The images that `values` describe, split as in training, if they are the run's."""
+        """Returns the images that `values` describe, split as in training, if they are the run's; else None."""
         try:
             data = ImageDataModule(**values, crops=crops)
             data.setup()
@@ -145,12 +145,12 @@ class TrainedModel:
 
     @property
     def kind(self) -> str:
-        """What a label is, of splits.KINDS."""
+        """The kind of the labels, of splits.KINDS."""
         return str(self.info.get("kind", CLASS))
 
     @property
     def learned(self) -> nn.Module:
-        """The network as it was trained: of numbers, its outputs are in standard deviations."""
+        """The network as it was trained: for numbers, its outputs are in standard deviations."""
         return self.network.network if isinstance(self.network, Rescaled) else self.network
 
     def logits(self, images: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ class TrainedModel:
 
 
 def load_run(path: Path, trusted: Any = ()) -> TrainedModel:
-    """Of a run's folder (its best.ckpt) or a checkpoint, on the device that the run would take here.
+    """Loads a run's best.ckpt, or a checkpoint, onto the device that the run would use here.
 
     trusted: packages whose code the checkpoint may name, see checkpoint.load.
 
@@ -203,7 +203,7 @@ def _layout(config: Mapping[str, Any]) -> torch.memory_format:
 def make_task(
     trained: TrainedModel, loss: nn.Module | None = None, metrics: dict[str, Metric] | None = None
 ) -> ImageModule:
-    """Returns what says what the outputs of trained.logits mean.
+    """Returns the task of a run, which interprets the outputs of trained.logits.
 
     Args:
         trained: a run's network.

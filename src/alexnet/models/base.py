@@ -1,4 +1,4 @@
-"""What the networks have in common: their input, their variant, and what they say of weights that are not theirs."""
+"""What the networks share: their input, their variant, and errors about weights of another network."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ EXTRA = "_extra_state"  # torch's key of what get_extra_state gives
 
 
 class Network(nn.Module):
-    """A network that knows its input, and refuses weights that were trained in another variant.
+    """Base of the networks. Checks its input, and refuses weights that were trained in another variant.
 
     It is `features`, then `classifier`, unless it has a `forward` of its own.
 
@@ -43,7 +43,7 @@ class Network(nn.Module):
         return self.variant
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Called for this network as for a part of another. Raises ArgumentError for another variant."""
+        """Checks the variant of loaded weights, also inside another module. Raises ArgumentError for another one."""
         raise_mismatch(variant_differences(self, state))
 
     def load_state_dict(  # torch's arguments, of which booleans may come by position
@@ -52,14 +52,14 @@ class Network(nn.Module):
         strict: bool = True,  # noqa: FBT001, FBT002
         assign: bool = False,  # noqa: FBT001, FBT002
     ) -> Any:
-        """Does what torch's does. Raises ArgumentError naming the first settings and layers that differ."""
+        """As torch's, but raises ArgumentError naming the first settings and layers that differ."""
         if strict:
             check_weights(self, state_dict)
         return super().load_state_dict(state_dict, strict, assign)
 
 
 def sequential(**layers: nn.Module | None) -> nn.Sequential:
-    """nn.Sequential of the named layers; None leaves one out, and the names of the others stay as they are."""
+    """Returns nn.Sequential of the named layers, without those that are None."""
     return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if layer is not None))
 
 
@@ -71,7 +71,7 @@ def check_input(x: Tensor, shape: tuple[int, int, int]) -> None:
 
 
 def variant_differences(network: Network, state: dict[str, Any]) -> list[str]:
-    """Returns what differs between a network's variant and that of saved weights, a text for each setting."""
+    """Returns what differs between a network's variant and that of saved weights, a text per setting."""
     found = []
     for key in network.variant | state:
         here, there = network.variant.get(key), state.get(key)
@@ -81,7 +81,7 @@ def variant_differences(network: Network, state: dict[str, Any]) -> list[str]:
 
 
 def shape_differences(network: nn.Module, state: Mapping[str, Any]) -> list[str]:
-    """Returns in which layers saved weights do not fit a network, a text for each."""
+    """Returns the layers in which saved weights do not fit a network, a text per layer."""
     found = []
     own = {key: value for key, value in network.state_dict().items() if key != EXTRA}
     for key, value in own.items():
@@ -93,7 +93,7 @@ def shape_differences(network: nn.Module, state: Mapping[str, Any]) -> list[str]
 
 
 def check_weights(network: nn.Module, state: Mapping[str, Any]) -> None:
-    """Raises ArgumentError naming the first settings and layers in which these weights are of another network."""
+    """Raises ArgumentError naming the first settings and layers in which these weights do not fit."""
     theirs = state.get(EXTRA)
     settings = []
     if isinstance(network, Network) and isinstance(theirs, dict):
@@ -112,17 +112,17 @@ def raise_mismatch(*found: list[str]) -> None:
 
 
 def last_layer(network: nn.Module) -> str:
-    """The name of the last layer that has weights, whose outputs are the classes."""
+    """Returns the name of the last layer that has weights, whose outputs are the classes."""
     return [name.rpartition(".")[0] for name, _ in network.named_parameters()][-1]
 
 
 def last_linear(network: nn.Module) -> nn.Linear | None:
-    """The layer whose input is the last hidden layer's activations."""
+    """Returns the layer whose input is the last hidden layer's activations; None if no layer is linear."""
     return next((layer for layer in reversed([*network.modules()]) if isinstance(layer, nn.Linear)), None)
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Any], *, new_head: bool = False) -> None:
-    """network.load_state_dict, but for the last layer with `new_head`, where the classes are others.
+    """Loads a state dict; with `new_head` without the last layer, where the classes are others.
 
     Raises:
         ArgumentError: for weights of another network; where only the last layer differs, it offers new_head.

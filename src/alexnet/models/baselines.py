@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm by name: what an ablation is read against."""
+"""Networks of torchvision and timm by name, as baselines for ablations."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -95,7 +95,7 @@ def _create(
 def start_from(
     network: nn.Module, weights: str | None, name: str | None = None, *, new_head: bool, in_channels: int = 3
 ) -> None:
-    """Loads weights into the network, and notes how their images were normalised: `pretrained_statistics`.
+    """Loads weights into the network, and keeps how their images were normalised in `pretrained_statistics`.
 
     Args:
         network: which is changed.

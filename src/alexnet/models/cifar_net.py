@@ -1,4 +1,4 @@
-"""The small network for CIFAR-10 of the paper's claim about ReLU."""
+"""The small CIFAR-10 network of the paper's claim about ReLU."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""The network for CIFAR-10 of the paper's claim about response normalisation: 13% of error without it, 11% with it."""
+"""The CIFAR-10 network of the paper's claim about response normalisation: 13% of error without it, 11% with it."""
 
 import math
 from functools import partial
@@ -14,7 +14,7 @@ from alexnet.validation import check_bool, check_choice, check_int
 
 
 class LocallyConnected2d(nn.Module):
-    """A convolution with another kernel at every place of its output, whose height and width are those of its input.
+    """A convolution with a different kernel at every place of its output, which has the input's height and width.
 
     Args:
         in_channels: of the input.

@@ -1,4 +1,4 @@
-"""Initial weights that depend on the seed and their own name alone, whatever else a network has."""
+"""Initial weights that depend only on the seed and the layer's name, whatever else a network has."""
 
 import math
 from collections import Counter
@@ -55,14 +55,14 @@ def init_weights(
 
 
 def kaiming(name: str, layer: nn.Module) -> tuple[float, float]:
-    """N(0, sqrt(2 / fan_in)) and no bias (He, Zhang, Ren and Sun, ICCV 2015): a rule for `init_weights`."""
+    """Returns N(0, sqrt(2 / fan_in)) and no bias (He, Zhang, Ren and Sun, ICCV 2015): a rule for `init_weights`."""
     weight = cast(Tensor, layer.weight)
     fan_in = cast(int, getattr(layer, "fan_in", weight[0].numel()))  # a layer of another layout says it itself
     return math.sqrt(2 / fan_in), 0.0
 
 
 def with_named_seeds(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Returns the network that `make` makes, each parameter drawn from a generator of (seed, its own name).
+    """Returns the network that `make` makes, each parameter drawn by a generator of (seed, its own name).
 
     Torch initialises layers one after the other from one generator, so that one more layer changes the weights of all
     that follow. So the network is made twice: once to see which tensor every draw fills, and, if these are parameters
@@ -83,7 +83,7 @@ def with_named_seeds(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 class _Draws(TorchFunctionMode):
-    """Notes which tensor each in-place draw fills; with names, draws for each from its own generator.
+    """Records which tensor each in-place draw fills; with names, draws for each from its own generator.
 
     Args:
         names: for every draw, the parameter or buffer that it is for; None draws from the global generator.

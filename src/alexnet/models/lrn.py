@@ -1,4 +1,4 @@
-"""Local response normalisation (paper, section 3.3) by every definition of it, exact, with an analytic gradient."""
+"""Local response normalisation (paper, section 3.3), in all its definitions, exact, with an analytic gradient."""
 
 from collections.abc import Callable
 from functools import partial
@@ -72,7 +72,7 @@ class LocalResponseNorm(nn.Module):
 
 
 def make_norm(**constants: Any) -> Callable[[], LocalResponseNorm]:
-    """What makes layers with these constants. Raises ArgumentError for one out of range, as a network's lrn_*."""
+    """Returns a function that makes layers with these constants. Raises ArgumentError for one out of range."""
     norm = partial(LocalResponseNorm, **constants)
     try:
         norm()

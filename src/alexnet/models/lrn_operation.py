@@ -1,4 +1,4 @@
-"""Local response normalisation as one operation of torch: the formula, its gradient, and the fast ways.
+"""Local response normalisation as one operation of torch: its formula, its gradient, and fast kernels.
 
 Only models/lrn.py uses it. The compiled kernel (ops/lrn) is optional.
 """
@@ -43,7 +43,7 @@ def lrn(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, 
 def lrn_backward(
     grad: Tensor, x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, window: str
 ) -> Tensor:
-    """Returns the gradient of x, (N, C, ...), of that of y."""
+    """Returns the gradient of x, (N, C, ...), from that of y."""
     rows, grads = _rows(x, groups, window), _rows(grad, groups, window)
     if window != "own" and kernel.is_supported(rows, size):
         return _unrows(kernel.run(rows, grads, size, alpha, beta, k), x)
@@ -74,14 +74,14 @@ lrn.register_autograd(_gradient, setup_context=_keep)
 
 
 def formula(x: Tensor, size: int, alpha: float, beta: float, k: float, groups: int, window: str) -> Tensor:
-    """Returns y of x (N, C, ...) by operations that other programs know, for torch.export."""
+    """Returns y of x (N, C, ...) by operations that other programs have, for torch.export."""
     return _unrows(_forward(_rows(x, groups, window), size, alpha, beta, k, window), x)
 
 
 def _formula(
     of: Callable[..., Tensor], rows: tuple[Tensor, ...], size: int, alpha: float, beta: float, k: float, window: str
 ) -> Tensor:
-    """The formula in PyTorch: any type, any device.
+    """Computes the formula in plain PyTorch, for any type and device.
 
     On a GPU compiled into one kernel; on the CPU by pieces, so that what lies between stays in the cache.
     """
@@ -96,7 +96,7 @@ def _formula(
 
 
 class Fused:
-    """The formula with its constants as one kernel, of torch.compile.
+    """The formula and its constants, compiled by torch.compile into one kernel.
 
     Where torch cannot compile, for want of Triton or of a C compiler, a line says so once, and the formula is computed
     operation by operation.
@@ -151,7 +151,7 @@ def _backward(x: Tensor, grad: Tensor, size: int, alpha: float, beta: float, k: 
 
 
 def _power(d: Tensor, beta: float) -> Tensor:
-    """d^-beta; the paper's beta by roots, which take a fraction of the time."""
+    """Returns d^-beta; for the paper's beta by square roots, which are several times faster."""
     if beta != 0.75:
         return d.pow(-beta)
     root = d.rsqrt()
@@ -159,7 +159,7 @@ def _power(d: Tensor, beta: float) -> Tensor:
 
 
 def _sum(values: Tensor, size: int, window: str, before: int) -> Tensor:
-    """Sums the window of every value, which begins `before` it and is cut off at the ends.
+    """Sums the window of every value. It begins `before` the value and is cut off at the ends.
 
     Values are (positions, C), or for windows of a map (N, H, W, C). With own, the sum is the channel's own value as
     many times as its window, as torch places an even one, has values.
@@ -186,7 +186,7 @@ def _slide(values: Tensor, size: int, before: int, axis: int) -> Tensor:
 
 
 def _rows(x: Tensor, groups: int, window: str) -> Tensor:
-    """(N, C, ...) as contiguous rows of the channels of a group, or for windows of a map as (N, H, W, C).
+    """Returns (N, C, ...) as contiguous rows of a group's channels; for windows of a map as (N, H, W, C).
 
     It is a view where x is channels-last.
     """

@@ -1,4 +1,4 @@
-"""A network layer by layer: shapes, parameters, and arithmetic to stand beside its accuracy."""
+"""Summarises a network layer by layer: shapes, parameters and multiplications."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +50,7 @@ class Summary:
 
 
 def summarize(network: nn.Module, example: Tensor) -> Summary:
-    """Returns every layer that `example` (1, C, H, W) passes through, in that order.
+    """Returns a row for every layer that `example` (1, C, H, W) passes through, in that order.
 
     Raises:
         ArgumentError: for an output that is no tensor.
@@ -94,7 +94,7 @@ def summarize(network: nn.Module, example: Tensor) -> Summary:
 
 
 def table(summary: Summary) -> str:
-    """The rows as text, and the whole network."""
+    """Returns the rows as text, with the whole network's last."""
     lines = [f"{'layer':22}{'':20}{'output':>16}{'parameters':>14}{'MFLOP':>10}"]
     for row in [*summary.rows, Row("total", "", (), summary.parameters, summary.flops)]:
         shape = " x ".join(map(str, row.shape))

@@ -1,4 +1,4 @@
-"""The AlexNet of torchvision, the later network of "One weird trick" (Krizhevsky 2014).
+"""torchvision's AlexNet, the later network of "One weird trick" (Krizhevsky 2014).
 
 It is narrower, without towers and without local response normalisation.
 """
@@ -14,7 +14,7 @@ LEAST = 63  # pixels that leave the last pooling something
 
 
 class TorchvisionAlexNet(AlexNet):
-    """torchvision.models.alexnet for any input, with the same keys, so that its weights fit.
+    """torchvision.models.alexnet for any input size, with the same keys, so that its weights fit.
 
     Args:
         num_classes: number of outputs.

@@ -1,4 +1,4 @@
-"""The network of PyTorch's CIFAR-10 tutorial, in the slides' two styles of stacking layers."""
+"""The network of PyTorch's CIFAR-10 tutorial, in the slides' two ways of stacking layers."""
 
 from collections import OrderedDict
 
@@ -10,7 +10,7 @@ from alexnet.validation import check_choice, check_int
 
 
 class Define(nn.Module):
-    """The layers are named, and `forward` says what happens in which order: anything can."""
+    """Names its layers, and calls them in `forward`, which may do anything."""
 
     def __init__(self, num_classes: int, in_channels: int, side: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Define(nn.Module):
 
 
 class Order(nn.Sequential):
-    """The layers are given in order, and what happens is that order: there is no `forward` to write."""
+    """Gives its layers in order to nn.Sequential, and needs no `forward`."""
 
     def __init__(self, num_classes: int, in_channels: int, side: int) -> None:
         super().__init__(

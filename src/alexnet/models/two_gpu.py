@@ -1,4 +1,4 @@
-"""The two towers of AlexNet on two devices, as on the two GPUs of 2012 (paper, section 3.2 and figure 2)."""
+"""AlexNet's two towers on two devices, as on the two GPUs of 2012 (paper, section 3.2 and figure 2)."""
 
 import copy
 from collections import OrderedDict
@@ -85,7 +85,7 @@ def _half(layer: nn.Conv2d | nn.Linear, i: int) -> nn.Module:
 
 
 class Split(nn.Module):
-    """The image, for each tower on its device."""
+    """Copies the image to each tower's device."""
 
     def __init__(self, devices: Sequence[str]) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class Towers(nn.Module):
 
 
 class TowerDropout(nn.Module):
-    """Dropout of a layer in two halves, by one mask for both.
+    """Dropout of a layer in two halves with one mask for both.
 
     The generators of two GPUs, seeded alike, would drop the same units of both towers. It is the mask that the
     undivided network draws.
@@ -135,7 +135,7 @@ class TowerDropout(nn.Module):
 
 
 class Join(nn.Module):
-    """Both towers, on the first one's device."""
+    """Concatenates both towers on the first one's device."""
 
     def forward(self, halves: Halves) -> Tensor:
         a, b = halves

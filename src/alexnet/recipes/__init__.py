@@ -1,1 +1,1 @@
-"""Optional parts that reproduce one published training to the letter."""
+"""Optional parts that reproduce one published training exactly."""

@@ -22,7 +22,7 @@ def piecewise(
     mode: str,
     changes: Sequence[Mapping[str, Any]],
 ) -> Schedule:
-    """Changes of the rate as a log has them: after so many epochs, of the parameters with such names, times a number.
+    """Multiplies rates as a log has it: after so many epochs, of the parameters with such names, by a number.
 
     changes: {after, of, times} of each. `of` is a pattern as fnmatch has them: "*.weight", "*conv1*", "*".
     """

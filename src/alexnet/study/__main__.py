@@ -72,7 +72,7 @@ def _look(
     most: int | None,
     earlier: Mapping[str, Any],
 ) -> StudyReport:
-    """The report on a table that grows until it is answered. earlier: report.json of the last one."""
+    """Returns the report on a table that grows until the question is answered. earlier: report.json of the last one."""
     if about["margin"] is None:
         raise StudyError("--margin: is needed with --until answered, the smallest difference that would matter")
     most = MANY if most is None else check_most("--max-seeds", most)
@@ -94,7 +94,7 @@ def _look(
 
 
 def _waiting(arms: Sequence[Arm], looks: Looks, seeds: Sequence[int], failed: Collection[int]) -> list[str]:
-    """The seeds that looks wait for, where later ones are there: their runs may have failed."""
+    """Returns a warning on seeds that looks wait for although later ones are there: their runs may have failed."""
     running = [arm.runs.keys() for arm in arms if arm.name in (arms[0].name, *looks.running)]
     done = [seed for seed in seeds if seed in set.intersection(*map(set, running))]
     missing = [seed for seed in seeds if seed not in done and seed not in failed]
@@ -114,7 +114,7 @@ def _column(asked: str | None, columns: list[str]) -> str:
 
 
 def _printable(text: str) -> str:
-    """With what a terminal would obey written out: names come from the table."""
+    """Returns the text with control characters escaped: names come from the table."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 

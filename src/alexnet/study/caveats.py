@@ -1,4 +1,4 @@
-"""What a reader should know of the runs before believing a report: what their table says against them."""
+"""Warnings about the runs that a reader should know before believing a report."""
 
 import math
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ def unfinished(arms: Sequence[Arm]) -> list[str]:
 
 
 def caveats(arms: Sequence[Arm], metric: Metric) -> list[str]:
-    """Returns what speaks against the values of finished runs."""
+    """Returns warnings about the values of finished runs."""
     runs = finished(arms)
     notes = [note for arm in arms for note in _of_values(arm, metric)]
     return [*notes, *_unlike(runs), *_uneven(arms, metric), *_of_choice(arms, runs, metric)]
 
 
 def _of_values(arm: Arm, metric: Metric) -> list[str]:
-    """Runs without a value, and runs that have learnt nothing."""
+    """Returns warnings on runs without a value, and on runs that have learnt nothing."""
     values = arm.values(metric.name)
     missing = [seed for seed, value in values.items() if not math.isfinite(value)]
     notes = []
@@ -64,13 +64,13 @@ def _of_values(arm: Arm, metric: Metric) -> list[str]:
 
 
 def _chance(run: Result, metric: Metric) -> float:
-    """The accuracy of guessing and two of its standard deviations; nan without columns classes and test_pictures."""
+    """Returns the accuracy of guessing plus two standard deviations; nan without columns classes and test_pictures."""
     share = (5 if metric.name.endswith("top5") else 1) / run.value("classes")
     return share + 2 * float(np.sqrt(share * (1 - share) / run.value("test_pictures")))
 
 
 def _unlike(runs: Sequence[Result]) -> list[str]:
-    """In which columns the runs differ. A table without a column does not say that they do."""
+    """Returns warnings on the columns in which the runs differ. A missing column counts as equal."""
     notes = []
     for column, what in ALIKE.items():
         values = {run[column] or "none" for run in runs}
@@ -100,7 +100,7 @@ def _images_seen(arm: Arm) -> float:
 
 
 def _of_choice(arms: Sequence[Arm], runs: Sequence[Result], metric: Metric) -> list[str]:
-    """What the choice of a commit, an epoch or an arm does to the values."""
+    """Returns warnings on what choosing a commit, an epoch or an arm does to the values."""
     monitors = {run["monitor"].split("/")[0] for run in runs if run["test_epoch"] != "last"}
     notes = []
     if any(run["git_dirty"] == "true" for run in runs):
@@ -118,5 +118,5 @@ def _of_choice(arms: Sequence[Arm], runs: Sequence[Result], metric: Metric) -> l
 
 
 def _about(count: float) -> str:
-    """Three digits of a count that was made of a time and a rate."""
+    """Returns three digits of a count that was computed from a time and a rate."""
     return f"{float(f'{count:.3g}'):,.0f}"

@@ -1,4 +1,4 @@
-"""From arms to verdicts: which interval applies, what it says, and what stands against believing it."""
+"""Compares arms: which interval applies, its verdict, and warnings about it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ _Images = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Row:
-    """An arm against the baseline.
+    """An arm compared with the baseline.
 
     Attributes:
         values: the metric by seed, of the seeds that count.
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def mean(self) -> float:
-        """Over seeds; nan without any."""
+        """The mean over seeds; nan without any."""
         return float(np.mean(list(self.values.values()))) if self.values else float("nan")
 
     @property
@@ -60,13 +60,13 @@ class Row:
 
     @property
     def sd(self) -> float:
-        """Over seeds; nan with fewer than two."""
+        """The standard deviation over seeds; nan with fewer than two."""
         return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else float("nan")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every arm against the baseline.
+    """Every arm compared with the baseline.
 
     Attributes:
         metric: what is compared.
@@ -118,12 +118,12 @@ class _Plan:
 
     @property
     def judged(self) -> int:
-        """How many intervals hold together: also of arms that were answered before."""
+        """The number of intervals that must hold together, including those of arms answered before."""
         return max(self.began, len(self.in_pairs) + len(self.apart))
 
     @property
     def together(self) -> int:
-        """How many of these share one spread."""
+        """The number of these that share one standard deviation."""
         return self.judged - len(self.own) - len(self.apart)
 
     @property
@@ -200,7 +200,7 @@ def _plan(arms: Sequence[Arm], metric: Metric, confidence: Confidence, began: in
 
 
 def finite_values(arm: Arm, metric: Metric) -> dict[int, float]:
-    """Returns what is compared of an arm's finished runs, by seed, without those whose value is not finite."""
+    """Returns the compared value of each finished run of an arm, by seed, without values that are not finite."""
     values = {}
     for seed, value in arm.values(metric.name).items():
         transformed = metric.transform(value)
@@ -210,7 +210,7 @@ def finite_values(arm: Arm, metric: Metric) -> dict[int, float]:
 
 
 def _share_spread(plan: _Plan) -> None:
-    """Decides which arms in pairs share one spread, and estimates it."""
+    """Decides which paired arms share one standard deviation, and estimates it."""
     if not plan.share:
         plan.own = list(plan.in_pairs)
         return
@@ -237,7 +237,7 @@ def _in_order(values: Mapping[int, float], seeds: Sequence[int]) -> list[float]:
 
 
 def _measured(arm: Arm, plan: _Plan, results: Sequence[Result], images: _Images | None) -> Row:
-    """Returns an arm's row with its difference from the baseline, where there are enough seeds for one.
+    """Returns an arm's row with its difference from the baseline, if there are enough seeds.
 
     results: the runs of all arms in pairs, the baseline's first. images: what image_products says of these.
     """
@@ -269,7 +269,7 @@ def _of_images(
 
 
 def _with_interval(row: Row, arm: Arm, plan: _Plan) -> Row:
-    """Returns the row with half its interval.
+    """Returns the row with the half-width of its interval.
 
     It holds with the plan's confidence together with all others. Those of each method have a share of what is left to 1
     by their number.

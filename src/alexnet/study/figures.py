@@ -1,4 +1,4 @@
-"""The figures of a report, each as PNG and SVG.
+"""Draws the figures of a report, each as PNG and SVG.
 
 Black, grey and shapes say what there is to say: they can be printed, and read by the colour-blind.
 """
@@ -34,7 +34,7 @@ PAPER: dict[str, Any] = {
 
 
 class Drawing(NamedTuple):
-    """A figure, the name of its files, and what it shows."""
+    """A figure, its file name, and its caption."""
 
     name: str
     figure: Figure
@@ -42,7 +42,7 @@ class Drawing(NamedTuple):
 
 
 def draw(found: Comparison, arms: Sequence[Arm], paper: dict[str, float]) -> list[Drawing]:
-    """Returns the figures that the runs allow."""
+    """Returns the figures that can be drawn of the runs."""
     curve = found.metric.curve
     drawn = (
         ("differences", _differences(found, paper), f"Differences from the baseline, each with its {found.interval}"),
@@ -73,18 +73,18 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def open_frame(axes: Axes) -> None:
-    """Takes the frame of a plot away on top and to the right."""
+    """Removes the frame of a plot on top and to the right."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
 
 def line_look(number: int) -> dict[str, Any]:
-    """Returns the colour and style of the line of an arm, by its place."""
+    """Returns the colour and line style of an arm, by its place."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
 
 
 def doubling_ticks(axis: Axis) -> None:
-    """Labels an axis of logarithms to the base of 2 with the numbers themselves."""
+    """Labels an axis of base-2 logarithms with the numbers themselves."""
     axis.set_major_locator(FixedLocator([math.log2(step * 2**power) for power in range(-6, 11) for step in (1, 1.5)]))
     axis.set_major_formatter(lambda value, _: f"{2**value:.3g}")
 
@@ -113,7 +113,7 @@ def _differences(found: Comparison, paper: dict[str, float]) -> Figure | None:
 
 
 def _draw_difference(axes: Axes, place: int, row: Row, scale: float) -> None:
-    """A row of points, of equal seeds above each other, and the interval below them."""
+    """Draws a row of points, those of equal seeds above each other, and the interval below them."""
     seeds = [scale * difference for difference in row.differences.values()]
     width = max(seeds, default=0) - min(seeds, default=0)
     near = max(1e-3 * width, 1e-7 * scale)  # equal as far as can be seen: tables hold float32
@@ -174,7 +174,7 @@ def _curves_of(arm: Arm, metric: str) -> list[NDArray[np.float64]]:
 
 
 def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
-    """Only where arms differ in cost by more than a tenth."""
+    """Draws accuracy by cost, if the arms differ in cost by more than a tenth."""
     cost = {}
     for arm in arms:
         if arm.runs:
@@ -195,5 +195,5 @@ def _cost(found: Comparison, arms: Sequence[Arm]) -> Figure | None:
 
 
 def plain(name: str) -> str:
-    """Returns a name with nothing in it that matplotlib takes for mathematics."""
+    """Returns a name without anything that matplotlib reads as mathematics."""
     return "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Reads and writes files that are there whole or not at all."""
 
 import json
 import os
@@ -28,12 +28,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8."""
+    """Writes UTF-8 text."""
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="surrogateescape"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file; an empty one where there is no such file, or another value in it."""
+    """Returns the object in a JSON file; an empty one if the file is missing or holds something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How seeds, times, numbers and tables are written."""
+"""Formats seeds, times, numbers and tables."""
 
 from collections.abc import Sequence
 
@@ -28,10 +28,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _is_number(cell: str) -> bool:
-    """Whether a cell is empty or begins as numbers do."""
+    """Returns whether a cell is empty or begins like a number."""
     return not cell or cell[0] in "+-0123456789"
 
 
 def _cells(texts: Sequence[str]) -> list[str]:
-    """Without what would end a cell or its row."""
+    """Returns the cells without characters that would end a cell or its row."""
     return [" ".join(text.replace("|", "\\|").split()) for text in texts]

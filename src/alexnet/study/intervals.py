@@ -1,4 +1,4 @@
-"""How sure a difference between two arms is, for new seeds and new images alike.
+"""Intervals of a difference between two arms, for new seeds and new images at once.
 
 All runs of a study share one split, so the spread over seeds holds no sampling of the test set: seeds and images are
 two factors, and the variance of a mean has a part of each. Arms are paired by seed, which takes away what a seed does
@@ -23,7 +23,7 @@ NONE = 1e-12  # less than this is no spread, but rounding
 
 @dataclass(frozen=True)
 class Confidence:
-    """How often an interval holds the truth.
+    """The coverage of an interval.
 
     Attributes:
         level: of the part of the seeds.
@@ -34,7 +34,7 @@ class Confidence:
     images: float = 0.95
 
     def share(self, part: float) -> "Confidence":
-        """Returns that of intervals that may together miss in this part of the cases (Bonferroni)."""
+        """Returns the confidence of intervals that may together miss in this part of the cases (Bonferroni)."""
         return Confidence(1 - (1 - self.level) * part, 1 - (1 - self.images) * part)
 
 
@@ -59,7 +59,7 @@ class Difference:
     images: float = 0.0
 
     def half(self, arms: int = 1, confidence: Confidence = ONCE) -> float:
-        """Half the width of an interval that holds together with those of `arms` arms; nan without any spread."""
+        """Returns the half-width of an interval that holds together with those of `arms` arms; nan without spread."""
         if self.seeds < NONE:
             return float("nan")
         of_seeds = dunnett_critical_value(arms, self.dof, confidence.level)
@@ -67,12 +67,12 @@ class Difference:
         return float(np.hypot(of_seeds * self.seeds, of_images * self.images))
 
     def after(self, pairs: int, now: int) -> "Difference":
-        """Returns the same difference after `pairs` pairs, foretold from the spread of those until `now`."""
+        """Returns the difference as forecast after `pairs` pairs, from the spread of the `now` pairs so far."""
         dof = self.dof * (pairs - 1) / (now - 1)
         return replace(self, seeds=self.sd / pairs**0.5, dof=dof)
 
     def minimum_detectable_effect(self, arms: int = 1, confidence: Confidence = ONCE) -> float:
-        """Returns the smallest true difference that such runs would find in 80% of studies."""
+        """Returns the smallest true difference that such runs would detect in 80% of studies."""
         of_seeds = dunnett_critical_value(arms, self.dof, confidence.level) * _scale(self.dof) * self.seeds
         half = np.hypot(of_seeds, dunnett_critical_value(arms, float("inf"), confidence.images) * self.images)
         error = np.hypot(self.seeds, self.images)
@@ -83,7 +83,7 @@ class Difference:
         return float(optimize.brentq(missed, 0, 10 * half.max()))
 
     def required_seeds(self, margin: float, arms: int = 1, confidence: Confidence = ONCE) -> tuple[float, float]:
-        """Returns how many seeds find a difference of `margin` in 80% of studies, by this sd and its 80% upper limit.
+        """Returns how many seeds detect `margin` in 80% of studies, by this sd and by its 80% upper limit.
 
         inf where the test images hide such a difference from any number of seeds.
         """
@@ -96,7 +96,7 @@ class Difference:
 
     @property
     def largest_sd(self) -> float:
-        """The 80% upper limit of sd."""
+        """Returns the 80% upper limit of sd."""
         return float(self.sd * (self.dof / stats.chi2.ppf(1 - POWER, self.dof)) ** 0.5)
 
 
@@ -135,7 +135,7 @@ def paired_t(differences: ArrayLike, spread: tuple[float, float] | None = None) 
 
 
 def _spread_of(differences: NDArray[np.float64], pooled: tuple[float, float] | None) -> tuple[float, float]:
-    """The variance of a seed's difference, and its degrees of freedom.
+    """Returns the variance of a seed's difference, and its degrees of freedom.
 
     An arm whose own is larger than that of all arms has its own: it costs little where arms are alike, and keeps
     unequal ones honest.
@@ -148,7 +148,7 @@ def _spread_of(differences: NDArray[np.float64], pooled: tuple[float, float] | N
 
 
 def welch(arm: ArrayLike, baseline: ArrayLike) -> Difference:
-    """Returns the difference for seeds that are not the same in both, by Welch's t. Both: (seeds,)."""
+    """Returns the difference by Welch's t, for arms whose seeds are not the same. Both: (seeds,)."""
     a, b = np.asarray(arm, float), np.asarray(baseline, float)
     each = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
     variance = each.sum()
@@ -168,7 +168,7 @@ def pooled(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def heterogeneous_arms(values: NDArray[np.float64], level: float = 0.95) -> list[int]:
-    """Returns the arms whose spread is too far above the others' for pooling, by their place.
+    """Returns the places of the arms whose spread is too far above the others' for pooling.
 
     An F test of each, at level by Bonferroni, of its difference from the others' mean against their own spread. values:
     (arms, seeds).
@@ -210,7 +210,7 @@ def dunnett_critical_value(arms: int, dof: float, level: float = 0.95) -> float:
 
 @cache
 def _scale(dof: float) -> NDArray[np.float64]:
-    """Estimated over true standard deviation, at evenly spaced probabilities."""
+    """Returns quantiles of the estimated over the true standard deviation, at evenly spaced probabilities."""
     if dof == float("inf"):
         return np.ones(1)
     return np.sqrt(stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, dof) / dof)

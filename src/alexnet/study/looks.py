@@ -1,4 +1,4 @@
-"""What is said of a study that runs until it is answered: a line for each look, why it ended, a table and a figure."""
+"""Texts on a study that runs until it is answered: a line for each look, why it ended, a table and a figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ from alexnet.study.table import Arm
 
 
 def plan_line(told: Looks) -> str:
-    """Returns how the looks were planned."""
+    """Returns a line on how the looks are planned."""
     first = first_look(len(told.arms) - 1)
     return f"Looks after every pair from pair {first} to at most pair {told.most}, until every arm has an answer."
 
 
 def look_line(told: Looks, look: Look, metric: Metric, margin: float, seconds: float = math.nan) -> str:
-    """Returns a look in a line: what was found, and what may be expected.
+    """Returns a line on a look: what was found, and what to expect.
 
     Args:
         told: the looks until now.
@@ -63,7 +63,7 @@ def _found(row: Row, metric: Metric) -> str:
 
 
 def _expected(rows: Sequence[Row], pairs: int, most: int, margin: float, seconds: float) -> str:
-    """When the arms that are still running will have an answer: the one that takes longest."""
+    """Returns when the running arm that takes longest will have an answer."""
     if any(images_hide(row, margin) for row in rows):
         return "No number of seeds shows that there is no difference: it takes more test images"
     equal = _latest([forecast(row, margin, pairs, NO_DIFFERENCE) for row in rows])
@@ -90,7 +90,7 @@ def _pairs(likely: float, most: float) -> str:
 
 
 def ending(told: Looks, margin: float) -> list[str]:
-    """Returns why each arm's looks ended, a sentence each; margin: as metric.transform returns it."""
+    """Returns why each arm's looks ended, in a sentence each. margin: as metric.transform returns it."""
     sentences = [f"{arm}: answered after {answered.pairs} pairs" for arm, answered in told.answered.items()]
     last = {row.arm: row for row in told.looks[-1].found.rows} if told.looks else {}
     return sentences + [_unanswered(told, arm, last.get(arm), margin) for arm in told.running]
@@ -121,7 +121,7 @@ def _percent(chance: float) -> str:
 
 
 def looks_table(told: Looks, metric: Metric) -> list[str]:
-    """Returns the looks as lines of a Markdown table, a row for every look and arm that was still running."""
+    """Returns the looks as a Markdown table, with a row for every look and arm that was still running."""
     rows = []
     for look in told.looks:
         for row in look.found.rows:
@@ -133,7 +133,7 @@ def looks_table(told: Looks, metric: Metric) -> list[str]:
 def looks_notes(
     told: Looks, arms: Sequence[Arm], found: Comparison, until: Mapping[str, Any], before: Sequence[int]
 ) -> list[str]:
-    """Returns what a reader must know of the looks.
+    """Returns what a reader must know about the looks.
 
     Args:
         told: the looks.
@@ -165,7 +165,7 @@ def looks_notes(
 def with_question(
     asked: Sequence[Mapping[str, Any]], metric: str, mode: str | None, margin: float, arms: Sequence[str], pairs: int
 ) -> list[dict[str, Any]]:
-    """Returns what was asked in turn, and last what is asked now. pairs: after how many it is asked."""
+    """Returns the earlier questions and the present one last. pairs: after how many pairs it is asked."""
     now = {"metric": metric, "mode": mode, "margin": margin, "arms": list(arms)}
     kept = [dict(question) for question in asked]
     if kept and all(kept[-1][key] == value for key, value in now.items()):
@@ -174,7 +174,7 @@ def with_question(
 
 
 def _other_questions(asked: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where the question changed after the first look: the error rates are those of the first."""
+    """Returns a warning where the question changed after the first look: the error rates are those of the first."""
     notes = []
     for earlier, later in pairwise(asked):
         keys = [key for key in ("metric", "mode", "margin", "arms") if earlier[key] != later[key]]
@@ -191,7 +191,7 @@ def _listed(value: Any) -> str:
 
 
 def _further(told: Looks, arms: Sequence[Arm], metric: Metric) -> list[str]:
-    """Finished seeds that no look used, with the interval that they give together with the others."""
+    """Returns a line on finished seeds that no look used, with the interval of all seeds."""
     done = set.intersection(*(set(arm.runs) for arm in arms))
     more = sorted(done - set(told.used) - set(told.left_out))
     if not told.ended or not more:
@@ -202,7 +202,7 @@ def _further(told: Looks, arms: Sequence[Arm], metric: Metric) -> list[str]:
 
 
 def looks_drawing(told: Looks, metric: Metric, margin: float) -> Drawing:
-    """Returns the figure of mean and interval over pairs, a plot for every arm. There must be a look."""
+    """Returns the figure of mean and interval by pairs, a plot per arm. There must be a look."""
     arms = told.arms[1:]
     figure = Figure(figsize=(7, 1 + 2.2 * len(arms)), layout="constrained")
     plots = figure.subplots(len(arms), 1, squeeze=False, sharex=True)

@@ -1,4 +1,4 @@
-"""What is compared, and how it is written: an accuracy, a loss, any number, or the epochs until one is reached."""
+"""What is compared, and its format: an accuracy, a loss, another number, or the epochs until a value is reached."""
 
 import math
 import re
@@ -13,7 +13,7 @@ UNTIL = r"((?:train|val)/\w+)(>=|<=)(\d+\.?\d*)"
 
 
 class Metric:
-    """An accuracy, from 0 to 1, which is written in percent, and a difference of two in points.
+    """An accuracy from 0 to 1, written in percent; a difference of two is written in points.
 
     Attributes:
         name: as it is typed, and its column in the table.
@@ -42,38 +42,38 @@ class Metric:
         return self.name
 
     def transform(self, value: float) -> float:
-        """What is compared, and has an interval, of a value or a margin as it is written in files."""
+        """Returns the compared quantity for a value or a margin as it is in files."""
         return value
 
     @property
     def unit(self) -> str:
-        """Of `level`."""
+        """The unit of `level`."""
         return f"{self.name}, %"
 
     def level(self, value: float) -> str:
-        """What an arm has reached."""
+        """Returns an arm's value as text."""
         return f"{100 * value:.2f}"
 
     def spread(self, value: float) -> str:
-        """The standard deviation of several."""
+        """Returns a standard deviation as text."""
         return self.level(value)
 
     def signed(self, value: float) -> str:
-        """A difference."""
+        """Returns a difference as text, with its sign."""
         return f"{100 * value:+.2f}"
 
     def amount(self, value: float) -> str:
-        """A difference in a sentence, whichever way it goes."""
+        """Returns the size of a difference as text, without its sign."""
         points = f"{100 * value:.3g}"
         return f"{points} point{'' if points == '1' else 's'}"
 
     def difference_from(self, baseline: str) -> str:
-        """What an axis of differences says."""
+        """Returns the label of an axis of differences."""
         return f"difference from {baseline} in {self.name}{', points' if self.points else ''}"
 
 
 class Loss(Metric):
-    """Written as it is."""
+    """A loss, written as it is."""
 
     less_is_better = True
     scale = 1.0
@@ -94,7 +94,7 @@ class Loss(Metric):
 
 
 class Score(Loss):
-    """Any other number, such as F1, written as it is in digits that suit any scale. Its curve is that of validation."""
+    """Another number, such as F1, written in digits that suit any scale. Its curve is that of validation."""
 
     def __init__(self, name: str, *, less_is_better: bool = False) -> None:
         super().__init__(name)
@@ -109,7 +109,7 @@ class Score(Loss):
 
 
 class EpochsToTarget(Metric):
-    """How many epochs it takes until a metric reaches a value, such as train/top1>=0.75.
+    """The number of epochs until a metric reaches a value, such as train/top1>=0.75.
 
     Ratios are compared: of what was measured the logarithm to the base of 2.
     """
@@ -149,7 +149,7 @@ class EpochsToTarget(Metric):
         return f"{self.unit}, times those of {baseline}"
 
     def epochs(self, curve: Sequence[float]) -> float:
-        """How many it took, between two of them in proportion; nan if it was never reached. curve: the figure's."""
+        """Returns the number of epochs, interpolated between two; nan if it was never reached. curve: the metric's."""
         wanted, before = self.sign * self.wanted, -math.inf
         for epoch, value in enumerate((self.sign * value for value in curve), 1):
             if value >= wanted:
@@ -181,7 +181,7 @@ def metric_of(name: str, mode: str | None = None) -> Metric:
 
 
 def value_metric(name: str, *, less_is_better: bool = False) -> Metric:
-    """Returns the metric of a column of values. less_is_better: of one that is neither a loss nor an accuracy."""
+    """Returns the metric of a column of values. less_is_better: for one that is neither a loss nor an accuracy."""
     last = re.split(r"[/_.\s]", name)[-1]
     if last == "loss":
         return Loss(name)

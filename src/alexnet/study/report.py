@@ -1,4 +1,4 @@
-"""The report on a table of runs, which says nothing that the table and report.json do not hold.
+"""The report on a table of runs. It says nothing that is not in the table and report.json.
 
 An answer in a sentence, the differences, the minimum detectable effect, caveats, costs and figures.
 """
@@ -30,7 +30,7 @@ ABOUT = "report.json"  # beside the page: what was asked, what was left out, and
 
 @dataclass(frozen=True)
 class StudyReport:
-    """What was found, and what was asked.
+    """The results of a study, and its question.
 
     Attributes:
         about: report.json. metric, mode, margin and baseline as they were asked; notes: what was left out; seeds: of
@@ -51,7 +51,7 @@ class StudyReport:
 
     @property
     def paper(self) -> dict[str, float]:
-        """The paper's differences by arm, where it has some for this metric: of these images, or else of others."""
+        """The paper's differences by arm, if it has some for this metric, on these images or else on others."""
         if self.found.metric.name != self.study.get("metric"):
             return {}
         paper = self._of_data("paper")
@@ -61,17 +61,17 @@ class StudyReport:
 
     @property
     def has_figures_of_these_images(self) -> bool:
-        """Whether the paper's differences, where there are some, are of the same images."""
+        """Whether the paper's differences, if any, are of the same images."""
         return self.done[0]["source"] in (self.study.get("paper") or {})
 
     @property
     def claim(self) -> str:
-        """What the paper says, and where; nothing where it does not."""
+        """The paper's claim and its source; empty without one."""
         claim = self._of_data("claim")
         return f"{claim} ({self.study['source']})" if claim else ""
 
     def _of_data(self, key: str) -> Any:
-        """What the study has for these images, or else for the first that it names."""
+        """Returns what the study has for these images, or else for the first data set that it names."""
         value = self.study.get(key) or {}
         if not isinstance(value, dict):
             return value
@@ -86,7 +86,7 @@ class StudyReport:
 
 @dataclass(frozen=True)
 class Additions:
-    """What the maker of a table knows beyond it.
+    """What the maker of a table knows beyond the table.
 
     Attributes:
         caveats: lines under that heading.
@@ -159,7 +159,7 @@ def look_at_rows(
     baseline: str | None = None,
     seeds: Sequence[int] | None = None,
 ) -> tuple[Comparison, list[Arm], Looks]:
-    """Looks at a table as at a study that ran until it was answered. Returns what was found, the arms, and the looks.
+    """Looks at a table as at a study that ran until it was answered. Returns the results, the arms, and the looks.
 
     Args:
         rows: a row for every run.
@@ -201,7 +201,7 @@ def _check_values(arms: Sequence[Arm], metric: Metric) -> None:
 
 
 def _set_first(arms: list[Arm], baseline: str | None) -> None:
-    """Puts the baseline first. Raises StudyError where there is no such arm."""
+    """Puts the baseline first. Raises StudyError if there is no such arm."""
     names = [arm.name for arm in arms]
     if baseline is not None and baseline not in names:
         raise StudyError(f"baseline={baseline}: must be one of {'; '.join(names)}")
@@ -215,7 +215,7 @@ def write_page(
     additions: Additions | None = None,
     save_figure: Callable[[Figure, Path], None] = save,
 ) -> str:
-    """Writes report.md and its figures into a folder. Returns what is said on a terminal.
+    """Writes report.md and its figures into a folder. Returns the text for the terminal.
 
     Args:
         out: the folder.
@@ -252,7 +252,7 @@ def write_page(
 
 
 def in_unit(margin: float | None, metric: Metric) -> float | None:
-    """Returns a margin in the unit of the values that are compared: of epochs, logarithms."""
+    """Returns a margin in the unit of the compared values: for epochs, logarithms."""
     return None if margin is None else metric.transform(margin)
 
 
@@ -270,14 +270,14 @@ def _tested(made: StudyReport) -> str:
 
 
 def _precision(made: StudyReport, margin: float | None) -> list[str]:
-    """What the runs could find, or why a study until it is answered ended."""
+    """Returns what the runs could detect, or why a study until it is answered ended."""
     if made.looks is None or margin is None:
         return power(made.found, margin)
     return ["", *(f"{sentence}." for sentence in ending(made.looks, margin))]
 
 
 def _looks(made: StudyReport) -> list[str]:
-    """What speaks against an answer that was looked for more than once."""
+    """Returns warnings about an answer that was looked for more than once."""
     before = made.about.get("seeds", [])
     if made.looks is not None:
         about, until, arms = made.about, made.about["until"], made.looks.arms

@@ -1,4 +1,4 @@
-"""A study that adds a pair of runs, looks, and stops at its first answer: its looks, replayed from its runs.
+"""Looks at a study after each pair of runs, until it has an answer. All looks are computed again from its runs.
 
 Each look has an interval of 99.5% in place of 95% (intervals.EVERY_LOOK), so that in 95% of such studies the intervals
 of all their looks hold the truth, whatever stops them (repeated confidence intervals: Jennison and Turnbull 1989). The
@@ -35,7 +35,7 @@ LATER_LOOKS = {3: (7.7, 26.5), 5: (6.9, 22.9), 10: (5.9, 17.4)}
 
 @dataclass(frozen=True)
 class Look:
-    """What was found after so many pairs of each arm that was still running."""
+    """The results after so many pairs of each arm that was still running."""
 
     pairs: int
     found: Comparison
@@ -43,7 +43,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Answered:
-    """An arm's row at the look that answered it, and after how many pairs that was."""
+    """An arm's row at the look that answered it, and the number of pairs then."""
 
     pairs: int
     row: Row
@@ -51,7 +51,7 @@ class Answered:
 
 @dataclass
 class Looks:
-    """The looks at a study so far.
+    """All looks at a study so far.
 
     Attributes:
         arms: their names, the baseline's first.
@@ -75,12 +75,12 @@ class Looks:
 
     @property
     def pairs(self) -> int:
-        """Those of the last look; 0 before the first."""
+        """The number of pairs at the last look; 0 before the first."""
         return self.looks[-1].pairs if self.looks else 0
 
     @property
     def ended(self) -> bool:
-        """Whether no further look is to come."""
+        """Whether there will be no further look."""
         return not self.running or self.gave_up or self.pairs >= self.most
 
 
@@ -92,12 +92,12 @@ def check_most(name: str, value: object) -> int:
 
 
 def first_look(arms: int) -> int:
-    """Returns after how many pairs the first look is, of a study with so many arms beside the baseline."""
+    """Returns the number of pairs at the first look, for so many arms beside the baseline."""
     return FIRST if arms == 1 else FIRST_OF_SEVERAL
 
 
 def later_looks(first: int) -> str:
-    """Returns what a reader must know of a study that was looked at again with more seeds. first: pairs at first."""
+    """Returns what to know about a study that was looked at again with more seeds. first: its pairs at first."""
     wider, same = LATER_LOOKS[max(pairs for pairs in LATER_LOOKS if pairs <= max(first, FIRST))]
     return (
         f"from the second look on intervals are of 99.5%. Of such studies at most {wider:g}% find a difference where "
@@ -106,7 +106,7 @@ def later_looks(first: int) -> str:
 
 
 def replay(arms: Sequence[Arm], metric: Metric, margin: float, seeds: Sequence[int], most: int) -> Looks:
-    """Looks at a study as it would have been looked at while it ran.
+    """Returns the looks at a study as they would have been while it ran.
 
     Args:
         arms: the baseline first.
@@ -146,13 +146,13 @@ def replay(arms: Sequence[Arm], metric: Metric, margin: float, seeds: Sequence[i
 
 
 def seeds_in_order(arms: Sequence[Arm], left_out: Collection[int]) -> list[int]:
-    """Returns the seeds 1, 2, 3 and so on up to the last that any arm has finished, without those that are left out."""
+    """Returns seeds 1, 2, 3 to the last that any arm has finished, without those that are left out."""
     last = max((seed for arm in arms for seed in arm.runs), default=0)
     return [seed for seed in range(1, last + 1) if seed not in left_out]
 
 
 def found_at_looks(told: Looks) -> Comparison:
-    """Returns what the looks found together: every arm's row of the look that answered it, or of the last one.
+    """Returns the results of all looks: every arm's row at the look that answered it, or at the last.
 
     Raises:
         ValueError: before the first look.
@@ -192,7 +192,7 @@ def next_runs(
 
 
 def _split_by_value(arms: Sequence[Arm], metric: Metric, seeds: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The seeds, without those of which a finished run has no finite value, and these."""
+    """Returns the seeds with finite values in all finished runs, and the others."""
     bad = set()
     for arm in arms:
         bad |= arm.runs.keys() - finite_values(arm, metric).keys()
@@ -204,7 +204,7 @@ def _only(arm: Arm, seeds: Sequence[int]) -> Arm:
 
 
 def is_hopeless(found: Comparison, running: Sequence[Arm], margin: float, pairs: int, most: int) -> bool:
-    """Whether every running arm's chance of an answer by `most` pairs is below HOPELESS. No error rate rises by it."""
+    """Returns whether every running arm's chance of an answer by `most` pairs is below HOPELESS."""
     if pairs < PATIENCE:
         return False
     names = {arm.name for arm in running}
@@ -213,7 +213,7 @@ def is_hopeless(found: Comparison, running: Sequence[Arm], margin: float, pairs:
 
 
 def chance_of_answer(row: Row, margin: float, pairs: int, most: int) -> float:
-    """Returns the chance that an arm has an answer after `most` pairs, by the spread that was seen until now.
+    """Returns the chance that an arm has an answer after `most` pairs, by the spread so far.
 
     margin: as metric.transform returns it. 1 for an arm without enough pairs, of which nothing is known yet, and 0 for
     one whose pairs all differ by the same.
@@ -233,7 +233,7 @@ def chance_of_answer(row: Row, margin: float, pairs: int, most: int) -> float:
 
 
 def forecast(row: Row, margin: float, pairs: int, share: float) -> tuple[float, float]:
-    """Returns after how many pairs half an arm's interval is `share` of the margin, by its sd and by its upper limit.
+    """Returns after how many pairs half an arm's interval is `share` of the margin, by its sd and its upper limit.
 
     margin: as metric.transform returns it. inf where that takes more than MOST pairs. With NO_DIFFERENCE it is when a
     study of no difference ends on average, and with ANY_DIFFERENCE when studies of any have ended.
@@ -257,7 +257,7 @@ def _half_after(row: Row, difference: Difference, pairs: int, now: int) -> float
 
 
 def images_hide(row: Row, margin: float) -> bool:
-    """Whether the test images alone leave an interval too wide for `equivalent`, whatever the number of seeds."""
+    """Returns whether the test images alone make an interval too wide for `equivalent`, with any number of seeds."""
     if row.difference is None:
         return False
     endless = replace(row.difference, seeds=1e-9, dof=np.inf)

@@ -1,4 +1,4 @@
-"""A comparison in words: the answer in a sentence, the differences, the minimum detectable effect, the cost."""
+"""Describes a comparison: the answer in a sentence, the differences, the minimum detectable effect, the cost."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from alexnet.study.table import Arm, finished
 
 
 class Cost(NamedTuple):
-    """What the table of costs has of an arm: a title, and the text made of the means of some columns."""
+    """A column of the table of costs: its title, and the text made of the means of some columns."""
 
     title: str
     columns: tuple[str, ...]
@@ -30,7 +30,7 @@ COSTS = (
 
 
 def answer(found: Comparison, arms: Sequence[Arm]) -> str:
-    """Returns one sentence, which says no more than the intervals do."""
+    """Returns the answer in one sentence, which claims no more than the intervals do."""
     base = found.baseline.arm
     if not found.rows:
         return f"There is one arm alone, {base}: nothing to compare it with."
@@ -46,7 +46,7 @@ def answer(found: Comparison, arms: Sequence[Arm]) -> str:
 
 
 def _answer_on(row: Row, base: str, metric: Metric) -> str:
-    """That on a single arm against the baseline."""
+    """Returns the answer on a single arm."""
     if row.verdict not in ("better", "worse"):
         verdict = row.verdict
         if verdict.startswith("inconclusive"):
@@ -64,7 +64,7 @@ def _answer_on(row: Row, base: str, metric: Metric) -> str:
 
 
 def differences(found: Comparison, paper: dict[str, float]) -> list[str]:
-    """Returns a table of every arm, its difference from the baseline, and what the paper has."""
+    """Returns a table of every arm, its difference from the baseline, and the paper's."""
     metric = found.metric
 
     def shown(value: float, how: Callable[[float], str]) -> str:
@@ -90,7 +90,7 @@ def differences(found: Comparison, paper: dict[str, float]) -> list[str]:
 
 
 def interval(row: Row, metric: Metric) -> str:
-    """Returns both ends of an arm's interval; nothing where there is none."""
+    """Returns an arm's interval as text; '' without one."""
     return "" if math.isnan(row.half) else " to ".join(metric.signed(row.change + s * row.half) for s in (-1, 1))
 
 
@@ -119,7 +119,7 @@ def power(found: Comparison, margin: float | None) -> list[str]:
 
 
 def costs(arms: Sequence[Arm]) -> list[str]:
-    """Returns a table of every arm's size, and of how long it trained; nothing where no column of COSTS is there."""
+    """Returns a table of every arm's size and training time; nothing if the table has none of the columns COSTS."""
     runs = finished(arms)
     columns = {column for run in runs for column, text in run.row.items() if text}
     known = [cost for cost in COSTS if columns.issuperset(cost.columns)]
@@ -142,7 +142,7 @@ def _cost(arm: Arm, cost: Cost) -> str:
 
 
 def _chosen(arms: Sequence[Arm]) -> str:
-    """Which arm the validation images chose, as a search does; nothing where the table does not say by which metric."""
+    """Returns the arm that the validation images chose, as a search does; nothing if the table does not say how."""
     runs = finished(arms)
     monitor = runs[0]["monitor"]
     if not monitor or {run["monitor"] for run in runs} != {monitor}:

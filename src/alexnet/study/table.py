@@ -1,4 +1,4 @@
-"""A table with a row for every run, and the arms that its rows make.
+"""A table with a row for every run, and the arms of its rows.
 
 Columns: arm, seed, and any metrics. Optional: state (done by default; rows with another are named and left out),
 test_pictures, and `NAME by epoch`, `NAME both right` and `NAME products`, which hold a list of numbers in each cell
@@ -23,14 +23,14 @@ BY_EPOCH, BOTH_RIGHT, PRODUCTS = " by epoch", " both right", " products"
 
 @dataclass(frozen=True)
 class Result:
-    """A row by column, and its place among the rows, from 0."""
+    """A row by column, and its number, from 0."""
 
     row: Mapping[str, str]
     number: int = 0
 
     @property
     def seed(self) -> int:
-        """Raises StudyError where it is no whole number."""
+        """The seed of the run. Raises StudyError if it is no whole number."""
         try:
             return int(self["seed"])
         except ValueError:
@@ -38,14 +38,14 @@ class Result:
 
     @property
     def state(self) -> str:
-        """That of the run: done, failed, running, interrupted."""
+        """The state of the run: done, failed, running or interrupted."""
         return self["state"] or "done"
 
     def __getitem__(self, column: str) -> str:
         return self.row.get(column) or ""
 
     def value(self, column: str) -> float:
-        """Returns the first number of a cell; nan where it is empty."""
+        """Returns the first number of a cell; nan if it is empty."""
         return next(iter(self.numbers(column)), math.nan)
 
     def curve(self, metric: str) -> list[float]:
@@ -53,7 +53,7 @@ class Result:
         return self.numbers(metric + BY_EPOCH)
 
     def numbers(self, column: str) -> list[float]:
-        """Returns the numbers of a cell, which spaces separate. Raises StudyError where it holds something else."""
+        """Returns the numbers of a cell, separated by spaces. Raises StudyError if it holds something else."""
         try:
             return [float(text) for text in self[column].split()]
         except ValueError:

@@ -1,4 +1,4 @@
-"""What to know of runs of this package before believing a report on them."""
+"""Warnings about runs of this package that a reader should know before believing a report."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ LRN = "lrn_spread/"  # columns, of a layer each: see diagnostics/lrn_spread.py
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Raises UserError for finished runs whose metrics say nothing about each other."""
+    """Raises UserError for finished runs whose metrics cannot be compared."""
     data: dict[str, int] = {}
     for run in runs:
         known = run.record.get("data", {})
@@ -26,7 +26,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 
 def not_begun(arms: Sequence[RunArm], plan: dict[str, Any]) -> list[str]:
-    """Returns lines on the runs that a study asked for and has not begun, and on arms with the settings of others."""
+    """Returns lines on planned runs that have not begun, and on arms with the same settings."""
     begun = {(arm.name, run.seed) for arm in arms for run in arm.all_runs}
     first: dict[str, str] = {}
     missing: dict[str, list[int]] = {}
@@ -42,7 +42,7 @@ def not_begun(arms: Sequence[RunArm], plan: dict[str, Any]) -> list[str]:
 
 
 def idle_norms(arms: Sequence[Arm]) -> dict[str, float]:
-    """Returns the arms in which local response normalisation is as good as one factor for all values.
+    """Returns the arms whose local response normalisation is nearly one factor for all values.
 
     Each with how much its factors differ at most: their standard deviation over their mean.
     """
@@ -56,7 +56,7 @@ def idle_norms(arms: Sequence[Arm]) -> dict[str, float]:
 
 
 def idle_note(arms: Sequence[Arm]) -> list[str]:
-    """Returns what idle_norms found, in a sentence."""
+    """Returns a sentence on what idle_norms found."""
     idle = idle_norms(arms)
     if not idle:
         return []

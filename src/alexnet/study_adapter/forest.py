@@ -1,4 +1,4 @@
-"""One figure of all answers: each arm's difference, its interval, the margin, and the paper's figure."""
+"""Draws all answers in one figure: each arm's difference, its interval, the margin, and the paper's figure."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ LINEAR = 1.0  # points on either side of 0, beyond which the axis is logarithmic
 
 
 def in_points(made: StudyReport) -> bool:
-    """Whether a study's differences are in points of a share, as those of test/top1 are."""
+    """Returns whether a study's differences are in points of a share, as those of test/top1 are."""
     return bool(made.found.metric.points and _rows(made))
 
 

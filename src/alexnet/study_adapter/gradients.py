@@ -1,4 +1,4 @@
-"""How much of the error arrives at each layer, by the gradient norms that callbacks=gradients logs."""
+"""Reports how much of the error arrives at each layer, by the norms that callbacks=gradients logs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -34,13 +34,13 @@ def _mean(layer: str, runs: Sequence[Mapping[str, float]]) -> float:
 
 
 def _norms_of(result: Result) -> dict[str, float]:
-    """The mean norm of each layer's gradient in the first epoch of a run."""
+    """Returns the mean norm of each layer's gradient in the first epoch of a run."""
     columns = [column for column, text in result.row.items() if column.startswith(PREFIX) and text]
     return {column.removeprefix(PREFIX): result.value(column) for column in columns}
 
 
 def share(norms: dict[str, float]) -> float:
-    """Returns what arrives at the first layer, of what the last one gets."""
+    """Returns the gradient norm at the first layer over that at the last."""
     first, *_, last = norms.values()
     return first / last
 
@@ -74,7 +74,7 @@ def drawings(found: Norms) -> list[Drawing]:
 
 
 def first_epoch(logged: Sequence[dict[str, str]]) -> dict[str, float]:
-    """The mean norm of each layer's gradient over the first epoch's rows of metrics.csv; nothing without two layers."""
+    """Returns the mean norm of each layer's gradient in metrics.csv's first epoch; nothing without two layers."""
     values: dict[str, list[float]] = {}
     for row in logged:
         if row.get("epoch") != "0":

@@ -1,4 +1,4 @@
-"""docs/studies: a page for every report.csv that lies there in a folder of its own, and an index of them."""
+"""Makes docs/studies: a page for every report.csv in a folder of its own there, and an index of them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -90,7 +90,7 @@ def _by_question(studies: Mapping[str, StudyReport]) -> dict[str, StudyReport]:
 
 
 def _is_trained(made: StudyReport) -> bool:
-    """Whether an arm is as accurate as the paper's networks on the same images, or the study asks how soon one is."""
+    """Returns whether an arm is as accurate as the paper's networks, or the study asks for epochs to a target."""
     least = LEAST.get(made.done[0]["source"], 0.0)
     if not in_points(made):
         return True
@@ -114,7 +114,7 @@ def _row(name: str, made: StudyReport) -> str:
 
 
 def _replayed(name: str, table: Sequence[Mapping[str, str]], made: StudyReport) -> list[str]:
-    """Rows on a study that was run with a fixed number of seeds, a line for each arm but the baseline."""
+    """Returns rows on a study with a fixed number of seeds, one for each arm but the baseline."""
     metric, margin = made.found.metric, made.about["margin"]
     if made.looks is not None or margin is None:
         return []
@@ -140,7 +140,7 @@ def _replayed_arm(name: str, looks: Looks, row: Row) -> list[str]:
 
 
 def _here(made: StudyReport) -> list[str]:
-    """The baseline, and what each other arm has changed."""
+    """Returns the baseline, and each other arm's difference, as text."""
     found, metric = made.found, made.found.metric
     told = [f"{metric.unit}: {found.baseline.arm} {metric.level(found.baseline.mean)}"]
     for row in found.rows:
@@ -153,7 +153,7 @@ def _here(made: StudyReport) -> list[str]:
 
 
 def _against_paper(made: StudyReport, row: Row) -> str:
-    """Whether the paper's figure of the same images lies in the interval; nothing where there is none."""
+    """Returns whether the paper's figure for these images lies in the interval; nothing without one."""
     if not made.has_figures_of_these_images or row.arm not in made.paper or math.isnan(row.half):
         return ""
     theirs = made.paper[row.arm]

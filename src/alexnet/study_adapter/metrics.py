@@ -1,4 +1,4 @@
-"""Which metrics the runs of this package have. Does not import torch."""
+"""The metrics that runs of this package have. Does not import torch."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Runs as they lie in their folders, and the arms that they make together."""
+"""Reads runs from their directories, and groups them into arms."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ PLAN = "study.json"  # in a study's folder: what was asked for
 
 @dataclass(frozen=True)
 class Run:
-    """config, metrics and record are its config.yaml, metrics.json and run.json; empty where there are none."""
+    """A run directory. config, metrics, record: its config.yaml, metrics.json and run.json, or empty."""
 
     folder: Path
     state: str
@@ -37,12 +37,12 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What decides the result, but the seed."""
+        """What decides the result, without the seed."""
         return {key: value for key, value in result_affecting(self.config).items() if key not in SEEDS}
 
     @cached_property
     def logged(self) -> list[dict[str, str]]:
-        """The rows of the metrics.csv that logger=csv leaves; none without."""
+        """The rows of metrics.csv, which logger=csv writes; empty without it."""
         try:
             with (self.folder / "metrics.csv").open() as file:
                 return list(csv.DictReader(file))
@@ -50,7 +50,7 @@ class Run:
             return []
 
     def by_image(self, metric: str) -> NDArray[np.bool_] | NDArray[np.float64] | None:
-        """Of every test image, whether it is right by test/top1 or test/top5, or its value of another metric.
+        """Returns of every test image whether it is right by test/top1 or top5, or its value of another metric.
 
         None where that is not known.
         """
@@ -81,7 +81,7 @@ class RunArm:
 
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:
-    """Every run in these folders, in the order in which they were started.
+    """Returns every run in these folders, in the order in which they were started.
 
     Raises:
         UserError: for a folder that is not there, or that holds no run.
@@ -98,7 +98,7 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """Reads what is there of a run. Raises UserError where its config or metrics are damaged."""
+    """Reads a run directory. Raises UserError if its config or metrics are damaged."""
     config = upgrade(read_yaml(folder / "config.yaml", dict))
     if "seed" not in config:
         raise UserError(f"{folder / 'config.yaml'}: not the config of a run")
@@ -108,7 +108,7 @@ def read_run(folder: Path) -> Run:
 
 
 def plan_of(folder: Path) -> dict[str, Any]:
-    """study.json of a study's folder; nothing in any other."""
+    """Returns the study.json of a study's folder; empty for any other folder."""
     plan = read_json(folder / PLAN)
     if plan:
         plan["jobs"] = [upgrade_record(job) for job in plan.get("jobs", ())]
@@ -119,7 +119,7 @@ def plan_of(folder: Path) -> dict[str, Any]:
 
 
 def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[RunArm], list[str]]:
-    """The arms that these runs make, the baseline first, and what was left out of them, in words.
+    """Returns the arms of these runs, the baseline first, and messages on what was left out.
 
     With the plan of a study, runs that differ from those it asked for in a key that it does not vary are left out.
     """
@@ -153,7 +153,7 @@ def arms_of_runs(runs: Sequence[Run], plan: Mapping[str, Any]) -> tuple[list[Run
 
 
 def _name(arms: Sequence[RunArm]) -> None:
-    """As the sweep called them, where that tells them apart; else by the keys in which they differ."""
+    """Names the arms as the sweep did if that tells them apart, else by the keys in which they differ."""
     for arm in arms:
         called = {run.record.get("arm", "") for run in arm.all_runs}
         arm.name = next(iter(called)) if len(called) == 1 else ""

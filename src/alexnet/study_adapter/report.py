@@ -1,4 +1,4 @@
-"""The report of any set of runs.
+"""Makes the report of any set of runs.
 
 It is a plain function over folders, so that it can be made at any time, of whatever is there. It says nothing that its
 own report.csv and report.json do not hold, and can be made again of these two without the runs.
@@ -69,7 +69,7 @@ def report(
 
 
 def write_run_page(out: Path, made: StudyReport) -> str:
-    """Writes report.md and the figures, with what only runs have. Returns what is said on a terminal."""
+    """Writes report.md and the figures, with what only runs have. Returns the text for the terminal."""
     norms = gradient_norms(made.arms)
     commits = sorted({run["git_commit"][:7] or "no commit" for run in made.done})
     origin = f": {images_of(made)}, at {', '.join(commits)}"
@@ -81,26 +81,26 @@ def write_run_page(out: Path, made: StudyReport) -> str:
 
 
 def command_of(made: StudyReport) -> str:
-    """Returns the study's command as it is typed on any machine; nothing outside a study."""
+    """Returns the study's command as typed on any machine; nothing outside a study."""
     typed = made.about.get("typed")
     return f"python train.py {shlex.join(typed)}" if typed else ""
 
 
 def images_of(made: StudyReport) -> str:
-    """Returns which images the runs were of, and of what files."""
+    """Returns the data set of the runs, and the kind of its files."""
     kinds = {run["source"]: run["files"] for run in made.done}
     return ", ".join(_described(source, kind) for source, kind in kinds.items())
 
 
 def _described(source: str, kind: str) -> str:
-    """Images whose official archive has them as they are, so that files of a lossy kind are worth a word."""
+    """Describes images. Files of a lossy kind are mentioned if the official archive has none."""
     if source in ("folder", "stream", "imagenette", "imagenet") or not kind:  # files from the beginning
         return source
     return f"{source} as JPEG files, slightly lossy" if kind == "jpg" else f"{source} as {kind} files"
 
 
 def _new_folder(folders: Sequence[Path]) -> Path:
-    """Of a report on several folders: OUTPUTS/report/DATE_TIME, of the outputs that a run of the first was told."""
+    """Returns OUTPUTS/report/DATE_TIME for a report on several folders, in the first run's `outputs`."""
     config = read_yaml(next(folders[0].rglob("config.yaml")), dict)
     outputs = Path(config.get("outputs", "outputs"))
     if not outputs.is_dir():
@@ -116,7 +116,7 @@ def make_report(
     mode: str | None = None,
     earlier: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, str]], StudyReport]:
-    """Returns the rows of report.csv, and what they say. Arguments and errors as in `report`.
+    """Returns the rows of report.csv, and the report on them. Arguments and errors as in `report`.
 
     earlier: report.json of an earlier report, beside the one in the folder itself.
     """
@@ -174,7 +174,7 @@ def _make_report(
 
 
 def _reported(reports: Sequence[Mapping[str, Any]], asked: str) -> dict[str, list[int]]:
-    """Returns of how many seeds earlier reports were made, by the digest of the baseline's settings.
+    """Returns the numbers of seeds of earlier reports, by the digest of the baseline's settings.
 
     A folder has the runs of several questions.
 
@@ -191,7 +191,7 @@ def _reported(reports: Sequence[Mapping[str, Any]], asked: str) -> dict[str, lis
 
 
 def _until(question: Mapping[str, Any]) -> dict[str, Any]:
-    """What report.json holds of a study that runs until it is answered; nothing of any other."""
+    """Returns what report.json holds about a study until it is answered; nothing for any other."""
     if not question["asked"]:
         return {}
     kept = {key: question[key] for key in ("asked", "max_seeds", "left_out")}
@@ -199,7 +199,7 @@ def _until(question: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _study_of(runs: Sequence[Run], plan: Mapping[str, Any], question: Mapping[str, Any]) -> dict[str, Any]:
-    """The study of the latest run in a study's folder, without its arms, as it was asked last; empty in any other."""
+    """Returns the study of the latest run in a study's folder, without its arms; empty for any other folder."""
     studies = [run.config["study"] for run in reversed(runs) if run.config.get("study")] if plan else []
     if not studies:
         return {}
@@ -212,7 +212,7 @@ def _study_of(runs: Sequence[Run], plan: Mapping[str, Any], question: Mapping[st
 def _asked(
     before: Mapping[str, Any], name: str | None, mode: str | None, margin: float | None
 ) -> tuple[Metric, str, str | None, float | None]:
-    """What is asked, and else what `before`, a study or an earlier report, says of the same metric.
+    """Returns the question that is asked now, or else that of `before`, an earlier report, on the same metric.
 
     Returns:
         The metric, its name and mode, and the margin.

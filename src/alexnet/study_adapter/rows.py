@@ -1,4 +1,4 @@
-"""report.csv: a row for every run, and in it all that a report needs, so that it can be made again without the runs."""
+"""Makes report.csv: a row for every run, with all that a report needs, so that it can be made without the runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ TABLE = "report.csv"
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Writes every column that any row has."""
+    """Writes a CSV file with every column that any row has."""
     write_csv(path, list(dict.fromkeys(key for row in rows for key in row)), rows)
 
 
 def rows_of(arms: Sequence[RunArm], metric: Metric) -> list[dict[str, str]]:
-    """Returns a row for every run, finished or not, with what is compared by `metric`."""
+    """Returns a row for every run, finished or not, with the values of `metric`."""
     runs = [(arm.name, run) for arm in arms for run in arm.all_runs]
     images = [run.by_image(metric.name) for _, run in runs]
     rows = []
@@ -41,14 +41,14 @@ def rows_of(arms: Sequence[RunArm], metric: Metric) -> list[dict[str, str]]:
 
 
 def _product(values: NDArray[Any], others: NDArray[Any] | None) -> float:
-    """The sum over the images of the products; of what is right or wrong, how many are right in both. 0 of others."""
+    """Returns the sum over images of the products; for right and wrong, how many are right in both."""
     if others is None or others.shape != values.shape:
         return 0
     return (values * others).sum().item()
 
 
 def row_of(arm: str, run: Run, metric: Metric) -> dict[str, str]:
-    """Returns a run as a row of report.csv: what its files hold, and what is compared by `metric`."""
+    """Returns the row of report.csv for a run: what its files hold, and the values of `metric`."""
     data, machine = run.record.get("data", {}), run.record.get("machine", {})
     row: dict[str, Any] = {"arm": arm, "seed": run.seed, "state": run.state}
     for split in ("train", "val", "test"):

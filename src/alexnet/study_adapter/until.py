@@ -1,4 +1,4 @@
-"""What a study until it is answered was asked, and which seeds it left out, as study.json keeps them.
+"""Keeps in study.json what a study until it is answered was asked, and which seeds it left out.
 
 A study's directory can hold the runs of several questions, which differ in their settings. Each has a record of its
 own, which is found by the jobs that it planned.
@@ -17,7 +17,7 @@ KEY = "until"
 
 
 def question_of(plan: Mapping[str, Any], digests: Collection[str]) -> dict[str, Any]:
-    """Returns the record of a question that planned one of these jobs; an empty one where there is none.
+    """Returns the record of the question that planned one of these jobs; empty if there is none.
 
     It has `jobs`, the digests of those that were planned; `asked`, what was asked in turn: metric, mode, margin, arms,
     and after how many pairs; `max_seeds`, as asked last; `pairs`, those of the last look; and `left_out`, the seeds
@@ -30,7 +30,7 @@ def question_of(plan: Mapping[str, Any], digests: Collection[str]) -> dict[str, 
 
 
 def note_question(folder: Path, digests: Collection[str], study: Mapping[str, Any], arms: Sequence[str]) -> None:
-    """Notes in study.json what is asked now, after what was asked before."""
+    """Adds the present question to study.json, after earlier ones."""
     record = question_of(read_json(folder / PLAN), digests)
     question = study["metric"], study.get("mode"), study["margin"], arms
     record["asked"] = with_question(record["asked"], *question, record["pairs"])
@@ -39,12 +39,12 @@ def note_question(folder: Path, digests: Collection[str], study: Mapping[str, An
 
 
 def note_jobs(folder: Path, digests: Collection[str]) -> None:
-    """Notes in study.json that these jobs are of one question."""
+    """Notes in study.json that these jobs belong to one question."""
     _write(folder, question_of(read_json(folder / PLAN), digests), digests)
 
 
 def note_looks(folder: Path, digests: Collection[str], told: Looks, left_out: Collection[int]) -> None:
-    """Notes in study.json how far the looks are, and which seeds they passed over: no later look may use these."""
+    """Notes in study.json how far the looks are, and the seeds passed over, which no later look may use."""
     record = question_of(read_json(folder / PLAN), digests)
     record["pairs"] = max(record["pairs"], told.pairs)
     passed = {seed for seed in left_out if told.used and seed < told.used[-1]}

@@ -1,4 +1,4 @@
-"""A study in TensorBoard, in its own directory: its looks as curves, and its report as text and images."""
+"""Writes a study to TensorBoard, in its own directory: its looks as curves, its report as text and images."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ FIGURE = re.compile(r"!\[(.*)\]\((\w+\.png)\)\n*")  # of the page: its text, and
 
 
 def log_looks(folder: Path, looks: Sequence[Look], metric: Metric) -> None:
-    """Writes the mean difference of every arm and both ends of its interval, by pairs of runs."""
+    """Writes the mean difference of every arm and both ends of its interval, by the number of pairs."""
     with SummaryWriter(folder) as writer:
         for look in looks:
             for row in look.found.rows:
@@ -26,7 +26,7 @@ def log_looks(folder: Path, looks: Sequence[Look], metric: Metric) -> None:
 
 
 def log_report(folder: Path) -> None:
-    """Writes the report of a folder as text, and its figures as images, by the number of finished runs."""
+    """Writes the report in a folder as text, and its figures as images, by the number of finished runs."""
     page = (folder / PAGE).read_text(encoding="utf-8")
     runs = len(list(folder.glob("*/metrics.json")))
     with SummaryWriter(folder) as writer:

@@ -1,4 +1,4 @@
-"""A sweep: its folder, its jobs, and what is said of those that failed. Only ray's jobs need torch here."""
+"""Callbacks of Hydra for a sweep: its directory, its jobs, and messages on those that failed."""
 
 import itertools
 import os
@@ -32,7 +32,7 @@ from alexnet.run_dir import dated_dir, make_dir, remove_run_dir
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Around what a callback of Hydra's checks before a sweep: Hydra makes a warning of an Exception, and goes on."""
+    """Context manager that exits at an error before a sweep: Hydra turns a callback's Exception into a warning."""
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -42,7 +42,7 @@ def exit_on_error() -> Iterator[None]:
 
 
 class UnusedHydraKeys(Callback):
-    """Refuses the keys of Hydra that have no effect here, or half of one, since this project has its own for them."""
+    """Refuses keys of Hydra that have no effect here, or only half of it, as this project has its own for them."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         with exit_on_error():
@@ -70,7 +70,7 @@ def check_folders(config: DictConfig) -> None:
 
 
 class SweepDirectory(Callback):
-    """Sets a sweep's directory, and removes it if no run came to be.
+    """Sets a sweep's directory, and removes it if no run was made.
 
     It is a new one, that of the study, or the one that `run_dir` names, which is then resumed.
     """
@@ -109,7 +109,7 @@ class SweepDirectory(Callback):
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """Says at once that a job of a sweep has failed; the others go on."""
+        """Logs at once that a job of a sweep has failed. The others go on."""
         if config.hydra.mode != RunMode.MULTIRUN or job_return.status != JobStatus.FAILED:
             return
         try:
@@ -130,14 +130,14 @@ class SweepDirectory(Callback):
 
     @classmethod
     def drop(cls) -> None:
-        """Takes the folder away if no run came to be."""
+        """Removes the directory if no run was made."""
         if cls.path and cls.made and not any(path.is_dir() and path.name[0] != "." for path in cls.path.iterdir()):
             remove_run_dir(cls.made)
             cls.path = None
 
     @classmethod
     def end(cls, *, interrupted: bool = False) -> None:
-        """Does what must be done after a sweep, however it ended; Hydra calls nothing once a job has failed.
+        """Does what follows a sweep, however it ended. Hydra calls nothing after a failed job.
 
         Ends the program where jobs have failed, with a list of them.
         """
@@ -157,7 +157,7 @@ class SweepDirectory(Callback):
 
 
 def _gpus_of_a_job(config: DictConfig) -> int:
-    """Ray hides all GPUs from a job that asks for none."""
+    """Returns the number of GPUs for ray to give a job: ray hides all from a job that asks for none."""
     import torch  # takes a second
 
     devices = config.trainer.devices
@@ -166,7 +166,7 @@ def _gpus_of_a_job(config: DictConfig) -> int:
 
 
 def jobs_of(config: DictConfig, seed: int | None = None) -> list[list[str]]:
-    """The overrides of every job, as Hydra's BasicSweeper makes them: the first key varies slowest.
+    """Returns the overrides of every job, as Hydra's BasicSweeper makes them: the first key varies slowest.
 
     seed: that of all jobs, in place of those that the config sweeps.
     """
@@ -184,7 +184,7 @@ def jobs_of(config: DictConfig, seed: int | None = None) -> list[list[str]]:
 
 
 def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:
-    """A sweep's folder, and which folders were made for it."""
+    """Returns a sweep's directory, and the directories that were made for it."""
     choices, outputs = config.hydra.runtime.choices, Path(config.outputs).absolute()
     if config.run_dir is not None:
         path = Path(config.run_dir).absolute()
@@ -199,7 +199,7 @@ def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:
 
 
 def _check_launcher(config: DictConfig) -> None:
-    """What Hydra's own errors do not say well, or not at all."""
+    """Raises UserError for launcher settings on which Hydra's own errors are unclear or missing."""
     if (started := processes_started()) > 1:
         typed = shlex.join([a for a in sys.argv[1:] if a not in ("-m", "--multirun")])
         raise UserError(
@@ -219,7 +219,7 @@ def _check_launcher(config: DictConfig) -> None:
 
 
 def _check_presets(config: DictConfig) -> None:
-    """Refuses a sweep over presets that each define a sweep: Hydra takes a sweep's keys from one config alone."""
+    """Refuses a sweep over presets that each define a sweep: Hydra takes a sweep's keys from one config only."""
     typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
     fixed = [str(override.input_line) for override in typed if not override.is_sweep_override()]
     for override in typed:

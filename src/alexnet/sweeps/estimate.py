@@ -1,4 +1,4 @@
-"""How long a study takes, said after an epoch: its first other line comes only when a whole run has ended."""
+"""Logs how long a study takes after its first epoch, since its next line comes only when a whole run has ended."""
 
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ from alexnet.sweeps.progress import StudyState
 
 
 class FirstEstimate(Callback):
-    """Says after the first epoch of a study's first run how long the study takes."""
+    """Logs how long the study takes, after the first epoch of its first run."""
 
     def __init__(self) -> None:
         self.said = False

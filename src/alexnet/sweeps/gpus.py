@@ -1,4 +1,4 @@
-"""Which GPUs the jobs of a sweep take that run side by side on one machine."""
+"""Assigns GPUs to the jobs of a sweep that run side by side on one machine."""
 
 import os
 import tempfile
@@ -16,7 +16,7 @@ _held: list[FileLock] = []  # by this process, until it ends: once CUDA has begu
 
 
 def take_gpus(cfg: DictConfig) -> None:
-    """Assigns GPUs to this process of a sweep that no other job of the user has taken, as many as trainer.devices.
+    """Assigns to this process trainer.devices GPUs that no other job of the user has taken.
 
     Else all jobs would compute on the first. They are named in CUDA_VISIBLE_DEVICES, so that the run's config stays as
     it is. Where all are taken the jobs share them evenly, by their numbers.
@@ -41,7 +41,7 @@ def take_gpus(cfg: DictConfig) -> None:
 
 
 def _taken(order: list[str], wanted: int) -> list[str]:
-    """The first free GPUs, which are locked; none where there are too few."""
+    """Returns the first free GPUs, which are locked; none if there are too few."""
     folder = Path(tempfile.gettempdir(), f"alexnet-gpus-{os.getuid()}")
     locks = []
     try:

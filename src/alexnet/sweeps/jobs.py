@@ -1,4 +1,4 @@
-"""How many jobs of a study run at a time on this machine: study.jobs."""
+"""Decides how many jobs of a study run side by side on this machine: study.jobs."""
 
 import os
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ MEMORY_OF_A_JOB = 2e9  # bytes, the most that the default run takes
 
 
 def check_jobs(jobs: object) -> None:
-    """Raises UserError for a study.jobs that is no number of jobs, or cannot be had here."""
+    """Raises UserError for a study.jobs that is no number of jobs, or not possible here."""
     if jobs == "auto":
         return
     most = max(MOST, available_cores())
@@ -25,7 +25,7 @@ def check_jobs(jobs: object) -> None:
 
 
 def set_launcher(config: DictConfig) -> None:
-    """Has joblib run a study's jobs side by side where study.jobs is more than one.
+    """Makes joblib run a study's jobs side by side if study.jobs is more than one.
 
     Args:
         config: of the study, with `hydra`.
@@ -50,7 +50,7 @@ def set_launcher(config: DictConfig) -> None:
 
 
 def _one_per_core(config: DictConfig) -> int:
-    """How many jobs of one thread there is room for; 1 where a job takes a GPU, or several devices."""
+    """Returns how many jobs of one thread there is room for; 1 if a job takes a GPU, or several devices."""
     if find_spec(JOBLIB) is None or config.trainer.devices not in (1, "auto"):
         return 1
     if config.trainer.accelerator != "cpu" and _has_gpu():

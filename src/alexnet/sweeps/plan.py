@@ -1,4 +1,4 @@
-"""The plan of a study: its jobs as they are before the first of them runs, and study.json, which keeps them."""
+"""Plans a study: its jobs before the first of them runs, kept in study.json."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from alexnet.validation import check_int
 
 
 def plan_jobs(config: DictConfig, jobs: Iterable[list[str]]) -> list[dict[str, Any]]:
-    """Jobs before they run: arm, seed, settings and their digest, the state of its run if there is one, and its start.
+    """Returns the jobs before they run: arm, seed, settings, digest, and the state and start of an earlier run.
 
     Args:
         config: of the study, with `hydra`.
@@ -45,7 +45,7 @@ def plan_jobs(config: DictConfig, jobs: Iterable[list[str]]) -> list[dict[str, A
 
 
 def _compose(config: DictConfig, overrides: Sequence[str]) -> tuple[str, DictConfig]:
-    """An arm's name, and its config, which is checked."""
+    """Returns an arm's name, and its checked config."""
     name = config.hydra.job.config_name
     cfg = hydra.compose(name, [*config.hydra.overrides.hydra, *overrides], return_hydra_config=True)
     with open_dict(cfg):
@@ -80,7 +80,7 @@ def _planned(arm: str, cfg: DictConfig, runs_by_digest: Mapping[str, Sequence[Pa
 
 
 def write_plan(config: DictConfig, folder: Path, jobs: list[dict[str, Any]], began: float) -> None:
-    """Writes study.json: what was typed, and the jobs, as `plan_jobs` returns them.
+    """Writes study.json: what was typed, and the jobs that `plan_jobs` returns.
 
     began: when this process began with them, as time.time().
     """
@@ -100,17 +100,17 @@ def write_plan(config: DictConfig, folder: Path, jobs: list[dict[str, Any]], beg
 
 
 def _recorded(job: Mapping[str, Any]) -> dict[str, Any]:
-    """What study.json holds of a job."""
+    """Returns what study.json holds of a job."""
     return {key: job[key] for key in ("arm", "seed", "config_digest", "state", "began")}
 
 
 def began_at(info: Mapping[str, Any]) -> str | None:
-    """When a run was begun, or went on for the last time."""
+    """Returns when a run began, or was last resumed."""
     return (info.get("resumed") or [info])[-1].get("started")
 
 
 def told(jobs: list[dict[str, Any]]) -> list[str]:
-    """How many jobs there are and in which state, and what each arm changes against the first."""
+    """Returns lines on how many jobs there are and in which state, and what each arm changes."""
     arms, seeds = {job["arm"] for job in jobs}, {job["seed"] for job in jobs}
     states = Counter(job["state"] for job in jobs)
     known = "".join(f", {states[s]} {s}" for s in ("done", "running", "interrupted", "failed") if states[s])
@@ -118,7 +118,7 @@ def told(jobs: list[dict[str, Any]]) -> list[str]:
 
 
 def describe_arms(jobs: list[dict[str, Any]]) -> list[str]:
-    """What each arm changes against the first, a line for each."""
+    """Returns a line for each arm on what it changes against the first."""
     arms = {job["arm"]: job["settings"] for job in reversed(jobs)}
     arms = dict(reversed(arms.items()))
     lines = []

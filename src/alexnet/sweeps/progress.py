@@ -1,4 +1,4 @@
-"""What a study says while it runs: its jobs beforehand, and a line for each that ends."""
+"""Logs the progress of a study: its jobs at the start, and a line for each that ends."""
 
 import math
 import time
@@ -27,7 +27,7 @@ from alexnet.sweeps.study import check_study, key_of
 
 
 class Progress(Callback):
-    """Checks a study and all its jobs before the first, and says how far it is."""
+    """Checks a study and all its jobs before the first, and logs its progress."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -47,7 +47,7 @@ class Progress(Callback):
         write_plan(config, folder, jobs, time.time())
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """A line for a job that was run now; those that were done before have one already."""
+        """Logs a line for a job that ran now; those done before have one already."""
         if job_return.status != JobStatus.COMPLETED or job_return.cfg is None:
             return
         folder = Path(job_return.cfg.run_dir)
@@ -70,7 +70,7 @@ class Progress(Callback):
 
 @dataclass(frozen=True)
 class StudyState:
-    """How far a study is, since it was typed.
+    """The progress of a study since it was started.
 
     Args:
         to_do: the digests of the jobs that it had to do then.
@@ -105,16 +105,16 @@ class StudyState:
 
     @property
     def jobs(self) -> int:
-        """How many there are; more than were to do where the images of those done before have changed."""
+        """The number of jobs; more than planned if the images of earlier runs have changed."""
         return max(len(self.to_do), len(self.ended))
 
     @property
     def mean_seconds(self) -> float:
-        """What a job has taken, when one of those at a time has just ended."""
+        """Returns the mean time of a job, when one of those that run side by side has just ended."""
         return self.seconds / math.ceil(len(self.ended) / (len(self.running) + 1))
 
     def seconds_left(self, job_seconds: float, free: int = 0) -> float:
-        """How long the jobs still take, with as many at a time as now.
+        """Returns how long the remaining jobs take, with as many side by side as now.
 
         Args:
             job_seconds: what each takes.
@@ -129,14 +129,14 @@ class StudyState:
 
 
 class ReportCallback(Callback):
-    """Makes the report of a sweep or study when it ends, whatever has failed in it."""
+    """Makes the report of a sweep or study when it ends, also after failures."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         SweepDirectory.after.append(partial(_report, board=has_tensorboard(config)))
 
 
 def has_tensorboard(config: DictConfig) -> bool:
-    """Whether the runs log to TensorBoard."""
+    """Returns whether the runs log to TensorBoard."""
     loggers = (config.logger or {}).values()
     return any(str(logger.get("_target_", "")).endswith("TensorBoardLogger") for logger in loggers)
 

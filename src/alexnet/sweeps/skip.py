@@ -1,4 +1,4 @@
-"""A job of a sweep: it takes its GPUs, is skipped where it was done before, and resumed where it was stopped."""
+"""Runs a job of a sweep: assigns its GPUs, skips it if it was done before, resumes it if it was stopped."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from alexnet.training.trainer import resolve_trainer
 
 
 def run_job(cfg: DictConfig, train: Callable[..., float]) -> float:
-    """Runs a job of a sweep by `train`, unless the sweep has such a run already. Returns the monitored metric."""
+    """Runs a job of a sweep by `train`, unless the sweep has such a run. Returns the monitored metric."""
     silence_lightning()
     take_gpus(cfg)  # before anything asks what the GPU can do, and so begins to use it
     config_digest = digest(cfg)
@@ -41,7 +41,7 @@ def run_job(cfg: DictConfig, train: Callable[..., float]) -> float:
 
 
 def find_finished_run(cfg: DictConfig, config_digest: str) -> dict[str, Any] | None:
-    """Returns metrics.json of the run of this sweep that had the same settings, images and precision, if there is one.
+    """Returns the metrics.json of a finished run with the same settings, images and precision, or None.
 
     Args:
         cfg: of the job; the run's folder is noted in it.
@@ -87,7 +87,7 @@ def _fingerprint(cfg: DictConfig) -> str:
 
 @cache
 def _fingerprint_of(data: str) -> str:
-    """Of the images that a data config says, which are opened once in a sweep."""
+    """Returns the fingerprint of the images that a data config describes, which a sweep opens once."""
     images: ImageDataModule = build(OmegaConf.create({"data": json.loads(data)}), "data")
     images.setup()
     return images.info.fingerprint

@@ -1,4 +1,4 @@
-"""A study: a question, and the runs that must answer it. Nothing here imports torch."""
+"""A study: a question, and the runs that answer it. Nothing here imports torch."""
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,7 +22,7 @@ KEYS = (
 
 
 def check_study(cfg: DictConfig, typed: list[str]) -> None:
-    """Refuses a study that does not say what it must, and an override of the command line that an arm sets as well.
+    """Raises UserError for a study with missing or wrong keys, and for an override that an arm also sets.
 
     Args:
         cfg: the config, whose `study` it is.
@@ -93,7 +93,7 @@ def _has_numbers(node: object) -> bool:
 
 
 def arms_of(study: DictConfig) -> dict[str, list[str]]:
-    """The overrides of every arm by its name, the baseline first; none where the study varies keys instead."""
+    """Returns the overrides of every arm by its name, the baseline first; empty if the study varies keys instead."""
     if study.arms is None:
         return {}
     if not isinstance(study.arms, DictConfig) or not all(isinstance(arm, ListConfig) for arm in study.arms.values()):

@@ -1,4 +1,4 @@
-"""A study that runs until it is answered: batches of jobs, and a look after each (alexnet.study.sequential)."""
+"""Runs a study until it is answered: batches of jobs, and a look after each (alexnet.study.sequential)."""
 
 import math
 import sys
@@ -29,7 +29,7 @@ ARMS = 8  # beside the baseline: for more the error rates are not known
 
 
 def run_until_answered(config: DictConfig, launch: Callable[[list[list[str]]], Any]) -> None:
-    """Runs batches of jobs, and looks after each, until every arm is answered, given up, or out of seeds.
+    """Runs batches of jobs, with a look after each, until every arm is answered, given up, or out of seeds.
 
     What it does next follows from the runs in the study's directory, so it goes on wherever it was stopped.
 
@@ -73,7 +73,7 @@ class _Study:
         self.began = time.time()
 
     def announce(self) -> None:
-        """Writes the plan, and says what is asked and what it may take."""
+        """Writes the plan, and prints the question and how long it may take."""
         write_plan(self.config, self.folder, self.first, self.began)
         note_question(self.folder, self.digests, self.config.study, self.arms)
         self.found = self._read_arms()
@@ -91,7 +91,7 @@ class _Study:
         )
 
     def _read_arms(self) -> list[Arm]:
-        """The arms with their finished runs, the baseline first: of jobs that this question has planned."""
+        """Returns the arms with their finished runs, the baseline first, of jobs that this question planned."""
         plan = plan_of(self.folder)
         known = self.digests | set(question_of(plan, self.digests)["jobs"])
         runs = [run for run in _runs_in(self.folder) if run.record.get("config_digest") in known]
@@ -130,7 +130,7 @@ class _Study:
         return next_runs(told, self.found, self.left_out, _side_by_side(self.config))
 
     def run(self, runs: Sequence[tuple[str, int]], launch: Callable[[list[list[str]]], Any]) -> None:
-        """Runs jobs. Seeds of which one has not finished are left out from then on."""
+        """Runs jobs. Seeds with a run that has not finished are left out from then on."""
         jobs = [jobs_of(self.config, seed=seed)[self.places[arm]] for arm, seed in runs]
         new = plan_jobs(self.config, jobs)
         self.planned += new
@@ -155,7 +155,7 @@ class _Study:
             print(f"{seeds_of(seeds)}: left out, since a run failed; further seeds take their place", flush=True)
 
     def _seconds(self) -> float:
-        """How long a job takes, as they have come one after another or side by side; nan where that is not known."""
+        """Returns how long a job takes, one after another or side by side as so far; nan if that is not known."""
         if trained := sum(job["state"] != "done" for job in self.planned):  # those done before are read in no time
             return (time.time() - self.began) / trained
         return _mean_seconds(self.found) / min(_side_by_side(self.config), len(self.arms))
@@ -169,7 +169,7 @@ def _runs_in(folder: Path) -> list[Run]:
 
 
 def _distinct(jobs: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """The arms with settings of their own, each with its place among the jobs of a seed."""
+    """Returns the arms whose settings differ, each with its place among the jobs of a seed."""
     places: dict[str, int] = {}
     seen = set()
     for place, job in enumerate(jobs):
@@ -195,7 +195,7 @@ def _check_arms(arms: Sequence[str], most: int) -> None:
 
 
 def _side_by_side(config: DictConfig) -> int:
-    """How many jobs the launcher runs at a time."""
+    """Returns how many jobs the launcher runs at a time."""
     launcher = config.hydra.runtime.choices["hydra/launcher"]
     if launcher == "joblib":
         jobs = config.hydra.launcher.n_jobs
@@ -206,6 +206,6 @@ def _side_by_side(config: DictConfig) -> int:
 
 
 def _mean_seconds(arms: Sequence[Arm]) -> float:
-    """How long the finished runs were trained."""
+    """Returns the mean training time of the finished runs."""
     seconds = [run.value("seconds") for run in finished(arms)]
     return sum(seconds) / len(seconds) if seconds else math.nan

@@ -1,4 +1,4 @@
-"""Averages of the weights of many steps, which are validated, kept and tested in place of the last step's.
+"""Averages the weights of many steps. The average is validated, kept and tested in place of the last step's weights.
 
 Lightning's WeightAveraging swaps the average in for each validation and keeps both sets of weights in last.ckpt.
 """
@@ -16,7 +16,7 @@ WARM_UP = 10  # steps, as TensorFlow's ExponentialMovingAverage has it
 
 
 class StepAverage(WeightAveraging):
-    """An average to which a step adds its weights.
+    """Base class of averages to which each step adds its weights.
 
     The share depends on the step's number alone, so that a resumed run needs no other state.
     """
@@ -26,7 +26,7 @@ class StepAverage(WeightAveraging):
         self.share = 1.0  # of the weights that are added next
 
     def share_of(self, step: int) -> float:
-        """The share of the weights after optimiser step `step`, counted from 0; 0 leaves the average as it is."""
+        """Returns the weight of optimiser step `step`, counted from 0, in the average; 0 leaves it as it is."""
         raise NotImplementedError
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
@@ -40,7 +40,7 @@ class StepAverage(WeightAveraging):
 
 
 class EMA(StepAverage):
-    """The exponential moving average of the weights.
+    """Exponential moving average of the weights.
 
     Args:
         decay: what is left of the average after a step, in [0, 1). In the first steps it is less,
@@ -87,7 +87,7 @@ class SWA(StepAverage):
 
 
 def save_average(trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Puts the averaged weights, where a callback has some, into a checkpoint of weights alone.
+    """Puts averaged weights, if a callback has some, into a checkpoint that holds weights alone.
 
     Lightning does not ask callbacks for these.
     """
@@ -98,7 +98,7 @@ def save_average(trainer: Trainer, pl_module: LightningModule, checkpoint: dict[
 
 
 def restore_last_weights(trainer: Trainer, pl_module: LightningModule) -> None:
-    """Puts the weights of the last step back into the module, where a validation ends before it is done."""
+    """Puts the last step's weights back into the module if a validation is interrupted."""
     for callback in _averages(trainer):
         callback.on_validation_epoch_end(trainer, pl_module)
 

@@ -1,4 +1,4 @@
-"""What the config describes, built and tried before an image is read or a folder made."""
+"""Builds and tries what the config describes, before an image is read or a directory is made."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ NAMES = {CLASS: "one class", LABELS: "any number of labels", NUMBERS: "numbers"}
 
 @dataclass
 class Components:
-    """What a run is made of.
+    """The parts of a run.
 
     Attributes:
         task: the LightningModule's class.
@@ -74,7 +74,7 @@ class Components:
 
 
 def build_components(cfg: DictConfig) -> Components:
-    """Builds and tries everything, and sets in `cfg` what it leaves open: num_classes, precision, absolute paths.
+    """Builds and tries every part, and sets in `cfg` what was left open: num_classes, precision, absolute paths.
 
     Raises:
         UserError: for a value that does not suit, by its key.
@@ -143,7 +143,7 @@ def _check_kind(cfg: DictConfig, task: type[ImageModule], data: ImageDataModule)
 
 
 def _summarize(cfg: DictConfig, network: nn.Module, data: ImageDataModule) -> Summary:
-    """Tries the network on one image of zeros."""
+    """Runs the network on one image of zeros, and summarises it."""
     with prefix_errors(""):
         trusted = check_trusted(cfg.trusted)
     with prefix_errors("model", cfg.model):
@@ -203,7 +203,7 @@ def _try_mix(cfg: DictConfig, data: ImageDataModule) -> Tensor:
 
 
 def _build_loss(cfg: DictConfig, task: type[ImageModule], num_classes: int, mixed: Tensor) -> nn.Module:
-    """Returns the group `loss`, tried on a few outputs. mixed: labels as the group `mix` gives them."""
+    """Returns the group `loss`, tried on a few outputs. mixed: labels as the group `mix` makes them."""
     loss = build(cfg, "loss")
     outputs, labels, _ = task.trial(num_classes)
     with prefix_errors("loss", cfg.loss):
@@ -222,7 +222,7 @@ def _build_loss(cfg: DictConfig, task: type[ImageModule], num_classes: int, mixe
 
 
 def _check_loss_kind(loss: nn.Module, task: type[ImageModule]) -> None:
-    """Refuses losses that would take this task's labels for something else, without an error of their own."""
+    """Refuses losses that would misread this task's labels without an error of their own."""
     for kind, losses in LOSSES.items():
         if kind != task.kind and isinstance(loss, losses):
             raise ArgumentError(
@@ -241,7 +241,7 @@ def _try_soft_labels(loss: nn.Module, labels: Tensor) -> None:
 
 
 def balance_loss(cfg: DictConfig, components: Components) -> None:
-    """Puts the numbers into `cfg` that loss.class_weights=balanced stands for. The data must be set up."""
+    """Replaces loss.class_weights=balanced in `cfg` by its numbers. The data must be set up."""
     if cfg.loss.get("class_weights") != BALANCED:
         return
     train = components.data.splits["train"]
@@ -276,7 +276,7 @@ def _try_loggers_and_callbacks(cfg: DictConfig) -> None:
 
 
 def _make_paths_absolute(cfg: DictConfig) -> None:
-    """So that what is recorded holds in another working directory."""
+    """Makes paths absolute, so that the record holds in another working directory."""
     for key in ("data.root", "data.cache_dir", "init_from"):
         path = OmegaConf.select(cfg, key)
         if isinstance(path, str) and path and not is_remote(path):
@@ -284,7 +284,7 @@ def _make_paths_absolute(cfg: DictConfig) -> None:
 
 
 def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None) -> dict[str, Any]:
-    """The named objects of a group, loggers writing into `folder`. Building them writes nothing."""
+    """Builds the named objects of a group, loggers so that they write into `folder`. Writes nothing yet."""
     if folder:
         cfg = cfg.copy()
         cfg.run_dir = folder
@@ -298,7 +298,7 @@ def build_each(cfg: DictConfig, group: str, kind: Any, folder: str | None = None
 
 
 def panels(cfg: DictConfig) -> list[Callback]:
-    """What TensorBoard shows of this task; nothing with panels=none, and where the package was deleted."""
+    """Returns TensorBoard's panels for this task; none with panels=none, or if the package was deleted."""
     if not cfg.get("panels"):
         return []
     kind = _task(cfg).kind
@@ -306,7 +306,7 @@ def panels(cfg: DictConfig) -> list[Callback]:
 
 
 def check_tags(cfg: DictConfig) -> None:
-    """Makes a list of cfg.tags. Raises ArgumentError for what are no words."""
+    """Makes a list of cfg.tags. Raises ArgumentError for anything but words."""
     tags = [cfg.tags] if isinstance(cfg.tags, str) else cfg.tags
     if not isinstance(tags, Sequence) or not all(isinstance(tag, str) for tag in tags):
         raise ArgumentError(f"tags={cfg.tags}: must be words, such as [baseline,thesis]")

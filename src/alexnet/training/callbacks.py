@@ -1,4 +1,4 @@
-"""What watches a run: progress, speed, and a loss that is no number any more."""
+"""Callbacks of a run: progress, speed, and a loss that becomes NaN."""
 
 import logging
 import math
@@ -25,18 +25,18 @@ log = logging.getLogger(__name__)
 
 
 def is_logging_step(trainer: Trainer) -> bool:
-    """Whether the step that is being made is one of those that are logged."""
+    """Returns whether the present step is one of those that are logged."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return bool(every) and (trainer.global_step + 1) % every == 0
 
 
 def layer_name(parameter: str) -> str:
-    """What a curve of a layer, or of its weights, is called after."""
+    """Returns the name for a curve of a layer, or of its weights."""
     return parameter.removeprefix("network.").removesuffix(".weight")
 
 
 def log_figures(trainer: Trainer, figures: Mapping[str, Tensor], step: int) -> None:
-    """Gives the loggers many figures of a step at once.
+    """Sends many metrics of a step to the loggers in one call.
 
     LightningModule.log also keeps each for the epoch, which takes longer than a small network's layer.
     """
@@ -46,7 +46,7 @@ def log_figures(trainer: Trainer, figures: Mapping[str, Tensor], step: int) -> N
 
 
 class Throughput(Callback):
-    """Images per second of the training steps, and one line per epoch with the time that is left.
+    """Logs images per second of the training steps, and one line per epoch with the time left.
 
     The first step of a process is not counted on an accelerator, or with `compiles`: kernels are compiled in it.
     """
@@ -87,12 +87,12 @@ class Throughput(Callback):
 
     @property
     def images_per_second(self) -> float | None:
-        """Of all epochs so far, and of all ranks."""
+        """Over all epochs so far and all ranks."""
         return round(self.images / self.seconds, 2) if self.seconds else None
 
     @property
     def rate(self) -> float:
-        """Of this epoch, of this rank."""
+        """Of this epoch on this rank."""
         return self.epoch_images / self.epoch_seconds if self.epoch_seconds else 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,14 +114,14 @@ class Throughput(Callback):
 
 
 def _others(metrics: Mapping[str, Tensor], stage: str, module: LightningModule) -> str:
-    """The metrics of a stage beside its loss, but for top5."""
+    """Returns the metrics of a stage other than its loss and top5."""
     names = [name for name in getattr(module, "better", ("top1",)) if name not in ("loss", "top5")]
     known = [name for name in names if f"{stage}/{name}" in metrics]
     return "".join(f" {DISPLAY.get(name, name)} {metrics[f'{stage}/{name}']:.4f}" for name in known)
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's rich bar with the time left, and images per second."""
+    """Lightning's rich progress bar, with the time left and images per second."""
 
     def __init__(self, speed: Throughput) -> None:
         super().__init__(leave=False)
@@ -142,7 +142,7 @@ class ProgressBar(RichProgressBar):
 
 
 class RestoreSigtermHandler(Callback):
-    """Puts back the program's own answer to SIGTERM.
+    """Puts back the program's own handler of SIGTERM.
 
     Lightning's speaks to the other ranks from within the signal, and waits for ever where they are in another exchange.
     """
@@ -162,7 +162,7 @@ class RestoreSigtermHandler(Callback):
 
 
 class TestImagesWriter(Callback):
-    """Writes what the module's `by_image` says of every test image, in their order.
+    """Writes the module's `by_image` values of every test image, in their order.
 
     A comparison of two runs then knows which images they differ in. Where images are right or wrong this is
     test_right.npz: `pictures`, their number, and for each of top1 and top5 an array of packed bits,
@@ -208,7 +208,7 @@ class TestImagesWriter(Callback):
 
 
 def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors of the same names, one after another, on the CPU."""
+    """Concatenates tensors of the same names, on the CPU."""
     joined = {}
     for name in parts[0]:
         joined[name] = torch.cat([part[name] for part in parts]).cpu()
@@ -253,7 +253,7 @@ class StopAtNaN(Callback):
             self._stop(trainer, "validation", trainer.global_step, float(loss))
 
     def stop_if_bad(self, trainer: Trainer) -> None:
-        """Before validation, at the end of an epoch, and before a state is kept."""
+        """Called before validation, at the end of an epoch, and before a state is kept."""
         if self.first is not None and self.first[0] >= 0:
             self._stop(trainer, "training", int(self.first[0]), float(self.first[1]))
 

@@ -1,4 +1,4 @@
-"""How a checkpoint comes to lie on the disk: whole, or not at all."""
+"""Writes checkpoints whole or not at all."""
 
 import os
 from pathlib import Path
@@ -12,13 +12,13 @@ from alexnet.io import atomic_write
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes beside, to the disk, and renames: a kill or a full disk leaves the checkpoint that was there before.
+    """Writes a temporary file, then renames it: a kill or a full disk leaves the checkpoint that was there before.
 
     Lightning's own writes into the folder for temporary files, and copies from there to another file system.
     """
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        """Onto the CPU, and without running anything that the file may hold. The folder may have been moved."""
+        """Loads onto the CPU without running code from the file. The directory may have been moved."""
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         here = str(Path(path).resolve().parent)
         for state in checkpoint.get("callbacks", {}).values():

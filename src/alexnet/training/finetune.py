@@ -1,4 +1,4 @@
-"""What a network starts from, and which parts of it are trained, and how fast."""
+"""Fine-tuning: the weights that a network starts from, and which of its parts are trained, and how fast."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def load_pretrained(network: nn.Module, weights: Any, num_classes: int) -> tuple
 
 
 def normalize_like(cfg: DictConfig, data: ImageDataModule, theirs: Mapping[str, Any]) -> list[str]:
-    """Normalises the images as those that pretrained weights have learned from, unless data.mean or data.std is set.
+    """Normalises images as those of the pretrained weights were, unless data.mean or data.std is set.
 
     Args:
         cfg: of the run.
@@ -73,7 +73,7 @@ def _in_brief(values: Sequence[float]) -> str:
 
 
 def freeze(network: nn.Module, parts: Any) -> str:
-    """Leaves parts of a network as they are: they are not trained, and are in eval mode.
+    """Freezes parts of a network: they are not trained, and stay in eval mode.
 
     Args:
         network: is changed.
@@ -107,7 +107,7 @@ def check_part(network: nn.Module, key: str, part: Any) -> str:
 
 
 def check_numbers_by_part(network: nn.Module, key: str, numbers: Any) -> dict[str, float]:
-    """Raises ArgumentError unless `numbers` are of at least 0, by the names of parts; None are none."""
+    """Raises ArgumentError unless `numbers` maps names of parts to numbers of at least 0, or is None."""
     if numbers is None:
         return {}
     if not isinstance(numbers, Mapping):

@@ -1,4 +1,4 @@
-"""Training in one process, alone or as one of several ranks: from the built parts to metrics.json."""
+"""Trains in one process, alone or as one of several ranks: from the built parts to metrics.json."""
 
 import logging
 import os
@@ -35,7 +35,7 @@ log = logging.getLogger("alexnet")
 def fit(
     cfg: DictConfig, components: Components, before: dict[str, Any] | None = None, callbacks: Sequence[Callback] = ()
 ) -> dict[str, Any]:
-    """Trains, tests the best epoch or the last, and writes metrics.json into cfg.run_dir. Returns what is written.
+    """Trains, tests the best epoch or the last, and writes metrics.json into cfg.run_dir. Returns its content.
 
     Args:
         cfg: the run's config.
@@ -87,12 +87,12 @@ def fit(
 
 
 def validates(cfg: DictConfig, components: Components) -> bool:
-    """Whether a run has validation images, and looks at them."""
+    """Returns whether a run has validation images and uses them."""
     return components.data.has("val") and cfg.trainer.limit_val_batches != 0
 
 
 def _set_backends(cfg: DictConfig) -> None:
-    """Sets what an earlier job of a sweep may have set otherwise in this process."""
+    """Sets torch's global settings, which an earlier job of a sweep may have changed in this process."""
     # Of float32, TensorFloat-32 keeps 10 bits of 23; cuDNN takes it unless told not to.
     torch.backends.cudnn.allow_tf32 = not cfg.trainer.get("deterministic", False)
     torch.backends.cudnn.benchmark = bool(cfg.trainer.get("benchmark"))
@@ -173,7 +173,7 @@ def _choose_best(
 
 
 def _of_lightning(error: Exception) -> bool:
-    """Whether an error is about the trainer's arguments; a ValueError of the user's own code is none of these."""
+    """Returns whether an error is about the trainer's arguments, and not a ValueError of the user's code."""
     if isinstance(error, MisconfigurationException | ArgumentError):
         return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -195,7 +195,7 @@ def _best_checkpoint(cfg: DictConfig) -> ModelCheckpoint:
 
 
 def _is_of_training(cfg: DictConfig) -> bool | None:
-    """True where the monitored metric is known only once the epoch is over; None leaves it to Lightning."""
+    """Returns True if the monitored metric is known only after the epoch; None leaves it to Lightning."""
     return cfg.monitor.startswith("train") or None
 
 
@@ -228,7 +228,7 @@ def _can_compile(device: torch.device) -> bool:
 
 
 def _by_split(metrics: dict[str, Any], names: list[str]) -> dict[str, dict[str, float]]:
-    """{"val/loss": 1.0, ...} as {"val": {"loss": 1.0}, ...}, for the metrics that a result is made of."""
+    """Returns {"val/loss": 1.0, ...} as {"val": {"loss": 1.0}, ...}, for the metrics of a result."""
     found: dict[str, dict[str, float]] = {}
     for split in ("train", "val", "test"):
         for name in names:

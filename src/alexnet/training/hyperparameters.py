@@ -1,4 +1,4 @@
-"""What a study varies, beside the result: TensorBoard's HPARAMS tab, and the same for other loggers."""
+"""Logs what a study varies beside the result, in TensorBoard's HPARAMS tab and the other loggers."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.utils.tensorboard.summary import hparams
 def log_hyperparameters(
     trainer: Trainer, config: dict[str, Any], result: dict[str, Any], *, again: bool = False
 ) -> None:
-    """Gives a run's settings and its result to every logger.
+    """Sends a run's settings and its result to every logger.
 
     Args:
         trainer: whose loggers they are.
@@ -53,7 +53,7 @@ def _start_session(folder: str, settings: dict[str, Any]) -> None:
 
 
 def _scalars(folder: str) -> list[str]:
-    """The names that its event files have."""
+    """Returns the names of the scalars in its event files."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     return EventAccumulator(folder).Reload().Tags()["scalars"]

@@ -1,4 +1,4 @@
-"""Starts a process for every device of this machine, each a rank of one run, and watches them all."""
+"""Starts a process for every device of this machine, each a rank of one run, and watches them."""
 
 import faulthandler
 import json
@@ -87,7 +87,7 @@ def _start(arguments: tuple[Any, ...], world_size: int) -> Any:
 
 @contextmanager
 def _local_store() -> Iterator[int]:
-    """Serves the store by which the ranks find each other to this machine alone, and yields its port.
+    """Serves the store by which the ranks find each other, to this machine alone. Yields its port.
 
     The one that torch.distributed would start in rank 0 listens to all networks.
     """
@@ -107,7 +107,7 @@ def _local_store() -> Iterator[int]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """While the ranks run, a terminal that is closed counts as Ctrl-C, but not under nohup."""
+    """While the ranks run, a closed terminal counts as Ctrl-C, except under nohup."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -163,7 +163,7 @@ def _run_rank(
     errors: str,
     no_interrupt: bool,  # noqa: FBT001 (torch.multiprocessing passes arguments by position)
 ) -> None:
-    """Runs one of the processes: what they need to find each other is in its own environment, as under torchrun.
+    """Runs one rank. What the ranks need to find each other is in its environment, as under torchrun.
 
     Args:
         rank: which of them it is.
@@ -218,7 +218,7 @@ def _run_rank(
 
 
 def _note_error(error: BaseException | None, file: Path) -> None:
-    """Writes what ends a rank into a file for the program that started it."""
+    """Writes the error that ends a rank into a file for the program that started it."""
     if not isinstance(error, Exception):
         return
     file.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
@@ -251,7 +251,7 @@ def _end_with_the_program() -> None:
 
 
 def _once(kind: type[BaseException]) -> Any:
-    """A handler that stops the rank, and then lets it end: Ctrl-C comes from the terminal and from the launcher."""
+    """Returns a handler that stops the rank once: Ctrl-C comes from the terminal and from the launcher."""
 
     def handler(*_: Any) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""metrics.csv, which a resumed run continues, and which no kill leaves half; and TensorBoard's writer."""
+"""The logger of metrics.csv, which a resumed run continues and no kill damages; and TensorBoard's writer."""
 
 import csv
 import sys
@@ -19,7 +19,7 @@ from alexnet.validation import folder_path
 
 
 def identify_run(cfg: DictConfig) -> None:
-    """Sets what wandb and MLflow are told of the run, where the user has not."""
+    """Sets the names that wandb and MLflow get for the run, if the user has not."""
     run_dir = Path(cfg.run_dir)
     for node in (cfg.logger or {}).values():
         kind = str(node.get("_target_")).rpartition(".")[2]
@@ -90,7 +90,7 @@ class CSVLogger(loggers.Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Appends the new rows; where they have a new column, the file is written again as a whole."""
+        """Appends the new rows. If they have a new column, the whole file is written again."""
         if self.columns is None:
             self.columns = self._open()
         if not self.unwritten:
@@ -105,7 +105,7 @@ class CSVLogger(loggers.Logger):
         self.unwritten = []
 
     def _open(self) -> list[str]:
-        """Returns the columns of the file that is continued; none where a new one is started."""
+        """Returns the columns of the file that is continued; none for a new file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.purge_step is None:
             self.file.unlink(missing_ok=True)
@@ -131,7 +131,7 @@ class CSVLogger(loggers.Logger):
 
 
 def tensorboard_writer(trainer: Trainer) -> Any:
-    """The SummaryWriter of a run's TensorBoard; None where there is none, and in every rank but the first."""
+    """Returns the SummaryWriter of a run's TensorBoard; None without one, and in every rank but the first."""
     if trainer.is_global_zero:
         for logger in trainer.loggers:
             if isinstance(logger, loggers.TensorBoardLogger):
@@ -140,5 +140,5 @@ def tensorboard_writer(trainer: Trainer) -> Any:
 
 
 def _step(row: dict[str, str]) -> float:
-    """Infinite of a row that a kill cut off."""
+    """Returns a row's step; infinite for a row that a kill cut off."""
     return float(row["step"]) if row.get("step") and None not in row.values() else float("inf")

@@ -1,4 +1,4 @@
-"""What a run says, and where: on the screen, in train.log, and when it is interrupted."""
+"""Logs a run's messages, on the screen and in train.log, also when it is interrupted."""
 
 import logging
 import multiprocessing
@@ -37,7 +37,7 @@ log.addFilter(_readable)  # of names that come from anywhere
 
 
 def silence_lightning() -> None:
-    """The run says itself what matters of what Lightning says."""
+    """Hides Lightning's messages that the run logs itself."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger(PROFILERS).setLevel(logging.INFO)
@@ -53,7 +53,7 @@ def silence_lightning() -> None:
 
 @contextmanager
 def run_logging(folder: Path, *, shown: bool = True, brief: bool = False) -> Iterator[None]:
-    """Writes messages to train.log in `folder` with their time, and what ended the run if it failed.
+    """Writes messages to train.log in `folder` with their time, and the error that ended the run.
 
     Args:
         folder: the run's.
@@ -88,7 +88,7 @@ def run_logging(folder: Path, *, shown: bool = True, brief: bool = False) -> Ite
 
 
 def _worker_died(error: BaseException) -> bool:
-    """Whether a DataLoader's worker is gone: PyTorch says so, or taking a batch over from it broke off."""
+    """Returns whether a worker of a DataLoader has died, by PyTorch's messages."""
     if isinstance(error, ConnectionError | EOFError):
         return any(frame.f_code.co_name == "_try_get_data" for frame, _ in traceback.walk_tb(error.__traceback__))
     return bool(re.match(r"DataLoader worker .*(exited unexpectedly|is killed)", str(error)))
@@ -96,7 +96,7 @@ def _worker_died(error: BaseException) -> bool:
 
 @contextmanager
 def translate_errors(folder: Path) -> Iterator[None]:
-    """Turns what ends a run and is no fault of the program into a line that says how to resume.
+    """Turns errors that are no fault of the program into a line that says how to resume.
 
     In a sweep it says where things are. These are Ctrl-C and SIGTERM, a full disk, no memory. TensorBoard's thread
     leaves it to this one to say.
@@ -134,7 +134,7 @@ def translate_errors(folder: Path) -> Iterator[None]:
 
 
 def print_summary(result: dict[str, Any], cfg: DictConfig) -> None:
-    """The last lines of a run, among them what to try next with the same model and data."""
+    """Prints the last lines of a run, with commands to try next with the same model and data."""
     log.info("%.0f s of training, %s images/s", result["seconds"], result["images_per_second"])
     if "test" in result:
         chosen = "last" if cfg.test_epoch == "last" else f"best {result['monitor']}"

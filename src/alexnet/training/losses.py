@@ -1,4 +1,4 @@
-"""What training makes small: modules of logits and labels.
+"""Losses: modules of logits and labels.
 
 One of torch.nn or of one's own serves as well; where images are mixed (mix=mixup), it must take soft labels. Its
 `reduction` says what it gives: the mean over the images of a batch, as without one, their sum, or with `none` a loss
@@ -21,7 +21,7 @@ BALANCED = "balanced"
 
 
 class _WeightedLoss(nn.Module):
-    """Holds the weights of classes, on the device, without making them a part of checkpoints' weights."""
+    """Keeps the class weights on the device, but not in checkpoints."""
 
     reduction = "sum"
     weight: Tensor | None
@@ -35,7 +35,7 @@ class _WeightedLoss(nn.Module):
 
 
 class CrossEntropy(_WeightedLoss):
-    """Cross-entropy of the softmax, each image's times its class's weight; summed.
+    """Cross-entropy of the softmax, summed, each image weighted by its class.
 
     Args:
         label_smoothing: the share of a label that goes to all classes alike (Szegedy et al., CVPR 2016, section 7).
@@ -52,7 +52,7 @@ class CrossEntropy(_WeightedLoss):
 
 
 class Focal(_WeightedLoss):
-    """Cross-entropy times (1 - p)^gamma, of the probability p of the right class; summed.
+    """Cross-entropy times (1 - p)^gamma, p being the probability of the right class; summed.
 
     Of a soft label, the mean of its classes' losses, each class counted by its share.
 
@@ -78,7 +78,7 @@ class Focal(_WeightedLoss):
 
 
 def total_loss(loss: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the sum of the losses of a batch's images, whatever the module's `reduction`; 0 of an empty batch."""
+    """Returns the sum of a batch's losses, whatever the module's `reduction`; 0 for an empty batch."""
     if not len(labels):
         return logits.sum()  # a rank without an image still takes part in the step
     value: Tensor = loss(logits, labels)
@@ -87,7 +87,7 @@ def total_loss(loss: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
-    """Returns class weights by which every class counts the same: their mean over the training images is 1.
+    """Returns class weights by which every class counts the same; their mean over the training images is 1.
 
     counts: of the training images of each class. A class without any has the weight 1.
     """

@@ -1,4 +1,4 @@
-"""What a run needs to be repeated and believed: where it came from, and files that appear whole."""
+"""Records what is needed to repeat a run: its command, code, machine and packages."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ SOURCE = {".py", ".yaml", ".yml", ".toml", ".cfg", ".sh"}
 
 
 def environment_info(*, keeps_memory: bool) -> dict[str, Any]:
-    """The command, the code's state, the machine and every package's version, as plain values."""
+    """Returns the command, the state of the code, the machine and every package's version, as plain values."""
     cuda = torch.cuda.is_available()
     return {
         "command": _command(),
@@ -51,7 +51,7 @@ def environment_info(*, keeps_memory: bool) -> dict[str, Any]:
 
 
 def _command() -> list[str]:
-    """What was typed; for a job of a sweep that runs elsewhere, what to type for it alone."""
+    """Returns the command as typed; for a job of a sweep that runs elsewhere, the command for it alone."""
     hydra, program = HydraConfig.get(), Path(sys.argv[0])
     if program.stem == hydra.job.name:
         return [program.name, *sys.argv[1:]]
@@ -88,7 +88,7 @@ def write_run_metadata(
 
 
 def write_resumed(folder: Path, *, keeps_memory: bool) -> None:
-    """Notes in run.json when, where and how the run went on."""
+    """Notes in run.json when, where and how the run was resumed."""
     info = read_run_json(folder)
     again = {"precision": info["precision"]} | environment_info(keeps_memory=keeps_memory)
     write_json(folder / "run.json", info | {"state": "running", "resumed": [*info.get("resumed", []), again]})
@@ -96,7 +96,7 @@ def write_resumed(folder: Path, *, keeps_memory: bool) -> None:
 
 @contextmanager
 def track_status(folder: Path, *, keep: bool = False) -> Iterator[None]:
-    """Holds a run's folder for it, and notes in run.json how it ended: done, interrupted, or failed and why.
+    """Keeps a run's status in run.json while it runs, and how it ended: done, interrupted, or failed and why.
 
     Args:
         folder: the run's.
@@ -126,7 +126,7 @@ def _noting(folder: Path) -> Iterator[None]:
 
 
 def mark_done(folder: Path) -> None:
-    """Of a run whose figures are there: one that was killed just then had no time to note it."""
+    """Marks a run with metrics as done: it may have been killed just before it could."""
     if read_run_json(folder).get("state") != "done":
         _note(folder, state="done")
 
@@ -137,7 +137,7 @@ def _note(folder: Path, **values: str) -> None:
 
 
 def git_diff() -> str | None:
-    """Returns what the working tree holds beyond the commit, as a patch that git apply takes.
+    """Returns the changes of the working tree since the commit, as a patch for git apply.
 
     It has changed files, and new ones that are source and small. Other new files are named.
     """
@@ -157,12 +157,12 @@ def git_diff() -> str | None:
 
 @cache
 def current_code() -> tuple[str | None, str | None]:
-    """The commit, and what the working tree holds beyond it."""
+    """Returns the commit, and the changes of the working tree since."""
     return _git("rev-parse", "HEAD"), git_diff()
 
 
 def recorded_code(folder: Path) -> tuple[str | None, str | None]:
-    """The same of a run."""
+    """Returns the same from a run's record."""
     diff = folder / "git.diff"
     text = diff.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n") if diff.exists() else None
     return read_run_json(folder).get("git_commit"), text
@@ -170,13 +170,13 @@ def recorded_code(folder: Path) -> tuple[str | None, str | None]:
 
 @cache
 def _warn_of_git() -> None:
-    """Says once why the commit of a git repository is not recorded, with git's own advice."""
+    """Warns once why the commit of a git repository is not recorded, with git's own advice."""
     if refusal := git_refusal():
         log.warning("the commit of this code is not recorded: %s", refusal)
 
 
 def git_refusal() -> str | None:
-    """Returns why git says nothing of the repository that this code lies in, such as its owner being another user.
+    """Returns why git refuses to read this code's repository, such as another owner.
 
     It is None where there is no repository, or no commit in it yet.
     """
@@ -190,7 +190,7 @@ def git_refusal() -> str | None:
 
 
 def _git(*arguments: str, cwd: str | None = None, codes: tuple[int, ...] = (0,)) -> str | None:
-    """Returns what git says of the repository that this code lies in; None without git, or outside a repository."""
+    """Returns git's output on this code's repository; None without git, or outside a repository."""
     try:
         done = _run_git(*arguments, cwd=cwd)
         return done.stdout.removesuffix("\n") if done.returncode in codes else None

@@ -1,4 +1,4 @@
-"""The figures that every run has."""
+"""The metrics of every run."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ DISPLAY = {"top1": "top-1", "top5": "top-5"}  # metrics that are written otherwi
 
 
 class MeanLoss(Metric):
-    """The mean over an epoch's samples, of all ranks.
+    """The mean loss over an epoch's samples, of all ranks.
 
     Lightning's own rounds where ranks have unequal numbers of them, and torchmetrics' MeanMetric leaves out NaN, or all
     weights.
@@ -23,7 +23,7 @@ class MeanLoss(Metric):
         self.add_state("n", torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, total: Tensor, n: int) -> None:
-        """total: the sum of n samples' losses."""
+        """Adds a batch. total: the sum of n samples' losses."""
         self.total += total
         self.n += n
 
@@ -32,7 +32,7 @@ class MeanLoss(Metric):
 
 
 class TopAccuracy(Metric):
-    """The share of samples whose class is among the k likeliest.
+    """The share of samples whose class is among the k most likely.
 
     torchmetrics' MulticlassAccuracy gives the same figures by 30 operations a batch, which a GPU waits for; this one
     takes 6.
@@ -48,7 +48,7 @@ class TopAccuracy(Metric):
         self.add_state("n", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """logits: (N, num_classes). labels: int64 (N,)."""
+        """Adds a batch. logits: (N, num_classes). labels: int64 (N,)."""
         likeliest = logits.argmax(1, keepdim=True) if self.k == 1 else logits.topk(self.k).indices
         self.correct += (likeliest == labels[:, None]).sum()
         self.n += len(labels)
@@ -58,15 +58,15 @@ class TopAccuracy(Metric):
 
 
 def largest_share(labels: Tensor) -> Tensor:
-    """Of soft labels (N, num_classes) the class that has the largest share, int64 (N,); of others, as they are."""
+    """Returns the class with the largest share, int64 (N,), of soft labels (N, num_classes); others unchanged."""
     return labels.argmax(1) if labels.ndim == 2 else labels
 
 
 def accuracies(num_classes: int) -> dict[str, Metric]:
-    """Of every run: top1, and top5 where there are more than five classes."""
+    """Returns the accuracies of every run: top1, and top5 if there are more than five classes."""
     return {name: TopAccuracy(k) for name, k in top_k(num_classes).items()}
 
 
 def top_k(num_classes: int) -> dict[str, int]:
-    """Among how many of the most likely classes the right one counts, by the name of the accuracy."""
+    """Returns the k of top-k accuracies by their names."""
     return {"top1": 1, "top5": 5} if num_classes > 5 else {"top1": 1}

@@ -1,4 +1,4 @@
-"""The LightningModule: what one step of training, validation and testing is. Tasks are its subclasses, tasks.py."""
+"""The LightningModule: one step of training, validation and testing. Tasks are its subclasses, in tasks.py."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ Trial = tuple[Tensor, Tensor, Tensor]
 
 
 class ImageModule(LightningModule):
-    """A loss on a network's outputs, and metrics. A task is a subclass; it says what the outputs mean.
+    """A loss on a network's outputs, and metrics. A subclass is a task, which says what the outputs mean.
 
     Attributes:
         kind: what a label is, of alexnet.data.splits.KINDS.
@@ -83,33 +83,33 @@ class ImageModule(LightningModule):
 
     @classmethod
     def make_metrics(cls, num_classes: int) -> dict[str, Metric]:
-        """The metrics of every run of this task."""
+        """Returns the metrics of every run of this task."""
         raise NotImplementedError
 
     @classmethod
     def make_loss(cls) -> nn.Module:
-        """The loss where none is given."""
+        """Returns the loss if none is given."""
         raise NotImplementedError
 
     @classmethod
     def trial(cls, num_classes: int) -> Trial:
-        """Outputs (num_classes, num_classes), labels and metric targets for them, to try a loss and metrics on."""
+        """Returns outputs (num_classes, num_classes), labels and metric targets, to try a loss and metrics on."""
         raise NotImplementedError
 
     def merge_views(self, views: list[Tensor]) -> Tensor:
-        """The outputs (N, num_classes) of an image, of those of its windows."""
+        """Returns the outputs (N, num_classes) of images from those of their windows."""
         return torch.stack(views).mean(0)
 
     def loss_inputs(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the loss takes."""
+        """Returns what the loss takes."""
         return outputs, labels
 
     def metric_inputs(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What metrics take."""
+        """Returns what metrics take."""
         return outputs, labels
 
     def by_image(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Metrics of each image, (N,), whose mean is the run's: then a study's intervals are for new test images too.
+        """Returns metrics of each image, (N,), whose mean is the run's, for intervals that hold for new test images.
 
         Bool where an image is right or wrong.
         """
@@ -119,7 +119,7 @@ class ImageModule(LightningModule):
         return self.network(images.contiguous(memory_format=self.memory_format))
 
     def on_train_start(self) -> None:
-        """With model.devices there are two."""
+        """Finds the GPUs that the network is on: with model.devices there are two."""
         self.devices = sorted({p.device for p in self.network.parameters() if p.device.type != "cpu"}, key=str)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -188,7 +188,7 @@ class ImageModule(LightningModule):
             self.validated = self.current_epoch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Plain values only: torch.load(weights_only=True) then reads the file without running anything from it."""
+        """Adds plain values only, so that torch.load(weights_only=True) reads the file without running code."""
         checkpoint |= self.record
         if "callbacks" not in checkpoint:
             save_average(self.trainer, self, checkpoint)
@@ -205,7 +205,7 @@ class ImageModule(LightningModule):
                 checkpoint["metrics"][name] = value.item()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What each rank has counted of the epoch so far."""
+        """Restores what each rank has counted of the epoch so far."""
         if "counted" in checkpoint:
             self.resumed_mid_epoch = True
             mine = checkpoint["counted"][self.global_rank]

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, as the configs in conf/optimizer and conf/scheduler name them."""
+"""Optimisers and learning-rate schedules, as conf/optimizer and conf/scheduler name them."""
 
 import inspect
 import logging
@@ -62,7 +62,7 @@ def adamw(
     *,
     bias_decay: bool = False,
 ) -> AdamW:
-    """AdamW (Loshchilov and Hutter, ICLR 2019), torch's. bias_lr_multiplier and bias_decay as in `sgd`."""
+    """Makes torch's AdamW (Loshchilov and Hutter, ICLR 2019). bias_lr_multiplier and bias_decay as in `sgd`."""
     check_float("lr", lr, 0, MOST_LR, exclusive_min=True)
     if (
         not isinstance(betas, list | tuple)
@@ -95,7 +95,7 @@ def make_optimizer(
     times: Mapping[str, float] | None = None,
     decays: Mapping[str, float] | None = None,
 ) -> Optimizer:
-    """Makes the optimiser that a config of optimizer/ names.
+    """Makes the optimiser that a config of optimizer/ describes.
 
     Args:
         partial: a function of the network, or any class of torch's kind, of its parameters.
@@ -130,7 +130,7 @@ def unfused(optimizer: Optimizer) -> Optimizer:
 
 
 def split_groups(optimizer: Optimizer, kind: Callable[[str], Kind]) -> list[tuple[Kind, dict[str, Any]]]:
-    """Parts the groups of parameters until each has names of one kind. Returns every group with its kind."""
+    """Splits parameter groups until each has names of one kind. Returns every group with its kind."""
     whole, kinds = list(optimizer.param_groups), []
     optimizer.param_groups.clear()
     for group in whole:
@@ -144,7 +144,7 @@ def split_groups(optimizer: Optimizer, kind: Callable[[str], Kind]) -> list[tupl
 
 
 def scale_rates(optimizer: Optimizer, times: Mapping[str, float]) -> None:
-    """Multiplies the rates of the parameters of some parts, by the parts' names; the longest that fits counts."""
+    """Multiplies the rates of some parts' parameters, by the parts' names; the longest matching name counts."""
     for part, group in split_groups(optimizer, lambda name: _part_of(name, times)):
         group["lr"] *= times.get(part, 1)
 
@@ -164,14 +164,14 @@ def set_decays(optimizer: Optimizer, network: nn.Module, decays: Mapping[str, fl
 
 
 def _part_of(name: str, parts: Collection[str]) -> str:
-    """The longest name of a part that a parameter belongs to, or nothing."""
+    """Returns the longest name of a part that a parameter belongs to, or ''."""
     return max((part for part in parts if f"{name}.".startswith(f"{part}.")), key=len, default="")
 
 
 def make_schedule(
     partial: Callable[..., Any], optimizer: Optimizer, steps_per_epoch: int, total_steps: float, monitor: str, mode: str
 ) -> "Schedule":
-    """What a config of scheduler/ names: a function as those below, or any class of torch's kind.
+    """Returns the schedule that a config of scheduler/ names: a function like those below, or a class like torch's.
 
     Such a class goes on once an epoch, but OneCycleLR and CyclicLR every step; total_steps is the run's if it is not
     given, and ReduceLROnPlateau watches `monitor`.
@@ -240,7 +240,7 @@ def step(
     milestones: Sequence[int] = (30, 60, 80),
     factor: float = 0.1,
 ) -> Schedule:
-    """Times `factor` after each of the epochs `milestones`."""
+    """Multiplies the rate by `factor` after each of the epochs `milestones`."""
     if not isinstance(milestones, list | tuple):
         raise ArgumentError(f"milestones={milestones}: must be a list of epochs, such as [30,60,80]")
     for milestone in milestones:
@@ -258,7 +258,7 @@ def cosine(
     warmup_epochs: float = 1.0,
     final: float = 0.0,
 ) -> Schedule:
-    """Every step: up linearly over `warmup_epochs`, then down along half a cosine to `final` times the rate."""
+    """Changes the rate every step: up linearly over `warmup_epochs`, then down half a cosine to `final` times it."""
     check_float("warmup_epochs", warmup_epochs, 0, MOST)
     check_float("final", final, 0, 1)
     if math.isinf(total_steps):
@@ -282,5 +282,5 @@ def cosine(
 
 
 def constant(optimizer: Optimizer, steps_per_epoch: int, total_steps: float, monitor: str, mode: str) -> Schedule:
-    """The optimiser's rate from the first step to the last."""
+    """Keeps the optimiser's rate from the first step to the last."""
     return None

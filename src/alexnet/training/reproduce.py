@@ -1,4 +1,4 @@
-"""A run again, from its own record, and whether its figures come out the same."""
+"""Repeats a run from its own record, and checks whether its metrics are the same."""
 
 import logging
 import shlex
@@ -26,7 +26,7 @@ LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 
 
 def load_recorded_config(cfg: DictConfig) -> None:
-    """Makes `cfg` the config of the run cfg.reproduce. What does not decide a result may be typed besides.
+    """Makes `cfg` the config of the run cfg.reproduce. Keys that do not affect a result may be typed too.
 
     Raises:
         UserError: for a folder that holds no finished run.
@@ -38,7 +38,7 @@ def load_recorded_config(cfg: DictConfig) -> None:
 
 
 def named_folder(cfg: DictConfig, key: str) -> Path:
-    """Returns the folder that a key names. Raises UserError where it names none."""
+    """Returns the folder that a key names. Raises UserError if it names none."""
     if not isinstance(cfg[key], str) or not cfg[key]:
         raise UserError(f"{key}={cfg[key]}: must be the folder of a run")
     return Path(cfg[key])
@@ -84,7 +84,7 @@ def use_recorded_config(cfg: DictConfig, key: str, folder: Path) -> None:
 
 
 def _check_typed(key: str, folder: Path, recorded: list[str], typed: list[Override]) -> None:
-    """Refuses an override that would make it another run, and says what to type for that one."""
+    """Refuses an override that would make it another run, and says what to type for that run."""
     for override in typed:
         if override.key_or_group == key or not affects_result(override.key_or_group) or override.input_line in recorded:
             continue
@@ -112,7 +112,7 @@ def _joined(recorded: list[str], typed: list[Override]) -> list[str]:
 
 
 def check_same_inputs(cfg: DictConfig, fingerprint: str, weights_sha256: str | None) -> None:
-    """Checks that the images, and the weights that it starts from, are those of the run that is resumed or reproduced.
+    """Checks that the images and initial weights are those of the run that is resumed or reproduced.
 
     A resumed run starts from its own weights, and has `weights_sha256` of no others.
 
@@ -140,7 +140,7 @@ def check_reproduced(cfg: DictConfig, result: dict[str, Any]) -> None:
 
 
 def compare_metrics(cfg: DictConfig, result: dict[str, Any]) -> tuple[list[str], bool]:
-    """Compares this run with the run cfg.reproduce, figure by figure.
+    """Compares this run's metrics with those of the run cfg.reproduce, one by one.
 
     Returns:
         Lines with the figures and then with what differs between the two that may explain it; and whether all figures

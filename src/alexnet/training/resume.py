@@ -1,4 +1,4 @@
-"""Resume: what is kept of a run while it runs, and how it is resumed."""
+"""Keeps the state of a run while it runs, and resumes it."""
 
 import logging
 import shutil
@@ -73,7 +73,7 @@ def load_interrupted_config(cfg: DictConfig) -> None:
 
 
 def read_resume_state(folder: Path) -> dict[str, Any] | None:
-    """The state that the run in `folder` has left; None if it was stopped before it left one."""
+    """Returns the state that the run in `folder` has left; None if it was stopped before it left one."""
     if not (folder / LAST).is_file():
         return None
     try:
@@ -87,7 +87,7 @@ def read_resume_state(folder: Path) -> dict[str, Any] | None:
 
 
 def log_resume(folder: Path, state: dict[str, Any], *, keeps_memory: bool) -> None:
-    """Notes in run.json that the run in `folder` is resumed, and logs after what.
+    """Notes in run.json that the run in `folder` is resumed, and logs where it goes on.
 
     Warns where it was begun by another version of the code.
     """
@@ -172,7 +172,7 @@ class ResumeCheckpoint(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Stops between two batches of a validation during training; it is done again when the run is resumed."""
+        """Stops between two batches of a validation. A resumed run does that validation again."""
         if not self._stops(trainer, batch_idx):
             return
         loop: Any = trainer.fit_loop.epoch_loop
@@ -216,7 +216,7 @@ class ResumeCheckpoint(Callback):
         return trainer.strategy.reduce_boolean_decision(self.asked is not None, all=False)
 
     def _end(self) -> NoReturn:
-        """What was put off."""
+        """Ends the run by the signal that was put off."""
         self._listen_no_more()
         signal.raise_signal(self.asked or signal.SIGTERM)
         raise AssertionError("the signal ends the run")
@@ -228,7 +228,7 @@ class ResumeCheckpoint(Callback):
             signal.signal(*self.handlers.popitem())
 
     def _save(self, trainer: Trainer, batches: int, begun: Any) -> None:
-        """begun: Lightning's count of epochs, or of batches, which already holds the one to come."""
+        """Writes last.ckpt. begun: Lightning's progress of epochs or batches, which already counts the next one."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, StopAtNaN):
                 callback.stop_if_bad(trainer)
@@ -245,7 +245,7 @@ class ResumeCheckpoint(Callback):
         self.save_took = self.saved_when - began
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Batches of its epoch that are done; whether training is over."""
+        """Adds how many batches of the epoch are done, and whether training is over."""
         checkpoint |= {"batches": self.batches, "trained": self.trained}
 
 
@@ -259,7 +259,7 @@ def set_handler(numbers: Iterable[signal.Signals], handler: Any) -> dict[signal.
 
 
 def is_off(number: signal.Signals) -> bool:
-    """Returns whether a signal is ignored, as nohup and a shell's & leave some."""
+    """Returns whether a signal is ignored, as nohup and a shell's & set some."""
     return signal.getsignal(number) == signal.SIG_IGN
 
 
@@ -274,12 +274,12 @@ def put_beside_parameters(optimizer: Optimizer) -> None:
 
 
 def _beside(device: torch.device, value: Tensor) -> Tensor:
-    """Counts of steps stay on the CPU, where torch has put them."""
+    """Returns the state moved to the parameter's device, except for step counts, which torch keeps on the CPU."""
     return value if value.ndim == 0 and value.device.type == "cpu" else value.to(device)
 
 
 def purge(cfg: DictConfig, step: int) -> None:
-    """Tells the loggers that write into the run's folder that the curves continue with `step`."""
+    """Tells the loggers that write into the run's directory that the curves continue at `step`."""
     for node in (cfg.logger or {}).values():
         if node.get("_target_", "").endswith(OWN_LOGGERS):
             with open_dict(node):

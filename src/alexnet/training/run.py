@@ -1,4 +1,4 @@
-"""One training run, from the composed config to the folder that tells everything."""
+"""One training run, from the composed config to a complete run directory."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -81,7 +81,7 @@ def train(cfg: DictConfig, *, callbacks: Sequence[Callback] = ()) -> float:
 
 
 def set_up_process(cfg: DictConfig) -> bool:
-    """Sets what holds for the whole process: threads, messages, memory. Returns whether freed memory is kept."""
+    """Sets threads, messages and memory for the whole process. Returns whether freed memory is kept."""
     silence_lightning()
     limit_threads()
     with prefix_errors(""):
@@ -91,7 +91,7 @@ def set_up_process(cfg: DictConfig) -> bool:
 
 
 def monitored_value(result: dict[str, Any]) -> float:
-    """What a sweeper compares, as metrics.json has it; nan where there is none."""
+    """Returns the value that a sweeper compares, from metrics.json; nan if there is none."""
     split, figure = result["monitor"].split("/")
     return result.get(split, {}).get(figure, float("nan"))
 
@@ -117,7 +117,7 @@ def _meet_other_ranks(trainer: Trainer) -> bool:
 
 
 def _is_one_of_several(trainer: Trainer) -> bool:
-    """Whether torchrun or SLURM has started this process as one of several."""
+    """Returns whether torchrun or SLURM has started this process as one of several."""
     return trainer.world_size > 1 and not starts_ranks(trainer)
 
 
@@ -140,7 +140,7 @@ def _set_run_dir(cfg: DictConfig, trainer: Trainer, config_digest: str, *, is_fi
 
 @contextmanager
 def _active_run(cfg: DictConfig, *, is_first: bool, keep: bool) -> Iterator[None]:
-    """Holds what a run has while it is active: its lock, status, log, and what is printed when it is interrupted.
+    """Holds what an active run has: its lock, status, log, and the message when it is interrupted.
 
     Args:
         cfg: the run's config.

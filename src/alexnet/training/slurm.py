@@ -1,4 +1,4 @@
-"""SLURM's time limit: a run keeps its state, and its job is queued again, where resume=auto resumes the run."""
+"""SLURM's time limit: a run keeps its state, and its job is queued again and resumes with resume=auto."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from alexnet.run_dir import in_sweep
 
 @contextmanager
 def requeued(*, is_first: bool) -> Iterator[None]:
-    """Ends a run at SIGUSR1 as SIGTERM does, and then puts its job back into SLURM's queue.
+    """At SIGUSR1, ends the run as SIGTERM does and puts its job back into SLURM's queue.
 
     SLURM sends the signal for `sbatch --signal=USR1@120`. Lightning's own handler, which this is in place of, writes
     another checkpoint in the middle of a step, and the job would start a new run.

@@ -1,4 +1,4 @@
-"""What a network's outputs mean: classes, labels of which several may hold, or numbers."""
+"""Tasks, which say what outputs mean: one class, several labels, or numbers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Lightning's Trainer: which values suit, which precision the machine has, and who starts the ranks."""
+"""Lightning's Trainer: checks its values, chooses the precision, and decides who starts the ranks."""
 
 import os
 import re
@@ -32,7 +32,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 def resolve_trainer(cfg: DictConfig) -> Trainer:
-    """Tries the trainer's values, and sets in `cfg` the precision in the place of `auto`. Returns the trial.
+    """Tries the trainer's values, and replaces precision=auto in `cfg`. Returns the trial.
 
     Raises:
         UserError: for a value that does not suit, by its key.
@@ -80,7 +80,7 @@ def _check_values(values: DictConfig) -> None:
 
 
 def strategy_arguments(cfg: DictConfig) -> dict[str, DDPStrategy]:
-    """Returns for processes that torchrun or SLURM has started a limit to how long they wait for each other."""
+    """Returns a DDP strategy with a time limit for processes that torchrun or SLURM has started."""
     if processes_started() > 1 and cfg.trainer.strategy in ("auto", "ddp"):
         return {"strategy": DDPStrategy(timeout=WAIT)}
     return {}
@@ -93,7 +93,7 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 def _check_ranks(trainer: Trainer) -> None:
-    """More than one node needs somebody who starts the ranks on each; and there must be as many as are asked for."""
+    """Raises ArgumentError if nobody starts the ranks of several nodes, or not as many as are asked for."""
     nodes, devices = trainer.num_nodes, trainer.num_devices
     if starts_ranks(trainer):
         if nodes > 1:
@@ -109,13 +109,13 @@ def _check_ranks(trainer: Trainer) -> None:
 
 
 def starts_ranks(trainer: Trainer) -> bool:
-    """Whether the run has ranks that are its own to start: neither torchrun nor SLURM has."""
+    """Returns whether the run starts its own ranks, which neither torchrun nor SLURM has."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     return environment is not None and not environment.creates_processes_externally
 
 
 def _check_share_or_count(name: str, value: Any, *, or_none: bool) -> None:
-    """Lightning takes a float as a share of an epoch's batches, and a whole number as so many of them."""
+    """Checks a limit of batches: Lightning reads a float as a share, a whole number as a count."""
     try:
         if isinstance(value, float):
             check_float(name, value, 0, 1, exclusive_min=not or_none)

@@ -1,1 +1,1 @@
-"""What TensorBoard shows of a run beside its curves."""
+"""TensorBoard's panels, beside the curves of a run."""

@@ -1,4 +1,4 @@
-"""What the panels share: that an epoch is the best so far."""
+"""Base class of the panels, which finds out that an epoch is the best so far."""
 
 import time
 from typing import Any

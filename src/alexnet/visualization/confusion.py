@@ -1,4 +1,4 @@
-"""The confusion matrix, and the accuracy of each class."""
+"""Panel of the confusion matrix and the accuracy of each class."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from alexnet.visualization.board import PlotOnImprovement
 
 
 class Confusion(PlotOnImprovement):
-    """The confusion matrix of the validation images, and every class's accuracy, at each best epoch."""
+    """Draws the confusion matrix of the validation images, and each class's accuracy, at each best epoch."""
 
     kind = CLASS
 

@@ -1,4 +1,4 @@
-"""The first layer's filters: Figure 3 of the paper."""
+"""Panel of the first layer's filters: Figure 3 of the paper."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def grid(weight: Tensor, columns: int = 8) -> Tensor:
 
 
 class Filters(PlotOnImprovement):
-    """The first convolution at the start, and at each best epoch."""
+    """Draws the first convolution's filters at the start, and at each best epoch."""
 
     every = 0.0
 

@@ -1,4 +1,4 @@
-"""The network as a graph."""
+"""Panel of the network as a graph."""
 
 import warnings
 from typing import Any
@@ -10,7 +10,7 @@ from alexnet.training.loggers import tensorboard_writer
 
 
 class Graph(Callback):
-    """At the start, as torch.jit.trace sees it; not of a network that torch.compile has."""
+    """Traces the network by torch.jit.trace at the start; not with torch.compile."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         board, data = tensorboard_writer(trainer), trainer.datamodule  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A network's layers as a drawing: what each gives, side by side."""
+"""Draws a network's layers side by side."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ DEPTH = 0.105  # how far a box goes back, times its height
 
 
 def draw_layers(network: nn.Module, input_shape: Sequence[int]) -> Figure:
-    """A network as boxes, one for each layer with weights or whose output has another shape than its input.
+    """Draws a box for each layer with weights, or whose output has another shape than its input.
 
     A box is as high as the root of the maps' side, and as deep as the logarithm of their number; a fully connected
     layer is as high as the logarithm of its units.
@@ -66,7 +66,7 @@ def _draw_box(axes: Axes, left: float, name: str, kind: str, shape: tuple[int, .
 
 
 def _size(shape: tuple[int, ...]) -> tuple[float, float]:
-    """Height and width of the front of a box."""
+    """Returns height and width of the front of a box."""
     if len(shape) == 1:
         return 0.3 + 0.3 * math.log10(shape[0] + 1), 0.15
     side = shape[-1]

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run beside its curves."""
+"""TensorBoard's panels, beside the curves of a run."""
 
 from pytorch_lightning import Callback
 
@@ -26,7 +26,7 @@ def panels(
     graph: bool = True,
     projector: bool = True,
 ) -> list[Callback]:
-    """The callbacks that are switched on. Raises ArgumentError for a switch that is neither true nor false."""
+    """Returns the callbacks that are switched on. Raises ArgumentError for a switch that is no boolean."""
     kinds: dict[type[Callback], bool] = {
         Inputs: check_bool("inputs", inputs),
         Filters: check_bool("filters", filters),

@@ -1,4 +1,4 @@
-"""The last hidden layer, for TensorBoard's projector."""
+"""Panel of the last hidden layer, for TensorBoard's projector."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ IMAGES, DIMENSIONS, SIDE = 500, 50, 32  # at most; of the principal components; 
 
 
 class Projector(Callback):
-    """Writes what the last layer gets (of AlexNet fc7) for test images, in the directions of the largest variance.
+    """Writes the last layer's inputs (AlexNet's fc7) for test images, in the directions of the largest variance.
 
     The projector takes them for its own start, and a file of 4,096 numbers an image would be a hundred times as large.
     """

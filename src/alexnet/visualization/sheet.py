@@ -1,4 +1,4 @@
-"""A contact sheet: images as they are stored and as training sees them.
+"""Draws a contact sheet: images as they are stored, and as training sees them.
 
 TensorBoard shows an image 350 pixels wide. Those here are about 700, so that their text is half as high there as here.
 """
@@ -21,7 +21,7 @@ TEXT, LINE = 22, 28  # pixels: height of letters, and of a line of text
 
 
 def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -> NDArray[np.uint8]:
-    """One row per class under its name: a training image as stored, then as augmented in `variants` epochs.
+    """Returns a row per class: a training image as stored, then as augmented in `variants` epochs.
 
     Where images have no class, the first ones are shown, with their labels. Where the run mixes
     images, each is mixed with that of another row.
@@ -53,7 +53,7 @@ def contact_sheet(data: ImageDataModule, classes: int = 10, variants: int = 6) -
 
 
 def _left(column: int) -> int:
-    """Where a column begins: the stored images are a little apart."""
+    """Returns where a column begins. The stored images have a gap after them."""
     return column * (CELL + GAP) + (2 * GAP if column else 0)
 
 
@@ -65,7 +65,7 @@ def fit(text: str, font: Any, width: float) -> str:
 
 
 class Inputs(Callback):
-    """The contact sheet, at the start of a run."""
+    """Draws the contact sheet at the start of a run."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         board = tensorboard_writer(trainer)

@@ -1,4 +1,4 @@
-"""The images that a network is most wrong about."""
+"""Panel of the images that a network is most wrong about."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ TITLE = "true class; below it, what was predicted"
 
 
 class TopLosses(PlotOnImprovement):
-    """Shows the wrong answers of the largest loss among the validation images (of the first rank), at each best epoch.
+    """Draws the wrong validation answers with the largest loss, of the first rank, at each best epoch.
 
     Each has its class, and what the network says with how much certainty.
     """
@@ -58,7 +58,7 @@ class TopLosses(PlotOnImprovement):
 
 
 def sheet(images: list[Tensor], names: list[tuple[str, str, str]]) -> NDArray[np.uint8]:
-    """Returns images (C, H, W) in [0, 1] in rows, each under its texts: uint8 (height, width, 3).
+    """Returns images (C, H, W) in [0, 1] in rows, each under its texts, as uint8 (height, width, 3).
 
     names: of each the true class, the predicted one, and with which confidence.
     """

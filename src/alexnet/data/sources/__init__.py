@@ -1,4 +1,4 @@
-"""Where images come from, by name or as an object of one's own."""
+"""The sources of images, by name or as an object of the user's own."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ Made = tuple[int, int, int | None]  # of the images that `fake` makes: size, cha
 
 
 def name_and_kind(source: str | ImageSource) -> tuple[str, str]:
-    """Returns what a source is called, and what its labels are, of splits.KINDS.
+    """Returns a source's name, and the kind of its labels, of splits.KINDS.
 
     Raises:
         ArgumentError: for a name that is not one of SOURCES.
@@ -35,7 +35,7 @@ def find_source(
     test_fraction: float | None = None,
     test_classes: list[str] | None = None,
 ) -> tuple[Callable[[], Source], int | None]:
-    """Returns what opens a source, and how many classes it has.
+    """Returns a function that opens a source, and its number of classes.
 
     Args:
         source: one of SOURCES but `stream`, or an ImageSource.

@@ -1,4 +1,4 @@
-"""Images that a CSV file lists."""
+"""Images listed in a CSV file."""
 
 import csv
 import hashlib
@@ -84,7 +84,7 @@ class CsvImages:
     def _classes(
         self, rows: Sequence[Row], label: str, class_name: str | None, class_file: str | None, delimiter: str
     ) -> tuple[list[str], list[int]]:
-        """The classes' names, and each row's class."""
+        """Returns the names of the classes, and the class of each row."""
         texts = [_value(self.file, i, row, label) for i, row in enumerate(rows)]
         known = sorted(set(texts), key=_in_order)
         numbers = {text: number for number, text in enumerate(known)}
@@ -106,7 +106,7 @@ class CsvImages:
         return self.file.parent / self.pattern.replace("{}", self.names[i])
 
     def _state(self) -> str:
-        """Of every file, its size and time."""
+        """Returns the size and modification time of every file."""
         state = hashlib.sha256(self.pattern.encode())
         for i in range(len(self.names)):
             try:
@@ -146,7 +146,7 @@ def _value(file: Path, i: int, row: Row, column: str) -> str:
 
 
 def _numbers(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> list[list[float]]:
-    """The columns of each row as numbers."""
+    """Returns the columns of each row as numbers."""
     found = []
     for i, row in enumerate(rows):
         values = []
@@ -161,7 +161,7 @@ def _numbers(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> list[li
 
 
 def _several(rows: Sequence[Row], column: str, separator: str) -> tuple[list[str], list[list[int]]]:
-    """The names of all labels in a column, and for each row which of them it has. An empty cell has none."""
+    """Returns the names of all labels in a column, and which each row has. An empty cell has none."""
     given = [{*map(str.strip, (row[column] or "").split(separator))} - {""} for row in rows]
     known = sorted(set().union(*given), key=_in_order)
     labels = []
@@ -177,7 +177,7 @@ def _in_order(label: str) -> tuple[bool, float, str]:
 
 
 def _names_of(labels: Sequence[str], file: Path, rows: Sequence[Row], label: str, name: str) -> list[str]:
-    """The name of each label."""
+    """Returns the name of each label."""
     _check_columns(file, rows[0], [("label", label), ("class_name", name)])
     names: dict[str, str] = {}
     for i, row in enumerate(rows):
@@ -204,7 +204,7 @@ def _splits(file: Path, rows: Sequence[Row], column: str) -> list[str]:
 
 
 def _check_overlap(file: Path, names: Sequence[str], splits: Sequence[str] | None) -> None:
-    """Refuses an image that is in two splits, or listed twice where they are still to be drawn."""
+    """Raises UserError for an image in two splits, or listed twice where splits are still to be drawn."""
     first: dict[str, int] = {}
     for i, name in enumerate(names):
         before = first.setdefault(name, i)

@@ -28,7 +28,7 @@ class Reading:
 
 
 def training_classes(root: Path) -> list[str]:
-    """The class names of a tree. Raises ArgumentError for a tree without classes to train on."""
+    """Returns the class names of a tree. Raises ArgumentError for a tree without classes to train on."""
     try:
         layout = find_splits(root)
         if "train" in layout.splits:
@@ -102,7 +102,7 @@ def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading(
 
 
 def _folders_of(classes: list[str], place: Path) -> list[str]:
-    """The class folders in `place` of a network's classes, which may be called by a labels file."""
+    """Returns the folders in `place` of a network's classes, whose names may come from a labels file."""
     folders = find_classes(place)
     if set(folders) <= set(classes):
         return classes
@@ -148,7 +148,7 @@ def list_files(folders: dict[str, Path], classes: list[str], reading: Reading = 
 
 
 def _count_loose(folder: Path, left_out: LeftOut) -> None:
-    """Counts the files that lie beside the class folders, and so have no label."""
+    """Counts the files that lie beside the class folders and so have no label."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_ignored(entry.name) or entry.is_dir():

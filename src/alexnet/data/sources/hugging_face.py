@@ -67,7 +67,7 @@ class HuggingFaceImages:
         return self.sets[split][row][self.image]
 
     def _state(self) -> str:
-        """Of the files that hold the rows, their names, sizes and times."""
+        """Returns the names, sizes and modification times of the files that hold the rows."""
         state = hashlib.sha256()
         for split, dataset in self.sets.items():
             for file in dataset.cache_files:
@@ -77,7 +77,7 @@ class HuggingFaceImages:
 
 
 def _load(root: str | None, path: str | None, config: str | None) -> dict[str, Any]:
-    """The data set's splits."""
+    """Loads the splits of the data set."""
     try:
         import datasets
     except ImportError as error:
@@ -109,7 +109,7 @@ def _check_columns(dataset: Any, image: str, label: str) -> None:
 
 
 def _classes(dataset: Any, label: str, texts: dict[str, Sequence[Any]]) -> tuple[list[str], dict[Any, int]]:
-    """The names of the classes, and each value's place among them."""
+    """Returns the names of the classes, and the index of each value among them."""
     if dataset is None:
         raise ArgumentError("has no split train, validation or test with labels")
     names = getattr(dataset.features[label], "names", None)

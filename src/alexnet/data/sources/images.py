@@ -1,4 +1,4 @@
-"""Images of one's own: any object that says what they are and reads one of them."""
+"""Images of the user's own: any object that lists its images and reads one of them."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "test")
 
 
 class ImageSource(Protocol):
-    """What `data.source` may be, by its _target_.
+    """Interface of what `data.source` may name by its _target_.
 
     It may also have `splits`, of every image train, val or test (a split that has none gets 15% of the training images
     of every class); `state`, a text that changes whenever the images do, which are then packed again; `name`, what to
@@ -75,7 +75,7 @@ def open_images(images: ImageSource, reading: Reading, test_fraction: float | No
 
 
 def source_name(images: ImageSource) -> str:
-    """What to call the data set."""
+    """Returns what to call the data set."""
     return str(getattr(images, "name", type(images).__name__))
 
 
@@ -99,7 +99,7 @@ def _checked_labels(images: ImageSource, n: int) -> Any:
 
 
 def _checked_rows(images: ImageSource, kind: str, n: int) -> Any:
-    """Labels of kind labels or numbers, float32 (n, classes)."""
+    """Returns labels of kind labels or numbers as float32 (n, classes)."""
     try:
         rows = np.asarray(images.labels, dtype=np.float32)
     except (TypeError, ValueError) as error:

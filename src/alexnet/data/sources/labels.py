@@ -1,4 +1,4 @@
-"""A labels file beside class folders, such as monkey_labels.txt of the ten monkey species: a name for each folder."""
+"""A labels file beside class folders that names each folder, such as monkey_labels.txt of the ten monkey species."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ COLUMNS = ("common name", "class name", "classname", "class", "name", "label", "
 
 
 def names_of_folders(place: Path, folders: Sequence[str], top: Path) -> tuple[dict[str, str], Path | None]:
-    """The names that a labels file gives to class folders, by folder, and the file; nothing where there is none.
+    """Returns the class names by folder, and the labels file they are in; nothing where there is no such file.
 
     It is a table with a header whose first column has the folders, and has `label` or `class` in its name.
 
@@ -48,7 +48,7 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _read_rows(file: Path) -> list[dict[str, str]]:
-    """The rows of a table by its header's names in small letters; nothing of what is no table."""
+    """Returns the rows of a table by its header in lower case; nothing if it is no table."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
         header = lines[0] if lines else ""
@@ -60,7 +60,7 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def _names(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """The name of each row, by its first column; nothing where that has a value twice, as a list of images does."""
+    """Returns the name of each row by its first column; nothing if a value is there twice, as in a list of images."""
     if not rows:
         return {}
     first, *others = rows[0]

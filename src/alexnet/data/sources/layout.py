@@ -1,4 +1,4 @@
-"""Which folders of a tree are splits, and which are classes."""
+"""Decides which folders of a tree are splits, and which are classes."""
 
 import re
 from dataclasses import dataclass
@@ -39,20 +39,20 @@ def find_classes(folder: Path) -> list[str]:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder of this name holds: `train` of Training, train_images, seg_train and train2014."""
+    """Returns the split that a folder's name says: `train` for Training, train_images, seg_train and train2014."""
     split, _ = _parse(name)
     return split
 
 
 def find_split(root: Path, split: str) -> Path | None:
-    """The folder of one split below `root`, if there is one; of several the one whose name says nothing more."""
+    """Returns the folder of a split below `root`, or None; of several, the one whose name says nothing more."""
     found = [path for path in subfolders(root) if split_of(path.name) == split] if root.is_dir() else []
     found.sort(key=lambda path: len(path.name))
     return _unwrap(found[0]) if found else None
 
 
 def find_splits(root: Path, classes: list[str] | None = None) -> Layout:
-    """Finds the folder of each split below `root`; where there is none, `root` itself holds the class folders.
+    """Returns the folder of each split below `root`. Without any, `root` itself holds the class folders.
 
     Names are compared without case, `-`, `_` and digits. A folder that holds nothing but one folder of the same split,
     as archives leave them (training/training), is passed through.
@@ -105,7 +105,7 @@ def find_splits(root: Path, classes: list[str] | None = None) -> Layout:
 
 
 def _without_class_folders(root: Path, folders: list[Path], candidates: list[Path], others: list[Path]) -> Layout:
-    """The layout of a tree in which no folder named like a split holds class folders."""
+    """Returns the layout of a tree in which no folder named like a split holds class folders."""
     full = [path for path in candidates if _holds_images(path)]
     if candidates and not others:
         names = " and ".join(escape_control_chars(path.name) for path in full or candidates)
@@ -134,7 +134,7 @@ def _named_like_splits(folders: list[Path]) -> bool:
 
 
 def _refuse_splits_in_classes(root: Path, splits: dict[str, Path]) -> None:
-    """Refuses CLASS/train/*.jpg, which would put test images into the training set."""
+    """Raises UserError for CLASS/train/*.jpg, which would put test images into the training set."""
     for place in splits.values():
         for folder in subfolders(place)[:SAMPLED_CLASSES]:
             inside = subfolders(folder)
@@ -156,7 +156,7 @@ def _two_readings(root: Path, candidates: list[Path], others: list[Path]) -> Arg
 
 
 def _parse(name: str) -> tuple[str | None, tuple[str, ...]]:
-    """The split that a name holds, if it holds just one, and the other words in it."""
+    """Returns the split in a name, if there is just one, and the other words in it."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
     words = re.findall(r"[^\W\d_]+", apart)
     found, rest = set(), list[str]()
@@ -171,7 +171,7 @@ def _parse(name: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _without_filler(word: str) -> str:
-    """Returns `trainset` and `testdata` without what is added to them."""
+    """Returns `train` for `trainset`, `test` for `testdata`, and so on."""
     for filler in FILLERS:
         if word.endswith(filler) and word.removesuffix(filler) in SPLIT_WORDS:
             return word.removesuffix(filler)
@@ -179,7 +179,7 @@ def _without_filler(word: str) -> str:
 
 
 def _unwrap_root(root: Path) -> Path:
-    """`root`, or what it wraps: one folder of the same name, or one that holds the splits."""
+    """Returns `root`, or the one folder in it that has its name or holds the splits."""
     inside = subfolders(root)
     if len(inside) != 1 or split_of(inside[0].name):
         return root
@@ -190,7 +190,7 @@ def _unwrap_root(root: Path) -> Path:
 
 
 def _unwrap(folder: Path) -> Path:
-    """`folder`, or the one folder of the same split that is all it holds."""
+    """Returns `folder`, or the one folder of the same split if that is all it holds."""
     inside = subfolders(folder)
     wraps = len(inside) == 1 and split_of(inside[0].name) == split_of(folder.name)
     return inside[0] if wraps else folder

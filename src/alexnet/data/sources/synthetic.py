@@ -8,7 +8,7 @@ from alexnet.rng import generator
 
 
 def digits(test_fraction: float | None = None) -> Source:
-    """scikit-learn's handwritten digits: 1,797 grey images of 8x8, split 70/15/15; see splits.hold_out."""
+    """Returns scikit-learn's handwritten digits: 1,797 grey images of 8x8, split 70/15/15; see splits.hold_out."""
     from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     raw = load_digits()
@@ -18,7 +18,7 @@ def digits(test_fraction: float | None = None) -> Source:
 
 
 def fake(size: int, channels: int, num_classes: int) -> Source:
-    """Blurred noise around one pattern per class: something to learn, for trying things without images."""
+    """Returns blurred noise around one pattern per class: something to learn, for trying things without images."""
     draw = generator(0, "fake")
     patterns = torch.rand(num_classes, channels, 4, 4, generator=draw)
     splits = {}

@@ -1,4 +1,4 @@
-"""torchvision's data sets, fetched and unpacked once, whatever happens meanwhile."""
+"""torchvision's data sets, downloaded and unpacked once, even when processes are killed meanwhile."""
 
 import shutil
 import tarfile
@@ -60,7 +60,7 @@ def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:
 
 
 def _open_sets(source: str, root: Path) -> dict[str, Any]:
-    """Opens torchvision's training and test set, which are fetched if they are not there.
+    """Opens torchvision's training and test set, and downloads them if they are not there.
 
     Those that are, are read without a lock: the jobs of a sweep would read them one after the other.
     """
@@ -79,7 +79,7 @@ def _open_sets(source: str, root: Path) -> dict[str, Any]:
 
 
 def _official_folder(source: str, root: Path, split: str) -> Path:
-    """The folder of a split's class folders; of Imagenette and ImageNet torchvision unpacks them out of archives."""
+    """Returns the folder of a split's class folders; of Imagenette and ImageNet it is unpacked from archives."""
 
     def found() -> Path | None:
         above = (root, root / "imagenette2") if source == "imagenette" else (root,)
@@ -106,7 +106,7 @@ def _official_folder(source: str, root: Path, split: str) -> Path:
 
 @contextmanager
 def _unpacking(root: Path) -> Iterator[Path]:
-    """A folder below `root` to unpack in. torchvision takes for whole what is there, though its process was killed."""
+    """Yields a folder below `root` to unpack in: torchvision takes a partly unpacked data set for a whole one."""
     folder = root / UNPACKING
     if folder.exists():
         for archive in root.glob("*/raw/*.gz"):  # of MNIST, which are unpacked where they lie
@@ -122,7 +122,7 @@ def _unpacking(root: Path) -> Iterator[Path]:
 
 @contextmanager
 def _fetching(source: str, root: Path) -> Iterator[None]:
-    """Holds a lock during a download, which one process makes at a time.
+    """Holds a lock during a download, so that one process downloads at a time.
 
     Whatever stops it becomes one error that says what to fetch and where to put it.
     """

@@ -1,4 +1,4 @@
-"""The image files below a folder, and what else lies there."""
+"""Finds the image files below a folder, and counts what else lies there."""
 
 import os
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ SYSTEM_FILES = {"__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini"}
 
 @dataclass
 class LeftOut:
-    """Counts the files that are not read, by what they are, each with an example."""
+    """Counts the files that are not read by their kind, each kind with an example."""
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, entry: "os.DirEntry[str]", kind: str | None = None) -> None:
-        """kind: what it is; None: what its extension says."""
+        """Counts a file. kind: what it is; None: what its extension says."""
         kind = kind or Path(entry.name).suffix.lower() or "without extension"
         if entry.is_symlink() and not os.path.exists(entry.path):
             kind = "links that lead nowhere"
@@ -34,18 +34,18 @@ class LeftOut:
 
 
 def is_ignored(name: str) -> bool:
-    """Hidden files and folders (.ipynb_checkpoints, the ._0.jpg of macOS), and what systems leave behind."""
+    """Returns whether a path is hidden (.ipynb_checkpoints, macOS's ._0.jpg) or left by the operating system."""
     return name.startswith(".") or name in SYSTEM_FILES
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Returns the folders in a folder, but for hidden ones, sorted."""
+    """Returns the folders in a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         return sorted(Path(entry.path) for entry in entries if not is_ignored(entry.name) and entry.is_dir())
 
 
 def walk(folder: Path, left_out: LeftOut | None = None, above: tuple[str, ...] = ()) -> Iterator["os.DirEntry[str]"]:
-    """Yields the image files below `folder`, through links, but not through one that leads back to a folder above it.
+    """Yields the image files below `folder`. Follows links, except those that lead back to a folder above.
 
     Other files are counted in `left_out`; hidden ones are passed over.
     """

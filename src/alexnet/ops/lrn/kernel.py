@@ -1,4 +1,4 @@
-"""lrn.c, compiled by the machine's own compiler when it is first used."""
+"""Compiles lrn.c with the machine's own compiler when it is first used."""
 
 import ctypes
 import hashlib
@@ -32,7 +32,7 @@ class Constants(ctypes.Structure):
 
 
 def is_supported(rows: Tensor, size: int) -> bool:
-    """Whether the kernel is for such rows, and here."""
+    """Returns whether the kernel can be used for these rows, on this machine."""
     if rows.device.type != "cpu" or rows.dtype not in KINDS:
         return False
     fits = rows.shape[1:].numel() < 2**31 if rows.ndim == 4 else rows.shape[1] + size <= WIDEST
@@ -40,7 +40,7 @@ def is_supported(rows: Tensor, size: int) -> bool:
 
 
 def run(x: Tensor, grad: Tensor | None, size: int, alpha: float, beta: float, k: float) -> Tensor:
-    """Returns y of x, or with a gradient of y that of x.
+    """Returns y of x; with a gradient of y, the gradient of x.
 
     They are contiguous (positions, C), or for windows of a map (N, H, W, C).
     """
@@ -63,7 +63,7 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 @cache
 def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """Returns the compiled kernel, from the cache where it has been compiled before.
+    """Returns the compiled kernel, from the cache if it was compiled before.
 
     Without a compiler a line says what that costs. Its threads are torch's: both find the same OpenMP.
     """
@@ -85,7 +85,7 @@ def compiled(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 def _own(path: Path) -> bool:
-    """Whether there is such a file, and it and its folder belong to this user, or to root: it is native code."""
+    """Returns whether a file exists and it and its folder belong to this user or to root: it is native code."""
     try:
         owners = {path.stat().st_uid, path.parent.stat().st_uid}
     except OSError:
@@ -94,7 +94,7 @@ def _own(path: Path) -> bool:
 
 
 def _stored(built: Path, path: Path) -> Path:
-    """The kernel's place in the cache, or where it is if nothing can be written there."""
+    """Returns the kernel's place in the cache, or the compiled file itself if nothing can be written there."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
