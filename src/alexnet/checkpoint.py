@@ -70,7 +70,7 @@ class Rescaled(nn.Module):
         self.register_buffer("std", torch.tensor(std))
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, C, H, W). Returns (N, num_classes)."""
+        """Returns outputs (N, num_classes) of images (N, C, H, W)."""
         outputs: Tensor = self.network(images)
         return outputs * self.std + self.mean
 

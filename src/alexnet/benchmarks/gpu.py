@@ -27,7 +27,7 @@ def measure(
     *,
     compiled: bool = True,
 ) -> Iterator[Row]:
-    """In bfloat16, for each size of a batch. images: so many are trained on for each figure.
+    """Yields rows in bfloat16 for each batch size. images: how many are trained on for each row.
 
     gpu_step: ours against the layers as PyTorch has them, in bfloat16 too. gpu_lrn: with LRN against without.
     gpu_compile: the whole network compiled against LRN alone. gpu_run: a run of train.py from packed images on disk

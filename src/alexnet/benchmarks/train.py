@@ -47,7 +47,7 @@ NETWORKS = {
 
 
 def measure(rounds: int = 3, images: int = 512, width: float = 1.0, steps: int | None = None) -> Iterator[Row]:
-    """images: for training, with a quarter of that for validation and for the test. steps: of each loop's epochs."""
+    """Yields the rows. images: to train on, and a quarter each for val and test. steps: of each loop's epochs."""
     with tempfile.TemporaryDirectory() as temporary:
         photos = Path(temporary, "photos")
         make_images(photos, images)

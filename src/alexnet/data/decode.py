@@ -241,7 +241,7 @@ def _on_background(image: Image.Image, background: str) -> Image.Image:
 
 
 def resize_and_center_crop(image: Tensor, size: int, channels: int) -> NDArray[np.uint8]:
-    """Shorter side to `size`, then the centre (paper, section 2): uint8 (C, H, W) to (size, size, channels)."""
+    """Scales uint8 (C, H, W) to a shorter side of `size`, and cuts the centre, (size, size, channels) (section 2)."""
     if image.shape[0] != channels:
         if channels == 3:
             image = image.expand(channels, -1, -1)

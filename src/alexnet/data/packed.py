@@ -90,7 +90,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class PackedDataset:
-    """mean_image: of the training images, float32 (size, size, C), 0 to 255. notes: of files that are not used."""
+    """A packed data set. mean_image: of training images, float32 (size, size, C), 0 to 255. notes: on unused files."""
 
     splits: dict[str, PackedSplit]
     info: DatasetInfo

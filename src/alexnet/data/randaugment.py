@@ -18,7 +18,7 @@ Operation = Callable[[Tensor], Tensor]
 
 
 def operations(magnitude: int, side: int) -> list[Operation]:
-    """Torchvision's 14, each of those that have a direction once for either; the others twice, as often as these.
+    """Returns torchvision's 14 operations: those with a direction once for each, and the others twice, to balance them.
 
     Args:
         magnitude: 0 to 30.

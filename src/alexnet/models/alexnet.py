@@ -286,7 +286,7 @@ def _check_two_devices(devices: Sequence[str], groups: int, *, lrn: bool, lrn_wi
 
 
 def _side_of_pool5(image_size: int, over: int, pool: int) -> int:
-    """Side of pool5's output in pixels. Raises ArgumentError naming the first layer whose input is too small for it."""
+    """Returns the side of pool5's output. Raises ArgumentError naming the first layer whose input is too small."""
     side = image_size + over
     for layer, window, stride in (("conv1", 11, 4), ("pool1", pool, 2), ("pool2", pool, 2), ("pool5", pool, 2)):
         if side < window:

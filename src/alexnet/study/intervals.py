@@ -1,4 +1,4 @@
-"""Intervals of a difference between two arms, for new seeds and new images at once.
+"""Intervals of a difference between two arms, which hold for new seeds and new images at once.
 
 All runs of a study share one split, so the spread over seeds holds no sampling of the test set: seeds and images are
 two factors, and the variance of a mean has a part of each. Arms are paired by seed, which takes away what a seed does

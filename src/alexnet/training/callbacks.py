@@ -133,7 +133,7 @@ class ProgressBar(RichProgressBar):
             self.disable()
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Lightning asks after every batch. On a GPU reading the loss waits for the step: it is read twice a second."""
+        """Returns the bar's metrics. On a GPU the loss is read twice a second: reading it waits for the step."""
         now = time.perf_counter()
         if now - self.read > 0.5:
             self.read, loss = now, super().get_metrics(trainer, pl_module).get("train/loss_step", "")

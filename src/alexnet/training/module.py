@@ -175,7 +175,7 @@ class ImageModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Lightning's own refuses fused optimisers whatever the precision; only float16 scales its gradients."""
+        """Clips gradients. Lightning refuses fused optimisers in any precision, but only float16 scales gradients."""
         if not gradient_clip_val or self.trainer.precision == "16-mixed":
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_algorithm == "value":
