@@ -72,6 +72,29 @@ def test_what_files_say_of_their_bits(tmp_path: Path) -> None:
     assert np.abs(decode(tmp_path / "x.pgm")[0].numpy() - expected(RAMP, 4095)).max() <= 1
 
 
+def test_without_torchvisions_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are deprecated: PIL gives the same values, but for colours of 16 bits."""
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (31, 45, 3), np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation
+    files = [
+        save(tmp_path / "a.jpg", colours, quality=80),
+        save(tmp_path / "b.jpg", colours.convert("L")),
+        save(tmp_path / "c.jpg", colours, exif=turned),
+        save(tmp_path / "d.jpg", colours, progressive=True, subsampling=0),
+        save(tmp_path / "e.png", Image.fromarray(RAMP)),
+        png(tmp_path / "f.png", RAMP[..., None], colour=0, significant=bytes([12])),
+    ]
+    deep = png(tmp_path / "g.png", np.stack([RAMP] * 3, -1), colour=2)
+    with_torchvision = [decode(file) for file in files]
+    assert decode(deep).shape == (3, 64, 64)
+    monkeypatch.setattr("alexnet.data.decode.decode_image", None)
+    for file, expected_values in zip(files, with_torchvision, strict=True):
+        torch.testing.assert_close(decode(file), expected_values, rtol=0, atol=0)
+    with pytest.raises(OSError, match="colours of 16 bits need a torchvision"):
+        decode(deep)
+
+
 def test_colours_of_sixteen_bits(tmp_path: Path) -> None:
     colours = np.stack([RAMP, RAMP[::-1], RAMP.T], 2)
     image = decode(png(tmp_path / "x.png", colours, 2), value_range=(0, 4095))

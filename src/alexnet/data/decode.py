@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.io import ImageReadMode, decode_image
 
 from alexnet.errors import ArgumentError
+
+try:  # deprecated since torchvision 0.29; PIL gives the same values, in 1.15 to 2.5 times the time
+    from torchvision.io import ImageReadMode, decode_image
+except ImportError:
+    decode_image = None  # type: ignore[assignment]
 
 THIN = 8  # times longer than wide: what is cut off before such an image is resized is far from the centre
 FEW_LEVELS = 32  # an image with fewer values is shown nearly black, or has lost its detail
@@ -50,7 +54,7 @@ def is_image(path: str | Path) -> bool:
 def decode(path: Path, *, background: str | None = "white", value_range: Range | None = None) -> Tensor:
     """Reads an image file, upright as its EXIF orientation says.
 
-    torchvision decodes plain JPEGs, which is fastest, and 16-bit PNGs; PIL decodes every other format.
+    torchvision decodes plain JPEGs, which is fastest, and 16-bit PNGs, while it still can; PIL decodes all others.
 
     Args:
         path: the file.
@@ -67,7 +71,7 @@ def decode(path: Path, *, background: str | None = "white", value_range: Range |
     """
     try:
         with _open(path) as image:
-            if image.format == "JPEG" and image.mode in ("RGB", "L"):
+            if decode_image and image.format == "JPEG" and image.mode in ("RGB", "L"):
                 data = torch.from_numpy(np.fromfile(path, np.uint8))
                 return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
             if deep := _decode_deep_png(image, path):
@@ -80,13 +84,17 @@ def decode(path: Path, *, background: str | None = "white", value_range: Range |
 def from_pil(image: Image.Image, *, background: str | None = "white", value_range: Range | None = None) -> Tensor:
     """Converts an image that PIL has opened. Arguments and result are those of `decode`."""
     if image.mode.startswith(("I", "F")):  # more than 8 bits a channel
-        array = np.asarray(ImageOps.exif_transpose(image)).astype(np.float32)
-        return _in_range(torch.from_numpy(array)[None], _known_range(image), background, value_range)
+        return _in_range(_grey_values(image), _known_range(image), background, value_range)
     upright = ImageOps.exif_transpose(image)
     if background is not None and upright.has_transparency_data:
         upright = _on_background(upright, background)
     array = np.array(upright.convert("RGB"))
     return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def _grey_values(image: Image.Image) -> Tensor:
+    """Returns float32 (1, H, W) of a grey image with more than 8 bits, upright."""
+    return torch.from_numpy(np.asarray(ImageOps.exif_transpose(image)).astype(np.float32))[None]
 
 
 def _in_range(values: Tensor, known: Range | None, background: str | None, value_range: Range | None) -> Tensor:
@@ -183,8 +191,13 @@ def _decode_deep_png(image: Image.Image, path: Path) -> tuple[Tensor, Range | No
         deep, bits = _png_depth(file)
     if not deep:
         return None
-    data = torch.from_numpy(np.fromfile(path, np.uint8))
-    values = decode_image(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True).float()
+    if decode_image:
+        data = torch.from_numpy(np.fromfile(path, np.uint8))
+        values = decode_image(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True).float()
+    elif image.mode.startswith("I"):
+        values = _grey_values(image)
+    else:
+        raise OSError("colours of 16 bits need a torchvision that has torchvision.io.decode_image, such as 0.29")
     return values, None if bits is None else _png_range(values, bits)
 
 

@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from filelock import FileLock
 from numpy.typing import NDArray
+from PIL import Image
 from rich.progress import MofNCompleteColumn, Progress
-from torchvision.io import decode_image, encode_jpeg
 
 from alexnet.cores import available_cores
 from alexnet.data.packed import FORMAT, DatasetInfo, PackedDataset, PackedSplit, appears_whole, load, read_info, save
@@ -84,7 +84,7 @@ def write_stream(
         array, label = np.array(split.images[split.rows[i]]), int(split.labels[i])
         if jpeg is None:
             return {"image": array, "label": label}, hashlib.sha256(array.data).digest()
-        image = encode_jpeg(torch.from_numpy(array).permute(2, 0, 1), jpeg).numpy().tobytes()
+        image = _encoded(array, jpeg)
         return {"image": image, "label": label}, hashlib.sha256(_decoded(image).data).digest()
 
     lock = FileLock(f"{folder}.lock")
@@ -249,5 +249,13 @@ def _fetch_chunk(root: str, folder: Path, name: str, size: int) -> None:
         os.utime(path)
 
 
+def _encoded(image: NDArray[np.uint8], quality: int) -> bytes:
+    file = BytesIO()
+    Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
 def _decoded(image: bytes | memoryview) -> NDArray[np.uint8]:
-    return decode_image(torch.frombuffer(bytearray(image), dtype=torch.uint8)).permute(1, 2, 0).contiguous().numpy()
+    with Image.open(BytesIO(image), formats=["JPEG"]) as opened:
+        array = np.array(opened)
+    return array if array.ndim == 3 else array[..., None]
