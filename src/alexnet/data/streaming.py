@@ -251,7 +251,8 @@ def _fetch_chunk(root: str, folder: Path, name: str, size: int) -> None:
 
 def _encoded(image: NDArray[np.uint8], quality: int) -> bytes:
     file = BytesIO()
-    Image.fromarray(image if image.shape[2] == 3 else image[..., 0]).save(file, "JPEG", quality=quality)
+    pixels = image if image.shape[2] == 3 else image[..., 0]
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
