@@ -42,6 +42,7 @@ ADDED = {
     "weight_decays": None,
     "data.background": "white",
     "data.value_range": None,
+    "data.scaled_decoding": False,
     "data.test_fraction": None,
     "data.mean": None,
     "data.std": None,

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, TiffImagePlugin
 
 from alexnet.data import ImageDataModule
-from alexnet.data.decode import bounds, decode, few_levels, image_extensions, is_image, to_uint8
+from alexnet.data.decode import bounds, decode, few_levels, image_extensions, is_image, resize_and_center_crop, to_uint8
 from alexnet.data.lazy import LazyDecodedImages
 from alexnet.data.packing import pack_in_memory
 from alexnet.data.sources.folder import Reading, open_folder
@@ -93,6 +93,22 @@ def test_without_torchvisions_decoders(tmp_path: Path, monkeypatch: pytest.Monke
         torch.testing.assert_close(decode(file), expected_values, rtol=0, atol=0)
     with pytest.raises(OSError, match="colours of 16 bits need a torchvision"):
         decode(deep)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_large_jpegs_are_decoded_smaller(mode: str, tmp_path: Path) -> None:
+    """At a power of two of their size, so that what is stored is nearly what it is without."""
+    noise = np.random.default_rng(1).integers(0, 256, (12, 16, 3), np.uint8)
+    image = Image.fromarray(noise).resize((1024, 768), Image.Resampling.BICUBIC).convert(mode)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation
+    large = save(tmp_path / "large.jpg", image, quality=90, exif=turned)
+    found = decode(large, min_side=100)
+    assert found.shape == (3, 256, 192)
+    stored, whole = (resize_and_center_crop(each, 100, 3).astype(float) for each in (found, decode(large)))
+    assert np.abs(stored - whole).mean() < 1.5
+    for file, side in ((large, 400), (save(tmp_path / "large.png", image), 100)):
+        assert torch.equal(decode(file, min_side=side), decode(file))
 
 
 def test_colours_of_sixteen_bits(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from alexnet.data import ImageDataModule
 from alexnet.data.decode import decode, resize_and_center_crop
 from alexnet.data.packing import pack_in_memory
-from alexnet.data.sources.folder import list_files, open_folder
+from alexnet.data.sources.folder import Reading, list_files, open_folder
 from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.synthetic import digits, fake
 from alexnet.data.sources.torchvision import DOWNLOADS, downloaded
@@ -72,6 +72,26 @@ def test_a_share_to_test_on(image_folder: Path, tmp_path: Path) -> None:
     assert found == [2, 8, 2]
     assert len(fingerprints) == 2
     assert sum(path.is_dir() for path in tmp_path.glob("folder-*")) == 2
+
+
+def test_scaled_decoding_is_another_data_set(tmp_path: Path) -> None:
+    for split, name in (("train", "a"), ("train", "b"), ("test", "a")):
+        for i in range(4):
+            pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
+            folder = tmp_path / "set" / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg")
+    made = {}
+    for scaled in (False, True, None):
+        given = {} if scaled is None else {"scaled_decoding": scaled}
+        cache = str(tmp_path / f"cache{scaled}")
+        data = ImageDataModule("folder", str(tmp_path / "set"), size=32, crop=32, cache_dir=cache, **given)
+        data.setup()
+        made[scaled] = data.describe()
+    assert made[None]["fingerprint"] == made[False]["fingerprint"] != made[True]["fingerprint"]
+    assert (made[False]["min_side"], made[True]["min_side"]) == (None, 32)
+    assert made[True]["mean"] == pytest.approx(made[False]["mean"], abs=0.01)
+    assert str(Reading()) == "Reading(background='white', value_range=None)", "what earlier data sets were packed with"
 
 
 @pytest.mark.parametrize("share", [0, 0.9, float("nan"), "half"])

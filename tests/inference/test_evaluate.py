@@ -35,7 +35,7 @@ def test_it_is_the_runs_own_test(run: Path, evaluation: dict[str, Any]) -> None:
     assert evaluation["test"] == json.loads((run / "metrics.json").read_text())["test"]
     assert evaluation["as_in_training"] is True
     assert "the same figures as the run's own test" in evaluation["said"]
-    assert evaluation["said"].startswith("AlexNet: lrn on, dropout 0.5, groups 2, activation relu, ")
+    assert evaluation["said"].startswith("AlexNet: lrn on, batch norm off, dropout 0.5, groups 2, ")
     assert {path.name for path in evaluation["folder"].iterdir()} == {
         "evaluation.json", "classes.csv", "confusion.png", "confusion.svg", "calibration.png", "calibration.svg",
         "mistakes.png", "mistakes.svg",

@@ -55,7 +55,7 @@ def by_hand(run: Path, data: ImageDataModule, files: list[Path]) -> tuple[Tensor
 def test_the_likeliest_classes(run: Path, tree: Path, digits: ImageDataModule) -> None:
     said = quick("predict.py", str(run), str(tree), "--json").stdout
     found, files = json.loads(said), sorted(tree.rglob("*.png"))
-    assert found["network"].startswith("AlexNet: lrn on, dropout 0.5, groups 2")
+    assert found["network"].startswith("AlexNet: lrn on, batch norm off, dropout 0.5, groups 2")
     assert [row["picture"] for row in found["pictures"]] == list(map(str, files))
     _, shares = by_hand(run, digits, files)
     for row, file, exact in zip(found["pictures"], files, shares, strict=True):

@@ -51,7 +51,13 @@ def is_image(path: str | Path) -> bool:
         return False
 
 
-def decode(path: Path, *, background: str | None = "white", value_range: Range | None = None) -> Tensor:
+def decode(
+    path: Path,
+    *,
+    background: str | None = "white",
+    value_range: Range | None = None,
+    min_side: int | None = None,
+) -> Tensor:
     """Reads an image file, upright as its EXIF orientation says.
 
     torchvision decodes plain JPEGs, which is fastest, and 16-bit PNGs, while it still can; PIL decodes all others.
@@ -61,6 +67,7 @@ def decode(path: Path, *, background: str | None = "white", value_range: Range |
         background: the colour behind transparent pixels, a name or #rrggbb. None ignores transparency, as versions
             before background existed did.
         value_range: of images with more than 8 bits a channel, the values that become black and white.
+        min_side: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where its shorter side has that many pixels then.
 
     Returns:
         uint8 (3, H, W). Of an image with more than 8 bits, where neither value_range nor the file says which range its
@@ -71,6 +78,8 @@ def decode(path: Path, *, background: str | None = "white", value_range: Range |
     """
     try:
         with _open(path) as image:
+            if min_side and _shrunk(image, min_side):
+                return from_pil(image, background=background)
             if decode_image and image.format == "JPEG" and image.mode in ("RGB", "L"):
                 data = torch.from_numpy(np.fromfile(path, np.uint8))
                 return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=True)
@@ -90,6 +99,13 @@ def from_pil(image: Image.Image, *, background: str | None = "white", value_rang
         upright = _on_background(upright, background)
     array = np.array(upright.convert("RGB"))
     return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def _shrunk(image: Image.Image, min_side: int) -> bool:
+    """Has an image decoded at a smaller size, if its format allows it and it is large. Returns whether it is."""
+    before = image.size
+    image.draft(image.mode, (min_side, min_side))
+    return image.size != before
 
 
 def _grey_values(image: Image.Image) -> Tensor:

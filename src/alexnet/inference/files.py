@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from alexnet.cores import available_cores
-from alexnet.data.decode import SIXTEEN_BITS, bounds, decode, resize_and_center_crop, to_uint8
+from alexnet.data.decode import SIXTEEN_BITS, bounds, resize_and_center_crop, to_uint8
 from alexnet.data.loader import ignore_signals_in_worker
 from alexnet.data.sources.folder import Reading
 from alexnet.data.sources.walk import LeftOut, walk
@@ -64,7 +64,7 @@ class Files(Dataset[Decoded]):
         return i, torch.from_numpy(image).permute(2, 0, 1)
 
     def _decode(self, file: Path) -> Tensor:
-        image = decode(file, background=self.reading.background, value_range=self.reading.value_range)
+        image = self.reading.decode(file)
         if image.dtype == torch.uint8:
             return image
         low, high = bounds(image)

@@ -98,6 +98,7 @@ def _reading(trained: TrainedModel, asked: Mapping[str, Any]) -> Reading:
         return Reading(
             check_background("background", asked.get("data.background", info.get("background"))),
             check_value_range("value_range", asked.get("data.value_range", info.get("value_range"))),
+            info.get("min_side"),
         )
 
 

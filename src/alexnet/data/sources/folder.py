@@ -25,6 +25,16 @@ class Reading:
 
     background: str | None = "white"
     value_range: Range | None = None
+    min_side: int | None = None
+
+    def __str__(self) -> str:
+        """Returns what a data set's state is made of: without min_side as before there was one."""
+        plain = f"Reading(background={self.background!r}, value_range={self.value_range!r})"
+        return plain if self.min_side is None else f"{plain} {self.min_side}"
+
+    def decode(self, path: Path) -> Tensor:
+        """Decodes an image file. Raises OSError if it cannot be read."""
+        return decode(path, background=self.background, value_range=self.value_range, min_side=self.min_side)
 
 
 def training_classes(root: Path) -> list[str]:
@@ -169,4 +179,4 @@ def _readable(root: Path) -> Iterator[None]:
 
 
 def _read(folder: Path, names: list[str], reading: Reading, i: int) -> Tensor:
-    return decode(folder / names[i], background=reading.background, value_range=reading.value_range)
+    return reading.decode(folder / names[i])

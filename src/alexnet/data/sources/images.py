@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from alexnet.data.decode import decode, from_pil
+from alexnet.data.decode import from_pil
 from alexnet.data.sources.folder import Reading
 from alexnet.data.splits import CLASS, KINDS, NUMBERS, Source, Split, hold_out, strata
 from alexnet.errors import ArgumentError, escape_control_chars
@@ -130,7 +130,7 @@ def _checked_splits(images: ImageSource, n: int) -> Any:
 def _read(images: ImageSource, reading: Reading, i: int) -> Tensor:
     found = images.read(i)
     if isinstance(found, str | Path):
-        return decode(Path(found), background=reading.background, value_range=reading.value_range)
+        return reading.decode(Path(found))
     if isinstance(found, Image.Image):
         return from_pil(found, background=reading.background, value_range=reading.value_range)
     if not isinstance(found, Tensor) or found.dtype != torch.uint8 or found.dim() != 3 or len(found) not in (1, 3):
