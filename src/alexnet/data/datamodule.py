@@ -146,9 +146,7 @@ class ImageDataModule(LightningDataModule):
         self.on_broken = check_choice("on_broken", on_broken, ("error", "skip"))
         min_side = size if check_bool("scaled_decoding", scaled_decoding) else None
         self.reading = Reading(
-            check_background("background", background),
-            check_value_range("value_range", value_range),
-            min_side,
+            check_background("background", background), check_value_range("value_range", value_range), min_side
         )
         self.cache_dir = folder_path("cache_dir", cache_dir)
         self.subtract_mean_image = check_choice("normalize", normalize, ("channels", "mean_image")) == "mean_image"
