@@ -191,8 +191,12 @@ class AlexNet(Network):
             self.variant |= {f"lrn_{name}": value for name, value in constants.items()}
         if lrn and (lrn_divide_alpha, lrn_window) != (False, "channels"):  # older checkpoints do not have them
             self.variant |= {"lrn_divide_alpha": lrn_divide_alpha, "lrn_window": lrn_window}
-        others = {"order": order, "map_norm": map_norm and lrn, "partial_windows": partial_windows}
-        others["batch_norm"] = batch_norm
+        others = {
+            "order": order,
+            "map_norm": map_norm and lrn,
+            "partial_windows": partial_windows,
+            "batch_norm": batch_norm,
+        }
         self.variant |= {key: value for key, value in others.items() if value not in ("paper", False)}
 
     def forward(self, x: Tensor) -> Tensor:

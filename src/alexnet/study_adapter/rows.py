@@ -41,7 +41,10 @@ def rows_of(arms: Sequence[RunArm], metric: Metric) -> list[dict[str, str]]:
 
 
 def _product(values: NDArray[Any], others: NDArray[Any] | None) -> float:
-    """Returns the sum over images of the products; for right and wrong, how many are right in both."""
+    """Returns the sum over images of the products; for right and wrong, how many are right in both.
+
+    It is 0 without `others`, and where they have another shape.
+    """
     if others is None or others.shape != values.shape:
         return 0
     return (values * others).sum().item()

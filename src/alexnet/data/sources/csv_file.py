@@ -204,7 +204,7 @@ def _splits(file: Path, rows: Sequence[Row], column: str) -> list[str]:
 
 
 def _check_overlap(file: Path, names: Sequence[str], splits: Sequence[str] | None) -> None:
-    """Raises UserError for an image in two splits, or listed twice where splits are still to be drawn."""
+    """Raises ArgumentError for an image in two splits, or listed twice where splits are still to be drawn."""
     first: dict[str, int] = {}
     for i, name in enumerate(names):
         before = first.setdefault(name, i)

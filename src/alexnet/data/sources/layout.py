@@ -134,7 +134,7 @@ def _named_like_splits(folders: list[Path]) -> bool:
 
 
 def _refuse_splits_in_classes(root: Path, splits: dict[str, Path]) -> None:
-    """Raises UserError for CLASS/train/*.jpg, which would put test images into the training set."""
+    """Raises ArgumentError for CLASS/train/*.jpg, which would put test images into the training set."""
     for place in splits.values():
         for folder in subfolders(place)[:SAMPLED_CLASSES]:
             inside = subfolders(folder)
