@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +14,17 @@ from alexnet.study.report import StudyReport
 
 TICKS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)  # points
 LINEAR = 1.0  # points on either side of 0, beyond which the axis is logarithmic
+ANSWERS = ("better", "worse", "equivalent")
+MEAN: dict[str, Any] = {"marker": "s", "linestyle": "", "color": "black", "markersize": 5}
+
+
+class Line(NamedTuple):
+    """A line of the figure: a heading, or an arm, which has a study and a row of its table."""
+
+    text: str
+    font: Mapping[str, Any] = {}
+    study: StudyReport | None = None
+    row: Row | None = None
 
 
 def in_points(made: StudyReport) -> bool:
@@ -26,31 +38,16 @@ def forest(groups: Mapping[str, Mapping[str, StudyReport]]) -> Figure | None:
     Args:
         groups: under a heading each, studies by their names.
     """
-    lines: list[tuple[str, StudyReport | None, Row | None]] = []
-    for heading, studies in groups.items():
-        lines.append((heading, None, None))
-        drawn = {name: made for name, made in studies.items() if in_points(made)}
-        for name, made in drawn.items():
-            lines.append((f"{name}, against {made.found.baseline.arm}", made, None))
-            lines += [(row.arm, made, row) for row in _rows(made)]
-    arms = [(place, plain(text)) for place, (text, _, row) in enumerate(lines) if row is not None]
+    lines = _lines(groups)
+    arms = [(place, plain(line.text)) for place, line in enumerate(lines) if line.row is not None]
     if not arms:
         return None
     figure, axes = new_axes(8, 1.2 + 0.24 * len(lines))
-    for place, (text, study, row) in enumerate(lines):
-        if study is None or row is None:
-            weight = "bold" if study is None else "normal"
-            axes.text(
-                0.01,
-                place,
-                plain(text),
-                transform=axes.get_yaxis_transform(),
-                va="center",
-                weight=weight,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # the line at 0 ends beside it
-            )
+    for place, line in enumerate(lines):
+        if line.study is not None and line.row is not None:
+            _draw_line(axes, place, line.study, line.row)
         else:
-            _draw_line(axes, place, study, row)
+            _write_heading(axes, place, line)
     axes.axvline(0, color="0.3", linewidth=1)
     axes.set_yticks(*zip(*arms, strict=True))
     axes.set_ylim(len(lines) - 0.5, -0.5)
@@ -58,11 +55,34 @@ def forest(groups: Mapping[str, Mapping[str, StudyReport]]) -> Figure | None:
     axes.xaxis.set_major_locator(FixedLocator(TICKS))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0f}" if value else "0")
     axes.set_xlabel("difference from the baseline in test accuracy, points; beyond 1, by its logarithm")
-    marks = axes.plot([], [], "s", color="black", label="mean and interval")
+    marks = axes.plot([], [], **MEAN, label="mean and interval, answered")
+    marks += axes.plot([], [], **MEAN | {"markerfacecolor": "white"}, label="not answered")
     marks += axes.plot([], [], **PAPER, label="the paper")
     marks += axes.plot([], [], color="0.9", linewidth=8, label="the margin")
-    axes.legend(handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize="small")
+    axes.legend(handles=marks, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False, fontsize="small")
     return figure
+
+
+def _lines(groups: Mapping[str, Mapping[str, StudyReport]]) -> list[Line]:
+    lines = []
+    for heading, studies in groups.items():
+        lines.append(Line(heading, {"weight": "bold"}))
+        question = None
+        for name, made in studies.items():
+            if not in_points(made):
+                continue
+            if made.study.get("question") not in (None, question):
+                question = made.study["question"]
+                lines.append(Line(question, {"style": "italic"}))
+            lines.append(Line(f"{name}, against {made.found.baseline.arm}"))
+            lines += [Line(row.arm, study=made, row=row) for row in _rows(made)]
+    return lines
+
+
+def _write_heading(axes: Axes, place: int, line: Line) -> None:
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the line at 0 ends beside it
+    transform = axes.get_yaxis_transform()
+    axes.text(0.01, place, plain(line.text), transform=transform, va="center", bbox=box, **line.font)
 
 
 def _rows(made: StudyReport) -> list[Row]:
@@ -74,6 +94,8 @@ def _draw_line(axes: Axes, place: int, made: StudyReport, row: Row) -> None:
     if margin is not None:
         axes.barh(place, 2 * scale * margin, left=-scale * margin, height=0.9, color="0.9", zorder=1)
     half = None if math.isnan(row.half) else scale * row.half
-    axes.errorbar(scale * row.change, place, xerr=half, fmt="s", color="black", markersize=5, capsize=2, zorder=3)
+    inside = "black" if row.verdict.startswith(ANSWERS) else "white"
+    style = MEAN | {"markerfacecolor": inside}
+    axes.errorbar(scale * row.change, place, xerr=half, ecolor="black", capsize=2, zorder=3, **style)
     if row.arm in made.paper:
         axes.plot(scale * made.paper[row.arm], place, **PAPER)
