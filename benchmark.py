@@ -49,7 +49,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; or {', '.join(NAMED)}")
-    parser.add_argument("--photos", type=Path, help="data: a folder of JPEG photographs; made-up images if left out")
+    parser.add_argument("--photos", type=Path, help="data, large: a folder of JPEGs; made-up images if left out")
     parser.add_argument("--size", type=int, default=256, help="data: the side of a stored image; 256")
     parser.add_argument("--crop", type=int, default=227, help="data: the side of a window of it; 227")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="step and lrn: cpu if left out")
@@ -142,6 +142,12 @@ def _data(options: argparse.Namespace) -> Iterable[Any]:
     return data.measure(options.photos, options.size, options.crop)
 
 
+def _large(options: argparse.Namespace) -> Iterable[Any]:
+    from alexnet.benchmarks import data
+
+    return data.measure_large(options.photos)
+
+
 def _train(options: argparse.Namespace) -> Iterable[Any]:
     from alexnet.benchmarks import train
 
@@ -195,6 +201,7 @@ MEASURE: dict[str, Callable[[argparse.Namespace], Iterable[Any]]] = {
     "gpu": _gpu,
     "jobs": _jobs,
     "many": _many,
+    "large": _large,
 }
 NAMED = tuple(part for part in MEASURE if part not in PARTS)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.benchmarks.data import measure
+from alexnet.benchmarks.data import measure, measure_large
 from tests.conftest import slow
 
 
@@ -17,4 +17,11 @@ def test_every_part_is_measured(given: bool, tmp_path: Path) -> None:
     rows = list(measure(tmp_path if given else None, count=150, least=100, rounds=1))
     loaders = [f"loader_{part}" for part in ("crops", "batches", "stream", "unpacked")]
     assert [row.name for row in rows] == [*loaders, "cifar_batches", "packing"]
+    assert all(row.ours > 0 and row.baseline > 0 for row in rows)
+
+
+@slow
+def test_large_photographs_are_measured() -> None:
+    rows = list(measure_large(None, count=12, size=(800, 600), rounds=1))
+    assert [row.name for row in rows] == ["large_whole", "large_scaled", "large_packing_scaled"]
     assert all(row.ours > 0 and row.baseline > 0 for row in rows)

@@ -1,5 +1,6 @@
 """Compares the loader with torchvision's: ImageFolder, PIL and a DataLoader with one worker per core."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from alexnet.cores import available_cores, has_bfloat16
 from alexnet.data import Augment, ImageDataModule
 from alexnet.data.decode import decode
 from alexnet.data.packing import pack_on_disk
-from alexnet.data.sources.folder import open_folder
+from alexnet.data.sources.folder import Reading, open_folder
 from alexnet.data.sources.synthetic import fake
 from alexnet.data.transforms import Normalize
 
@@ -51,12 +52,8 @@ def measure(
         _laid_out(photos, root, count, size)
         data = ImageDataModule("folder", str(root), cache_dir=str(cache), **shape)
         data.setup()
-
-        def baseline(folder: Path) -> Callable[[], int]:
-            images = ImageFolder(folder, _transform(size, crop, data.normalize))
-            return partial(_through, DataLoader(images, 128, shuffle=True, num_workers=CORES, persistent_workers=True))
-
-        through_baseline = baseline(root)
+        transform = _transform(size, crop, data.normalize)
+        through_baseline = partial(_through, _image_folder(root, transform))
         limit = copy_rate() / (2 * crop * crop * 3)
         yield versus("loader_crops", ours=partial(crops, data), baseline=through_baseline, limit=limit)
         yield versus("loader_batches", ours=partial(ready, data), baseline=through_baseline)
@@ -70,12 +67,56 @@ def measure(
         _laid_out(photos, originals, count)
         unpacked = ImageDataModule("folder", str(originals), packed=False, cache_dir=str(cache), **shape)
         unpacked.setup()
-        yield versus("loader_unpacked", ours=partial(ready, unpacked), baseline=baseline(originals))
+        through_originals = partial(_through, _image_folder(originals, transform))
+        yield versus("loader_unpacked", ours=partial(ready, unpacked), baseline=through_originals)
         if size == 256:
             mine, theirs = _cifar(25 * least)
             yield versus("cifar_batches", ours=mine, baseline=theirs)
         mine, theirs = _packing(root, cache, size)
         yield versus("packing", ours=mine, baseline=theirs)
+
+
+def measure_large(
+    photos: Path | None, count: int = 200, size: tuple[int, int] = (4000, 3000), rounds: int = 3
+) -> Iterator[Row]:
+    """Yields rows on photographs as large as a camera's: decoded at each use, and packed.
+
+    Args:
+        photos: a folder of images, each repeated side by side until it fills `size`, so that a large file has as much
+            detail as a photograph; None: made-up ones.
+        count: number of images.
+        size: width and height of an image in pixels.
+        rounds: of each comparison.
+    """
+    versus = partial(compare, unit="images/s", rounds=rounds)
+    shape: Any = {"size": 256, "crop": 227, "batch_size": 64, "augment": PAPER, "packed": False}
+    with tempfile.TemporaryDirectory() as temporary:
+        root, cache = Path(temporary, "photos"), Path(temporary, "cache")
+        _laid_out(photos, root, count)
+        for file in root.rglob("*.jpg"):
+            _repeat(file, *size)
+        whole, scaled = (ImageDataModule("folder", str(root), scaled_decoding=on, **shape) for on in (False, True))
+        whole.setup()
+        scaled.setup()
+        baseline = partial(_through, _image_folder(root, _transform(256, 227, whole.normalize), batch=64))
+        yield versus("large_whole", ours=partial(_ready, whole, at_least=1), baseline=baseline)
+        yield versus("large_scaled", ours=partial(_ready, scaled, at_least=1), baseline=baseline)
+        pack = partial(_pack, root, cache, 256)
+        ours, baseline = partial(pack, Reading(min_side=256)), partial(pack, Reading())
+        yield versus("large_packing_scaled", ours=ours, baseline=baseline)
+
+
+def _repeat(file: Path, width: int, height: int) -> None:
+    """Fills an image of that size with copies of the one in `file`, and writes it there."""
+    with Image.open(file) as image:
+        small = np.asarray(image.convert("RGB"))
+    times = math.ceil(height / small.shape[0]), math.ceil(width / small.shape[1]), 1
+    Image.fromarray(np.tile(small, times)[:height, :width]).save(file, quality=90)
+
+
+def _image_folder(folder: Path, transform: transforms.Compose, batch: int = 128) -> DataLoader:
+    images = ImageFolder(folder, transform)
+    return DataLoader(images, batch, shuffle=True, num_workers=CORES, persistent_workers=True)
 
 
 def _crops(data: ImageDataModule, at_least: int) -> int:
@@ -127,11 +168,6 @@ def _packing(root: Path, cache: Path, size: int) -> Sides:
     """Returns both sides of packing: packing onto disk, and decoding alone, each with every core."""
     files = sorted(p for p in root.rglob("*.jpg"))
 
-    def ours() -> int:
-        shutil.rmtree(cache, ignore_errors=True)
-        packed = pack_on_disk(open_folder(root), cache / "set", size, 3, "error")
-        return sum(map(len, packed.splits.values()))
-
     def baseline() -> int:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -140,7 +176,13 @@ def _packing(root: Path, cache: Path, size: int) -> Sides:
         torch.set_num_threads(threads)
         return done
 
-    return ours, baseline
+    return partial(_pack, root, cache, size, Reading()), baseline
+
+
+def _pack(root: Path, cache: Path, size: int, reading: Reading) -> int:
+    shutil.rmtree(cache, ignore_errors=True)
+    packed = pack_on_disk(open_folder(root, reading), cache / "set", size, 3, "error")
+    return sum(map(len, packed.splits.values()))
 
 
 def _transform(size: int, crop: int, normalize: Normalize) -> transforms.Compose:
@@ -159,7 +201,7 @@ def _laid_out(photos: Path | None, root: Path, count: int, size: int | None = No
         files = sorted(p for p in photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
     else:
         images, files = fake(256, 3, 10).splits["train"], []
-        for i in range(200):
+        for i in range(min(count, 200)):
             files.append(root.with_name(f"{i}.jpg"))
             Image.fromarray(images.read(i).permute(1, 2, 0).numpy()).save(files[-1])
     laid = [root / "ab"[i % 2] / f"{i}.jpg" for i in range(max(count, len(files)))]
