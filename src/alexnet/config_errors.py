@@ -49,10 +49,26 @@ def _format_unknown_key(key: str, cause: BaseException | None) -> str:
         name, known = key, {f"{prefix}.{other}" for other in known}
     if key in known:
         return f"{key}: {os.path.basename(sys.argv[0])} has no such key"
-    near = suggest(name, known)
+    below = _paths_of(key.rpartition(".")[2], group, prefix) if isinstance(group, DictConfig) else []
+    near = f" Did you mean {below[0]}?" if below else suggest(name, known)
     if not near and known:
         near = f" Known are {', '.join(sorted(known))}"
     return f"{key}: no such key.{near}"
+
+
+def _paths_of(name: str, node: DictConfig, path: str) -> list[str]:
+    """Returns the full keys of the values of that name in the groups of a config, in its order."""
+    found = []
+    for key in map(str, node):
+        full = f"{path}.{key}" if path else key
+        value = None
+        if full != "hydra" and not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
+            value = node[key]
+        if isinstance(value, DictConfig):
+            if name in value and not isinstance(value[name], DictConfig):
+                found.append(f"{full}.{name}")
+            found += _paths_of(name, value, full)
+    return found
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Checks arguments of constructors. Each raises ArgumentError with the argument, its value and what is allowed."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def check_choice(name: str, value: Any, allowed: Collection[str]) -> str:
 def check_int(name: str, value: Any, low: int, high: int = MOST) -> int:
     """Returns a whole number in [low, high]. Raises ArgumentError for any other value."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
-        raise ArgumentError(f"{name}={value}: must be a whole number of at least {low} and at most {high}")
+        most = "" if high == MOST else f" and at most {high}"
+        raise ArgumentError(f"{name}={value}: must be a whole number of at least {low}{most}")
     return int(value)
 
 
@@ -52,6 +54,11 @@ def check_float(
 def check_test_fraction(name: str, value: Any) -> float:
     """Returns a share of test images that leaves some to train on, beside those for validation."""
     return check_float(name, value, 0, 0.8, exclusive_min=True)
+
+
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Returns the first name that occurs more than once, or None."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def folder_path(name: str, value: Any) -> Path:

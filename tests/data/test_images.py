@@ -107,6 +107,9 @@ def test_what_read_may_return(tmp_path: Path) -> None:
     [
         ({"labels": [0, 1, 2]}, "labels must be whole numbers, one for each of 30"),
         ({"labels": [0.5] * 30}, "labels must be whole numbers"),
+        ({"classes": ["a", "b", "a"]}, "classes has a twice"),
+        ({"classes": ["a"], "labels": [0] * 30}, "at least two classes are needed, and it has a"),
+        ({"kind": "numbers", "labels": [[1e300] * 3] * 30}, r"dark of square 0 is 1e.300, and must be a finite number"),
         ({"labels": [0, 1, 3] * 10}, "square 2 has the label 3, and there are 3 classes"),
         ({"labels": [0, 1] * 15}, "no images to train on of light"),
         ({"splits": ["train", "dev"] * 15}, "splits has dev; known are train, val, test"),
@@ -228,6 +231,8 @@ def test_a_run_on_a_csv_file(listed: Path, config: Config, tmp_path: Path) -> No
         ("path,label", "images/1.png,1", {}, "rows 2 and 4 are the same image"),
         ("path,label,name", "images/0.png,1,x", {"class_name": "name"}, "row 4 of .* calls the label 1 x, .* a"),
         ("path,label", "images/0.png,1", {"class_file": "names.csv"}, "has no name for the label 1"),
+        ("path,label", "images/0,1.png,1", {}, "row 4 has more values than there are columns"),
+        ("path,label,label", "images/0.png,1,2", {}, "has two columns label"),
         ("path,label", "images/0.png,1", {"pattern": "x"}, "pattern=x: must have {} in it"),
     ],
 )
@@ -240,6 +245,12 @@ def test_mistakes_in_a_csv_file(
     write_csv(tmp_path / "names.csv", "label,name", "2,two")
     with pytest.raises(ArgumentError, match=message):
         CsvImages(file, **arguments)
+
+
+def test_two_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    rows = [f"{i}.png,{i},{name}" for i, name in enumerate(("crane", "crane", "wren"))]
+    file = write_csv(tmp_path / "labels.csv", "path,label,name", *rows)
+    assert CsvImages(file, class_name="name").classes == ["crane (0)", "crane (1)", "wren"]
 
 
 def test_files_that_are_not_there(listed: Path, tmp_path: Path) -> None:

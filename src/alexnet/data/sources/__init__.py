@@ -57,7 +57,10 @@ def find_source(
     if source == "folder" and test_classes is not None:
         return partial(open_test_folder, root, test_classes, reading), len(test_classes)
     if source == "folder":
-        return partial(open_folder, root, reading, test_fraction), len(training_classes(root))
+        classes = training_classes(root)
+        if len(classes) == 1:
+            raise ArgumentError(f"root={root}: at least two classes are needed, and it has {classes[0]}")
+        return partial(open_folder, root, reading, test_fraction), len(classes)
     if source == "digits":
         return partial(digits, test_fraction), 10
     if test_fraction is not None:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from alexnet.data.sources.images import SPLITS
 from alexnet.data.sources.layout import SPLIT_WORDS
 from alexnet.data.splits import CLASS, KINDS, LABELS, NUMBERS
 from alexnet.errors import ArgumentError, escape_control_chars, suggest
-from alexnet.validation import check_choice
+from alexnet.validation import check_choice, first_repeated
 
 Row = Mapping[str, str]
+BEYOND = "values beyond the last column"
 
 
 class CsvImages:
@@ -120,18 +122,25 @@ class CsvImages:
 def _read_rows(file: Path, delimiter: str) -> list[Row]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
-            rows: list[Row] = list(csv.DictReader(opened, delimiter=delimiter, skipinitialspace=True, strict=True))
+            reader = csv.DictReader(opened, delimiter=delimiter, skipinitialspace=True, strict=True, restkey=BEYOND)
+            rows: list[Row] = list(reader)
+            columns = reader.fieldnames or []
     except OSError as error:
         raise ArgumentError(f"root={file}: cannot be read: {error.strerror}") from error
     except (csv.Error, UnicodeDecodeError, TypeError) as error:
         raise ArgumentError(f"root={file}: no CSV file of UTF-8 with the delimiter {delimiter!r}: {error}") from error
     if not rows:
         raise ArgumentError(f"root={file}: has no rows below its first line, which names the columns")
+    if twice := first_repeated([name for name in columns if name]):
+        raise ArgumentError(f"root={file}: has two columns {twice}; rename one")
+    for i, row in enumerate(rows):
+        if any(row.get(BEYOND, ())):
+            raise ArgumentError(f"root={file}: row {i + 2} has more values than there are columns")
     return rows
 
 
 def _check_columns(file: Path, row: Row, columns: Sequence[tuple[str, str]]) -> None:
-    known = [str(column) for column in row if column is not None]
+    known = [str(column) for column in row if column != BEYOND]
     for key, column in columns:
         if column not in known:
             near = suggest(column, known) or f" Its columns are {', '.join(map(escape_control_chars, known))}"
@@ -189,7 +198,8 @@ def _names_of(labels: Sequence[str], file: Path, rows: Sequence[Row], label: str
             )
     if unnamed := [text for text in labels if text not in names]:
         raise ArgumentError(f"class_name={name}: {file} has no name for the label {unnamed[0]}")
-    return [names[text] for text in labels]
+    counts = Counter(names[text] for text in labels)  # such as ImageNet's two cranes
+    return [names[text] if counts[names[text]] == 1 else f"{names[text]} ({text})" for text in labels]
 
 
 def _splits(file: Path, rows: Sequence[Row], column: str) -> list[str]:

@@ -16,7 +16,7 @@ from alexnet.data.decode import from_pil
 from alexnet.data.sources.folder import Reading
 from alexnet.data.splits import CLASS, KINDS, NUMBERS, Source, Split, hold_out, strata
 from alexnet.errors import ArgumentError, escape_control_chars
-from alexnet.validation import check_choice
+from alexnet.validation import check_choice, first_repeated
 
 SPLITS = ("train", "val", "test")
 
@@ -55,7 +55,11 @@ def open_images(images: ImageSource, reading: Reading, test_fraction: float | No
         ArgumentError: where its attributes do not suit each other.
     """
     classes, names = [str(name) for name in images.classes], [str(name) for name in images.names]
+    if twice := first_repeated(classes):
+        raise _error(images, f"classes has {twice} twice, and names must differ")
     kind = check_choice("source.kind", getattr(images, "kind", CLASS), KINDS)
+    if kind == CLASS and len(classes) < 2:
+        raise _error(images, f"at least two classes are needed, and it has {', '.join(classes) or 'none'}")
     labels = _checked_labels(images, len(names)) if kind == CLASS else _checked_rows(images, kind, len(names))
     splits = _checked_splits(images, len(names))
     every = Split(labels, names, partial(_read, images, reading))
@@ -101,17 +105,19 @@ def _checked_labels(images: ImageSource, n: int) -> Any:
 def _checked_rows(images: ImageSource, kind: str, n: int) -> Any:
     """Returns labels of kind labels or numbers as float32 (n, classes)."""
     try:
-        rows = np.asarray(images.labels, dtype=np.float32)
+        given = np.asarray(images.labels, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise _error(images, f"labels of kind {kind} must be rows of numbers: {error}") from error
-    if rows.shape != (n, len(images.classes)):
-        raise _error(images, f"labels must be {(n, len(images.classes))}, and are {rows.shape}")
+    if given.shape != (n, len(images.classes)):
+        raise _error(images, f"labels must be {(n, len(images.classes))}, and are {given.shape}")
+    with np.errstate(over="ignore"):  # it becomes infinite, and is refused below
+        rows = given.astype(np.float32)
     wrong = ~np.isfinite(rows) if kind == NUMBERS else (rows != 0) & (rows != 1)
     if wrong.any():
         i, j = (int(place[0]) for place in np.nonzero(wrong))
-        allowed = "a finite number" if kind == NUMBERS else "0 or 1"
+        allowed = "a finite number of 32 bits" if kind == NUMBERS else "0 or 1"
         name = escape_control_chars(str(images.names[i]))
-        raise _error(images, f"{images.classes[j]} of {name} is {rows[i, j]:g}, and must be {allowed}")
+        raise _error(images, f"{images.classes[j]} of {name} is {given[i, j]:g}, and must be {allowed}")
     return rows
 
 
