@@ -159,7 +159,8 @@ def test_a_data_set_has_its_own_largest_value(tmp_path: Path) -> None:
 def test_an_image_of_few_levels_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for i in range(8):
-            save(tmp_path / name / f"{i}.png", Image.fromarray((RAMP // 16).astype(np.uint8)))
+            ramp = np.roll(RAMP // 16, 2 * i + (name == "b"))
+            save(tmp_path / name / f"{i}.png", Image.fromarray(ramp.astype(np.uint8)))
     assert not pack_in_memory(open_folder(tmp_path), 64, 1).info.notes
     save(tmp_path / "a" / "dark.png", Image.fromarray((RAMP // 256).astype(np.uint8)))
     (note,) = pack_in_memory(open_folder(tmp_path), 64, 1).info.notes

@@ -41,6 +41,19 @@ def test_what_is_packed_is_what_was_read(image_folder: Path, tmp_path: Path) -> 
     assert_measured(on_disk)
 
 
+def test_images_of_two_splits_are_counted(image_folder: Path, tmp_path: Path) -> None:
+    """Under another name, in the folder of another class, and even with another ending."""
+    assert not pack(image_folder, tmp_path).info.repeated
+    training, validation = image_folder / "training", image_folder / "validation"
+    shutil.copy(training / "n0" / "0.jpg", validation / "n1" / "copy.jpg")
+    Image.open(training / "n1" / "1.png").save(validation / "n1" / "same.bmp")
+    info = pack(image_folder, tmp_path).info
+    assert info.repeated == {"val": 2}
+    (note,) = info.notes
+    assert "2 of 8 val images" in note
+    assert "n1/copy.jpg and the training image n0/0.jpg" in note
+
+
 def assert_measured(packed: PackedDataset) -> None:
     """The statistics are those of the training images that are there."""
     train = packed.splits["train"]

@@ -259,9 +259,13 @@ def test_the_papers_figures_are_of_the_same_images_where_it_has_some(tmp_path: P
 
 def test_doubts_are_said(tmp_path: Path) -> None:
     two_arms(tmp_path)
-    changes = {"model__dropout": 0.1, "record__git_commit": "def", "record__machine": {"threads": 8}}
+    data = {"source": "digits", "fingerprint": "f", "pictures": {"test": 500}, "repeated": {"test": 7}}
+    changes = {
+        "model__dropout": 0.1, "record__git_commit": "def", "record__machine": {"threads": 8}, "record__data": data,
+    }  # fmt: skip
     odd = fake_run(tmp_path / "odd", 9, np.arange(500) < 50, "dropout=0.1", **changes)
     notes = report([tmp_path])[1]
+    assert "7 of 500 test images are training images too" in notes
     assert "dropout=0.1, seed 9: no better than chance" in notes
     assert "The runs are of different versions of the code: abc, def" in notes
     assert "The runs are of different numbers of threads, which sum in another order: 2, 8" in notes

@@ -65,7 +65,7 @@ class DatasetInfo:
     mean (C) and covariance (C, C) are of the training images' channels in [0, 1]; fingerprint is the SHA-256 of all
     images and labels in order; state is the source's at the time of packing; broken lists what could not be read;
     value_range is what images with more than 8 bits were scaled from; notes are for the user; kind is what a label is,
-    of splits.KINDS.
+    of splits.KINDS; repeated says of each split but the training images' how many of its images are among those too.
     """
 
     classes: list[str]
@@ -78,6 +78,7 @@ class DatasetInfo:
     value_range: Range | None = None
     notes: list[str] = field(default_factory=list)
     kind: str = CLASS
+    repeated: dict[str, int] = field(default_factory=dict)
 
     def label_text(self, label: Any) -> str:
         """Returns an image's label in words: its class, the labels that hold, or its numbers by name."""

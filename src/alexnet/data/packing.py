@@ -176,6 +176,7 @@ def _pack(source: Source, store: Store, on_broken: str) -> PackedDataset:
         header = f"{name} {images.shape[1:]}".encode()
         digest.update(header + packer.digests[rows].tobytes() + splits[name].labels.tobytes())
         start += len(split.labels)
+    repeated, notes = _find_repeated(splits, names, packer.digests)
     rows = splits[source.measured].rows
     if not len(rows):
         raise UserError(f"data: none of the {len(packer.jobs)} images can be read")
@@ -191,8 +192,9 @@ def _pack(source: Source, store: Store, on_broken: str) -> PackedDataset:
         source.state,
         missing,
         value_range=packer.value_range,
-        notes=packer.notes(),
+        notes=[*packer.notes(), *notes],
         kind=source.kind,
+        repeated=repeated,
     )
     return PackedDataset(splits, info, names, (images_sum / len(rows)).astype(np.float32), source.notes)
 
@@ -345,6 +347,31 @@ class _Packer:
 def list_jobs(source: Source) -> list[tuple[Split, int]]:
     """Returns (split, i) for each row of the packed array: image i of a split, one split after the other."""
     return [(split, i) for split in source.splits.values() for i in range(len(split.labels))]
+
+
+def _find_repeated(
+    splits: dict[str, PackedSplit], names: dict[str, list[str]], digests: NDArray[np.uint8]
+) -> tuple[dict[str, int], list[str]]:
+    """Returns how many images of each split are training images too, pixel for pixel, and notes that say so."""
+    repeated: dict[str, int] = {}
+    notes: list[str] = []
+    if "train" not in splits:
+        return repeated, notes
+    keys = digests[:, :8].copy().view(np.uint64)[:, 0]  # 64 of 256 bits: two images of a data set do not share them
+    known = keys[splits["train"].rows]
+    for name, split in splits.items():
+        found = np.flatnonzero(np.isin(keys[split.rows], known))
+        if name == "train" or not len(found):
+            continue
+        repeated[name] = len(found)
+        first = found[0]
+        other = np.flatnonzero(known == keys[split.rows[first]])[0]
+        pair = " and the training image ".join(map(escape_control_chars, (names[name][first], names["train"][other])))
+        notes.append(
+            f"{len(found):,} of {len(split.rows):,} {name} images are training images too, pixel for pixel, such as "
+            f"{pair}: {name} figures are better than those of new images would be"
+        )
+    return repeated, notes
 
 
 def _products(images: NDArray[np.uint8], numbers: Tensor) -> NDArray[np.float64]:

@@ -109,6 +109,10 @@ def _of_choice(arms: Sequence[Arm], runs: Sequence[Result], metric: Metric) -> l
         notes.append("Without validation images, the best epoch was chosen on training figures")
     if metric.name.startswith("val/") and "val" in monitors:
         notes.append("Validation chose the best epoch, so its figures are better than those of new images would be")
+    repeated = [run for run in runs if run.value("test_repeated") > 0]
+    if repeated and metric.name.startswith("test/"):
+        count = f"{repeated[0]['test_repeated']} of {repeated[0]['test_pictures']} test images"
+        notes.append(f"{count} are training images too: test figures are better than those of new images would be")
     if len(arms) > 2 and metric.name.startswith("test/"):
         best = "the lowest" if metric.less_is_better else "the highest"
         notes.append(

@@ -63,6 +63,7 @@ def row_of(arm: str, run: Run, metric: Metric) -> dict[str, str]:
     row |= {"precision": run.config["trainer"]["precision"], "devices": ", ".join(machine.get("gpus", ())) or "CPU"}
     row |= {"threads": machine.get("threads"), "torch": run.record.get("packages", {}).get("torch")}
     row |= {key: data.get(key) for key in ("source", "files", "fingerprint")}
+    row["test_repeated"] = data.get("repeated", {}).get("test")
     row |= {"test_pictures": data.get("pictures", {}).get("test"), "classes": run.config["data"]["num_classes"]}
     row["folder"] = run.folder.name
     row |= {f"{PREFIX}{layer}": norm for layer, norm in first_epoch(run.logged).items()}

@@ -78,6 +78,7 @@ def write_run_metadata(
     assert data.packed
     files = Path(data.packed.names["train"][0]).suffix[1:].lower()  # such as jpg; nothing where they come as one array
     known = {"source": data.source, "files": files, "fingerprint": data.info.fingerprint, "pictures": splits}
+    known["repeated"] = data.info.repeated
     info: dict[str, Any] = {"state": "running", "config_digest": config_digest, "arm": swept_values(cfg)}
     info |= environment_info(keeps_memory=keeps_memory)
     info |= {"id": uuid4().hex[:8], "tags": list(cfg.tags), "task_name": cfg.task_name}
