@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from alexnet.data import ImageDataModule
@@ -18,7 +19,7 @@ from alexnet.data.transforms import Augment
 from alexnet.models.lrn import LocalResponseNorm
 from alexnet.training.metrics import MeanLoss, TopAccuracy
 from tests.conftest import SMOKE, has, program
-from tests.training.test_resume import same
+from tests.training.test_resume import ENV, assert_same
 
 DEVICE = torch.device(os.environ.get("GPU_TESTS_ON", "cuda"))
 LINE = (*SMOKE, f"trainer.accelerator={'gpu' if DEVICE.type == 'cuda' else 'cpu'}", "logger=csv", "after=none")
@@ -32,10 +33,6 @@ def run(folder: Path, *arguments: str) -> dict[str, Any]:
     program(sys.executable, "train.py", *LINE, *arguments, f"run_dir={folder}")
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return metrics
-
-
-def figures(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {split: metrics[split] for split in ("train", "val", "test")}
 
 
 @pytest.mark.parametrize("window", ["channels", "own", "map"])
@@ -110,11 +107,13 @@ def test_a_run_and_its_evaluation(tmp_path: Path) -> None:
     program(sys.executable, "evaluate.py", str(folder))
     evaluation = json.loads((folder / "evaluation" / "evaluation.json").read_text())
     assert evaluation["as_in_training"] is True
+    Image.new("L", (40, 40), 90).save(tmp_path / "grey.png")
+    program(sys.executable, "predict.py", str(folder), str(tmp_path / "grey.png"), "--neighbours")
     program(sys.executable, "export.py", str(folder), "--format", "safetensors")
 
 
 def test_exact_runs_are_the_same_bit_for_bit(tmp_path: Path) -> None:
-    first = run(tmp_path / "first", *EXACT)
+    run(tmp_path / "first", *EXACT)
     for name, how in {
         "second": (),
         "on_device": ("data.on_device=true",),
@@ -122,8 +121,23 @@ def test_exact_runs_are_the_same_bit_for_bit(tmp_path: Path) -> None:
         "at_once": ("data.on_device=false", "data.prefetch=false"),
         "workers": ("data.on_device=false", "data.num_workers=2"),
     }.items():
-        assert figures(run(tmp_path / name, *EXACT, *how)) == figures(first), name
-        same(tmp_path / "first", tmp_path / name)
+        run(tmp_path / name, *EXACT, *how)
+        assert_same(tmp_path / name, tmp_path / "first")
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    line = (*LINE, *EXACT, "checkpoint_every=4", "+callbacks.kill._target_=tests.training.killer.Kill")
+    for name, kill, code in (("whole", "", 0), ("killed", "on_train_batch_end:9", -9)):
+        program(sys.executable, "train.py", *line, f"run_dir={tmp_path}/{name}", code=code, **ENV, KILL=kill)
+    program(sys.executable, "train.py", f"resume={tmp_path}/killed", **ENV)
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda" and torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_devices_have_the_loss_of_one(tmp_path: Path) -> None:
+    line = ("trainer.precision=32-true", "model.dropout=0", "model.activation=tanh", "optimizer.lr=0.001")
+    one, two = (run(tmp_path / str(n), *line, f"trainer.devices={n}") for n in (1, 2))
+    assert two["test"]["loss"] == pytest.approx(one["test"]["loss"], rel=1e-3)
 
 
 @pytest.mark.skipif(not has("inference"), reason="inference is gone")
@@ -147,7 +161,18 @@ def test_float16_has_the_gradients_of_float32(tmp_path: Path) -> None:
     assert norms[1] == pytest.approx(norms[0], rel=0.05)
 
 
-@pytest.mark.parametrize("how", [("compile=true",), ("trainer=fast",), ("trainer.strategy=ddp",), ("model.lrn=false",)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("compile=true",),
+        ("trainer=fast",),
+        ("trainer.strategy=ddp",),
+        ("model.lrn=false", "model.batch_norm=true", "callbacks=ema"),
+        ("data.normalize=mean_image", "optimizer.lr=1e-5", "test_crops=10"),
+        ("augment.rand_augment=2", "augment.erase=0.5", "mix=mixup_cutmix"),
+        ("model.lrn_window=tower", f"model.devices=[cpu,{DEVICE.type}]"),
+    ],
+)
 def test_other_ways(how: tuple[str, ...], tmp_path: Path) -> None:
     assert math.isfinite(run(tmp_path / "run", *how)["test"]["loss"])
 
