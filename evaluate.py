@@ -13,15 +13,15 @@ from alexnet.errors import escape_lines
 def main() -> None:
     """Reads the command line, tests the network, and prints its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
+    parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run directory, or a checkpoint")
     parser.add_argument(
         "asked",
         nargs="*",
         metavar="KEY=VALUE",
         help="crops=1, 5 or 10; data=, data.root= and so on for other images; trusted=[PACKAGE]",
     )
-    parser.add_argument("--out", type=Path, help="where the files are written; else RUN/evaluation")
-    parser.add_argument("--force", action="store_true", help="replaces files that are there")
+    parser.add_argument("--out", type=Path, help="where the files are written; by default RUN/evaluation")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
     options = parser.parse_intermixed_args()
     from alexnet.inference.evaluate import evaluate  # torch takes a second
 

@@ -13,11 +13,11 @@ from alexnet.errors import UserError, escape_lines
 def main() -> None:
     """Reads the command line, writes the network, and prints the files' names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
+    parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run directory, or a checkpoint")
     parser.add_argument("asked", nargs="*", metavar="KEY=VALUE", help="trusted=[PACKAGE], whose code the network needs")
     parser.add_argument("--format", required=True, help="safetensors, onnx or torch_export")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files are written; else RUN/export")
-    parser.add_argument("--force", action="store_true", help="replaces a file that is there")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the files are written; by default RUN/export")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
     options = parser.parse_intermixed_args()
     from alexnet.inference.export import export  # torch takes a second
 

@@ -1,4 +1,4 @@
-"""Says what a trained network sees in images.
+"""Predicts the classes of images.
 
 python predict.py RUN IMAGES... [--neighbours] [--out FILE.png]
 """
@@ -15,16 +15,14 @@ from alexnet.errors import escape_lines
 def main() -> None:
     """Reads the command line, and prints the predictions. Exits with 1 where an image cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run's folder, or a checkpoint")
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGES", help="files, folders, or - for a list on standard input, a line each"
-    )
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes of each image; 5 unless said")
-    alike = "the six training images most alike, too; data.root=FOLDER says where they are now"
+    parser.add_argument("run", type=run_or_checkpoint, metavar="RUN", help="a run directory, or a checkpoint")
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, or - for a list on standard input")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes of each image; 5 by default")
+    alike = "also the six most similar training images; data.root=FOLDER says where they are now"
     parser.add_argument("--neighbours", action="store_true", help=alike)
     parser.add_argument("--json", action="store_true", help="JSON in place of the table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a figure of it: .png, .svg or .pdf")
-    parser.add_argument("--force", action="store_true", help="replaces the file if it is there")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
     options = parser.parse_intermixed_args()
     keys = [text for text in options.images if re.match(r"(data(\.\w+)?|trusted)=", text)]
     images = [text for text in options.images if text not in keys]

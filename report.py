@@ -1,7 +1,7 @@
 """Compares runs: python report.py FOLDER...
 
-A folder is that of a study or sweep, or there are those of several runs. Without any, it writes the pages of
-docs/studies from the files beside them.
+FOLDER is a study, a sweep, or one of several run directories. Without any, the pages of docs/studies are written again
+from the files beside them.
 """
 
 import argparse
@@ -14,14 +14,14 @@ from alexnet.errors import escape_lines
 def main() -> None:
     """Reads the command line, writes the report, and prints the answer."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of a study or sweep, or of runs")
-    parser.add_argument("--out", type=Path, help="where the report is written; else the folder itself")
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="a study, a sweep, or run directories")
+    parser.add_argument("--out", type=Path, help="where the report is written; by default the folder itself")
     parser.add_argument(
-        "--metric", help="such as test/top1 or val/loss, or epochs: 'train/top1>=0.75'; else the study's"
+        "--metric", help="such as test/top1 or val/loss, or epochs: 'train/top1>=0.75'; by default the study's"
     )
-    parser.add_argument("--mode", help="max or min: which way it is better; else the study's, min for a loss")
-    parser.add_argument("--margin", type=float, help="the smallest difference that would matter, 0.01 being a point")
-    parser.add_argument("--baseline", metavar="ARM", help="the arm that the others are compared with; else the first")
+    parser.add_argument("--mode", help="max or min: which is better; by default the study's, min for a loss")
+    parser.add_argument("--margin", type=float, help="the smallest difference that matters; 0.01 is one point")
+    parser.add_argument("--baseline", metavar="ARM", help="the baseline of all differences; by default the first arm")
     asked = parser.parse_args()
     if not asked.folders:
         if any(value is not None for key, value in vars(asked).items() if key != "folders"):
