@@ -261,7 +261,8 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     two_arms(tmp_path)
     data = {"source": "digits", "fingerprint": "f", "pictures": {"test": 500}, "repeated": {"test": 7}}
     changes = {
-        "model__dropout": 0.1, "record__git_commit": "def", "record__machine": {"threads": 8}, "record__data": data,
+        "model__dropout": 0.1, "record__git_commit": "def", "record__data": data,
+        "record__machine": {"threads": 8, "instructions": "AVX2"},
     }  # fmt: skip
     odd = fake_run(tmp_path / "odd", 9, np.arange(500) < 50, "dropout=0.1", **changes)
     notes = report([tmp_path])[1]
@@ -269,6 +270,7 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     assert "dropout=0.1, seed 9: no better than chance" in notes
     assert "The runs are of different versions of the code: abc, def" in notes
     assert "The runs are of different numbers of threads, which sum in another order: 2, 8" in notes
+    assert "The runs are of different instruction sets, which round in other places: AVX2, not recorded" in notes
     (odd / "metrics.json").write_text((odd / "metrics.json").read_text().replace("0.1,", "NaN,"))
     assert "dropout=0.1, seed 9: test/top1 is no number; left out" in report([tmp_path])[1]
 

@@ -17,6 +17,7 @@ ALIKE = {
     "precision": "precisions",
     "devices": "devices",
     "threads": "numbers of threads, which sum in another order",
+    "instructions": "instruction sets, which round in other places",
     "torch": "versions of torch",
     "monitor": "metrics that chose the best epoch",
     "test_epoch": "choices of the epoch that is tested",
@@ -73,7 +74,7 @@ def _unlike(runs: Sequence[Result]) -> list[str]:
     """Returns warnings on the columns in which the runs differ. A missing column counts as equal."""
     notes = []
     for column, what in ALIKE.items():
-        values = {run[column] or "none" for run in runs}
+        values = {run[column] or "not recorded" for run in runs}
         if len(values) < 2:
             continue
         if column in HASHES:

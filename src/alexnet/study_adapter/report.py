@@ -72,7 +72,7 @@ def write_run_page(out: Path, made: StudyReport) -> str:
     """Writes report.md and the figures, with what only runs have. Returns the text for the terminal."""
     norms = gradient_norms(made.arms)
     commits = sorted({run["git_commit"][:7] or "no commit" for run in made.done})
-    origin = f": {images_of(made)}, at {', '.join(commits)}"
+    origin = f": {images_of(made)}, {_machines_of(made)}, at {', '.join(commits)}"
     command = command_of(made)
     if command:
         origin += f", by `{command}`"
@@ -90,6 +90,16 @@ def images_of(made: StudyReport) -> str:
     """Returns the data set of the runs, and the kind of its files."""
     kinds = {run["source"]: run["files"] for run in made.done}
     return ", ".join(_described(source, kind) for source, kind in kinds.items())
+
+
+def _machines_of(made: StudyReport) -> str:
+    """Returns the precisions and devices of the runs, and of a CPU the instruction set."""
+    kinds = set()
+    for run in made.done:
+        on_cpu = run["devices"] == "CPU" and run["instructions"]
+        instructions = f" ({on_cpu})" if on_cpu else ""
+        kinds.add(f"{run['precision']} on {run['devices']}{instructions}")
+    return ", ".join(sorted(kinds))
 
 
 def _described(source: str, kind: str) -> str:

@@ -61,7 +61,8 @@ def row_of(arm: str, run: Run, metric: Metric) -> dict[str, str]:
     row["test_epoch"] = run.config.get("test_epoch", "best")
     row |= {key: run.record.get(key) for key in ("reason", "started", "git_commit", "git_dirty")}
     row |= {"precision": run.config["trainer"]["precision"], "devices": ", ".join(machine.get("gpus", ())) or "CPU"}
-    row |= {"threads": machine.get("threads"), "torch": run.record.get("packages", {}).get("torch")}
+    row |= {key: machine.get(key) for key in ("threads", "instructions")}
+    row |= {"torch": run.record.get("packages", {}).get("torch")}
     row |= {key: data.get(key) for key in ("source", "files", "fingerprint")}
     row["test_repeated"] = data.get("repeated", {}).get("test")
     row |= {"test_pictures": data.get("pictures", {}).get("test"), "classes": run.config["data"]["num_classes"]}

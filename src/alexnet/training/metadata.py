@@ -43,6 +43,7 @@ def environment_info(*, keeps_memory: bool) -> dict[str, Any]:
             "platform": platform.platform(),
             "cores": available_cores(),
             "threads": torch.get_num_threads(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "keeps_freed_memory": keeps_memory,
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         },
