@@ -17,9 +17,9 @@ from tests.conftest import ROOT, program, slow
 from tests.study.fakes import STUDY, fake_run, images
 
 
-def study(folder: Path, arms: int = 3) -> Path:
+def study(folder: Path, arms: int = 3, shares: tuple[float, ...] = (0.9, 0.8, 0.85)) -> Path:
     """Three seeds of each arm, but for one run that failed."""
-    right = images(np.random.default_rng(2), 3, 400, 0.9, 0.8, 0.85)
+    right = images(np.random.default_rng(2), 3, 400, *shares)
     names = ["lrn=true", "lrn=false", "lrn=maybe"][:arms]
     for seed in range(3):
         for number, arm in enumerate(names):
@@ -87,6 +87,20 @@ def test_the_index(tmp_path: Path) -> None:
         f"test/top1, %: lrn=true {base[3]}<br>lrn=false {row[5]} points ({row[6]}): {row[9]}",
         "3", "digits", "0.017", "`python train.py study=lrn data.root=FOLDER seed=0,1,2,3`",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shares", "expected"), [((0.9, 0.81, 0.85), "yes"), ((0.8, 0.9, 0.85), "no")])
+def test_a_repeated_study_is_compared_with_the_first(shares: tuple[float, ...], expected: str, tmp_path: Path) -> None:
+    report([study(tmp_path / "first", arms=2)], tmp_path / "pages" / "lrn")
+    report([study(tmp_path / "second", arms=2, shares=shares)], tmp_path / "pages" / "lrn-again")
+    write_pages(tmp_path / "pages")
+    text = (tmp_path / "pages" / "README.md").read_text()
+    (row,) = text.partition("## Repeated")[2].partition("## Replayed")[0].split("|\n")[2:-1]
+    links, arm, first, again, agree = (cell.strip() for cell in row.strip("|").split("|"))
+    assert links == "[lrn](lrn/report.md), [again](lrn-again/report.md)"
+    assert (arm, agree) == ("lrn=false", expected)
+    assert first.endswith("points (-19.09 to -3.91): worse")
+    assert again != first
 
 
 @slow

@@ -45,6 +45,16 @@ Runs of a minute or so. No arm comes to {LEAST["cifar10"]:.0%} on CIFAR-10, wher
 error: these say what a part does to such runs, and nothing of the paper's claims.
 """,
 }
+AGAIN = "-again"  # ends the name of the folder in which a study is repeated
+REPEATS = """
+## Repeated
+
+The same question again, with other seeds and on another kind of processor. Two answers agree where their difference is
+at most sqrt(a^2 + b^2), with a and b half the width of their intervals.
+
+| study | arm | first | again | agree |
+|---|---|---|---|---|
+"""
 REPLAYS = """
 ## Replayed
 
@@ -81,6 +91,8 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
         page.append(SHOWN)
     for heading, found in groups.items():
         page += [f"\n## {heading}\n{SECTIONS[heading]}{COLUMNS}", *(_row(name, made) for name, made in found.items())]
+    if repeats := _repeats({name: made for found in studies.values() for name, made in found.items()}):
+        page += [REPEATS, *repeats]
     write(folder / "README.md", "".join([*page, REPLAYS, *replays]))
     return [table.with_name("report.md") for table in tables]
 
@@ -113,6 +125,25 @@ def _row(name: str, made: StudyReport) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
+def _repeats(studies: Mapping[str, StudyReport]) -> list[str]:
+    """Returns a row for each arm of a study that was repeated, but the baseline."""
+    lines = []
+    for name, again in studies.items():
+        first = studies.get(name.removesuffix(AGAIN))
+        if first is None or first is again:
+            continue
+        earlier = {row.arm: row for row in first.found.rows}
+        for row in again.found.rows:
+            before = earlier.get(row.arm)
+            if before is None or math.isnan(before.half) or math.isnan(row.half):
+                continue
+            agree = abs(row.change - before.change) <= math.hypot(row.half, before.half)
+            links = f"[{name.removesuffix(AGAIN)}]({name.removesuffix(AGAIN)}/report.md), [again]({name}/report.md)"
+            told = [_difference(first, before), _difference(again, row), "yes" if agree else "no"]
+            lines.append(f"| {' | '.join([links, row.arm, *told])} |\n")
+    return lines
+
+
 def _replayed(name: str, table: Sequence[Mapping[str, str]], made: StudyReport) -> list[str]:
     """Returns rows on a study with a fixed number of seeds, one for each arm but the baseline."""
     metric, margin = made.found.metric, made.about["margin"]
@@ -143,13 +174,18 @@ def _here(made: StudyReport) -> list[str]:
     """Returns the baseline, and each other arm's difference, as text."""
     found, metric = made.found, made.found.metric
     told = [f"{metric.unit}: {found.baseline.arm} {metric.level(found.baseline.mean)}"]
-    for row in found.rows:
-        within = f" ({interval(row, metric)})" if interval(row, metric) else ""
-        change = f" {metric.signed(row.change)}{metric.points}{within}" if math.isfinite(row.change) else ""
-        told.append(f"{row.arm}{change}: {row.verdict.split(':')[0]}{_against_paper(made, row)}")
+    told += [f"{row.arm} {_difference(made, row)}{_against_paper(made, row)}" for row in found.rows]
     if 0 < len(idle := idle_norms(made.arms)) < len(made.arms):
         told.append(f"(LRN did next to nothing in {', '.join(idle)})")
     return told
+
+
+def _difference(made: StudyReport, row: Row) -> str:
+    """Returns an arm's difference, its interval and its verdict, as text."""
+    metric = made.found.metric
+    within = f" ({interval(row, metric)})" if interval(row, metric) else ""
+    change = f"{metric.signed(row.change)}{metric.points}{within}: " if math.isfinite(row.change) else ""
+    return change + row.verdict.split(":")[0]
 
 
 def _against_paper(made: StudyReport, row: Row) -> str:
