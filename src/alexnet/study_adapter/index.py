@@ -21,7 +21,8 @@ HEAD = f"""# Studies that were run
 
 `python report.py` makes this page and the others of the {TABLE} and report.json in each folder, a row for every run. In
 its column *both right* the last number is how many test images the run had right, and those before it how many of
-these each run above had right as well. `python report.py RUNS --out docs/studies/NAME` adds a study.
+these each run above had right as well. `python report.py RUNS --out docs/studies/NAME` adds a study, and NAME-again
+repeats one.
 
 Intervals are of 95%, and those of a study hold together; where it was reported again with more seeds, or ran until it
 was answered, they hold over all looks at it. Hours are of training alone, on whatever machine it was. A command is of
@@ -49,8 +50,8 @@ AGAIN = "-again"  # ends the name of the folder in which a study is repeated
 REPEATS = """
 ## Repeated
 
-The same question again, with other seeds and on another kind of processor. Two answers agree where their difference is
-at most sqrt(a^2 + b^2), with a and b half the width of their intervals.
+The same question again, with other seeds, precision and instruction set, which the pages name. Two answers agree where
+their difference is at most sqrt(a^2 + b^2), with a and b half the width of their intervals.
 
 | study | arm | first | again | agree |
 |---|---|---|---|---|
