@@ -60,6 +60,7 @@ def test_a_sweep_over_weights_is_a_choice(tmp_path: Path) -> None:
 
 
 def test_a_preset_may_be_taken_away() -> None:
+    assert for_hydra(["model=lenet", "-m", "seed=1,2"]) == ["-m", "model=lenet", "seed=1,2"]
     assert for_hydra(["experiment=null"]) == ["~experiment"]
     default = train_py("--cfg", "job").stdout
     assert train_py("experiment=null", "--cfg", "job").stdout == default

@@ -14,6 +14,7 @@ from alexnet.run_identity import PATHS
 _PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, PATHS))})=)(.+)", re.DOTALL)
 _HOME = re.compile(r"([\w.+]+=)(~(?:/.*)?)", re.DOTALL)
 _GIVEN_TO_HYDRA = re.compile(r"""null|'.*'|".*"|.*\$\{.*""", re.DOTALL)  # quoted, or an interpolation
+SWEEP_FLAGS = ("-m", "--multirun")
 
 
 def quoted(text: str) -> str:
@@ -28,10 +29,13 @@ def for_hydra(arguments: list[str]) -> list[str]:
       sweep, init_from=a,b stays a choice of two, unless there is a file or folder of that name.
     - A ~ at the beginning of a value is replaced by the home directory.
     - experiment=null takes the preset away, ~experiment.
+    - -m comes first: Hydra knows no override after it where others stand before it.
     """
-    sweep = not {"-m", "--multirun"}.isdisjoint(arguments) or any(a.startswith("study=") for a in arguments)
+    flags = [argument for argument in arguments if argument in SWEEP_FLAGS]
+    arguments = [argument for argument in arguments if argument not in SWEEP_FLAGS]
+    sweep = bool(flags) or any(a.startswith("study=") for a in arguments)
     without = {f"{preset}=null": f"~{preset}" for preset in PRESETS}
-    return [without.get(argument) or _take_path(_expand_home(argument), sweep=sweep) for argument in arguments]
+    return flags + [without.get(argument) or _take_path(_expand_home(argument), sweep=sweep) for argument in arguments]
 
 
 def with_keys_of_today(arguments: list[str]) -> list[str]:
