@@ -59,8 +59,11 @@ def test_a_sweep_over_weights_is_a_choice(tmp_path: Path) -> None:
     assert value(for_hydra(["-m", f"init_from={both}"])[1]) == str(both)
 
 
-def test_a_preset_may_be_taken_away() -> None:
+def test_the_flag_of_a_sweep_may_stand_anywhere() -> None:
     assert for_hydra(["model=lenet", "-m", "seed=1,2"]) == ["-m", "model=lenet", "seed=1,2"]
+
+
+def test_a_preset_may_be_taken_away() -> None:
     assert for_hydra(["experiment=null"]) == ["~experiment"]
     default = train_py("--cfg", "job").stdout
     assert train_py("experiment=null", "--cfg", "job").stdout == default

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any, cast
 
 from hydra.errors import InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet.compat import RENAMED_KEYS
 from alexnet.config_keys import GROUPS, PRESETS
 from alexnet.errors import ArgumentError, UserError, suggest
+from alexnet.run_identity import flat
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "pytorch_lightning")
 
@@ -56,19 +58,11 @@ def _format_unknown_key(key: str, cause: BaseException | None) -> str:
     return f"{key}: no such key.{near}"
 
 
-def _paths_of(name: str, node: DictConfig, path: str) -> list[str]:
-    """Returns the full keys of the values of that name in the groups of a config, in its order."""
-    found = []
-    for key in map(str, node):
-        full = f"{path}.{key}" if path else key
-        value = None
-        if full != "hydra" and not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
-            value = node[key]
-        if isinstance(value, DictConfig):
-            if name in value and not isinstance(value[name], DictConfig):
-                found.append(f"{full}.{name}")
-            found += _paths_of(name, value, full)
-    return found
+def _paths_of(name: str, group: DictConfig, path: str) -> list[str]:
+    """Returns the full keys of the values of that name below the keys of a group, those of fewest parts first."""
+    values = cast(dict[str, Any], OmegaConf.to_container(group))
+    keys = [f"{path}.{key}" if path else key for key, _ in flat(values) if key.endswith(f".{name}")]
+    return sorted((key for key in keys if not key.startswith("hydra.")), key=lambda key: key.count("."))
 
 
 @contextmanager

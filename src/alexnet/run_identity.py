@@ -64,9 +64,7 @@ def result_affecting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(config, DictConfig):
         config = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     return {
-        key: value
-        for key, value in _flat(config, "")
-        if affects_result(key) and not (key in ADDED and ADDED[key] == value)
+        key: value for key, value in flat(config) if affects_result(key) and not (key in ADDED and ADDED[key] == value)
     }
 
 
@@ -89,10 +87,11 @@ def format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _flat(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+def flat(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields every value of a nested mapping with its full key, such as `model.lrn`. Whole numbers are floats."""
     for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{key}.")
+            yield from flat(value, f"{path}{key}.")
         else:
             number = isinstance(value, int) and not isinstance(value, bool)
             yield f"{path}{key}", float(value) if number else value

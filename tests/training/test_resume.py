@@ -45,7 +45,7 @@ KINDS = {
     "averaged": ("callbacks=swa", "callbacks.swa.start=0.4"),
 }
 TIMES = ("seconds", "images_per_second")
-ENV = {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+ENV = {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
 @pytest.fixture

@@ -359,9 +359,10 @@ def _find_repeated(
         return repeated, notes
     keys = digests[:, :8].copy().view(np.uint64)[:, 0]  # 64 of 256 bits: two images of a data set do not share them
     known = keys[splits["train"].rows]
-    for name, split in splits.items():
+    others = {name: split for name, split in splits.items() if name != "train"}
+    for name, split in others.items():
         found = np.flatnonzero(np.isin(keys[split.rows], known))
-        if name == "train" or not len(found):
+        if not len(found):
             continue
         repeated[name] = len(found)
         first = found[0]

@@ -41,7 +41,8 @@ def caveats(arms: Sequence[Arm], metric: Metric) -> list[str]:
     """Returns warnings about the values of finished runs."""
     runs = finished(arms)
     notes = [note for arm in arms for note in _of_values(arm, metric)]
-    return [*notes, *_unlike(runs), *_uneven(arms, metric), *_of_choice(arms, runs, metric)]
+    of_runs = *_of_choice(arms, runs, metric), *_of_repeated(runs, metric)
+    return [*notes, *_unlike(runs), *_uneven(arms, metric), *of_runs]
 
 
 def _of_values(arm: Arm, metric: Metric) -> list[str]:
@@ -110,16 +111,21 @@ def _of_choice(arms: Sequence[Arm], runs: Sequence[Result], metric: Metric) -> l
         notes.append("Without validation images, the best epoch was chosen on training figures")
     if metric.name.startswith("val/") and "val" in monitors:
         notes.append("Validation chose the best epoch, so its figures are better than those of new images would be")
-    repeated = [run for run in runs if run.value("test_repeated") > 0]
-    if repeated and metric.name.startswith("test/"):
-        count = f"{repeated[0]['test_repeated']} of {repeated[0]['test_pictures']} test images"
-        notes.append(f"{count} are training images too: test figures are better than those of new images would be")
     if len(arms) > 2 and metric.name.startswith("test/"):
         best = "the lowest" if metric.less_is_better else "the highest"
         notes.append(
             f"These are test figures: {best} of {len(arms)} arms looks better than it is. Choose by validation."
         )
     return notes
+
+
+def _of_repeated(runs: Sequence[Result], metric: Metric) -> list[str]:
+    """Returns a warning where test images are among the training images."""
+    repeated = [run for run in runs if run.value("test_repeated") > 0]
+    if not repeated or not metric.name.startswith("test/"):
+        return []
+    count = f"{repeated[0]['test_repeated']} of {repeated[0]['test_pictures']} test images"
+    return [f"{count} are training images too: test figures are better than those of new images would be"]
 
 
 def _about(count: float) -> str:

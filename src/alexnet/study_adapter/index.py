@@ -130,16 +130,17 @@ def _repeats(studies: Mapping[str, StudyReport]) -> list[str]:
     """Returns a row for each arm of a study that was repeated, but the baseline."""
     lines = []
     for name, again in studies.items():
-        first = studies.get(name.removesuffix(AGAIN))
-        if first is None or first is again:
+        original = name.removesuffix(AGAIN)
+        if original == name or original not in studies:
             continue
+        first = studies[original]
         earlier = {row.arm: row for row in first.found.rows}
         for row in again.found.rows:
             before = earlier.get(row.arm)
             if before is None or math.isnan(before.half) or math.isnan(row.half):
                 continue
             agree = abs(row.change - before.change) <= math.hypot(row.half, before.half)
-            links = f"[{name.removesuffix(AGAIN)}]({name.removesuffix(AGAIN)}/report.md), [again]({name}/report.md)"
+            links = f"[{original}]({original}/report.md), [again]({name}/report.md)"
             told = [_difference(first, before), _difference(again, row), "yes" if agree else "no"]
             lines.append(f"| {' | '.join([links, row.arm, *told])} |\n")
     return lines

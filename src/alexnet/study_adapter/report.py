@@ -96,9 +96,10 @@ def _machines_of(made: StudyReport) -> str:
     """Returns the precisions and devices of the runs, and of a CPU the instruction set."""
     kinds = set()
     for run in made.done:
-        on_cpu = run["devices"] == "CPU" and run["instructions"]
-        instructions = f" ({on_cpu})" if on_cpu else ""
-        kinds.add(f"{run['precision']} on {run['devices']}{instructions}")
+        device = run["devices"]
+        if device == "CPU" and run["instructions"]:
+            device += f" ({run['instructions']})"
+        kinds.add(f"{run['precision']} on {device}")
     return ", ".join(sorted(kinds))
 
 

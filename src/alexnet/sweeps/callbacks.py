@@ -26,7 +26,7 @@ from alexnet.config_errors import format_error
 from alexnet.config_keys import PRESETS
 from alexnet.cores import available_cores
 from alexnet.errors import UserError, escape_control_chars, escape_lines
-from alexnet.overrides import quoted
+from alexnet.overrides import SWEEP_FLAGS, quoted
 from alexnet.run_dir import dated_dir, make_dir, remove_run_dir
 
 
@@ -201,7 +201,7 @@ def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:
 def _check_launcher(config: DictConfig) -> None:
     """Raises UserError for launcher settings on which Hydra's own errors are unclear or missing."""
     if (started := processes_started()) > 1:
-        typed = shlex.join([a for a in sys.argv[1:] if a not in ("-m", "--multirun")])
+        typed = shlex.join([a for a in sys.argv[1:] if a not in SWEEP_FLAGS])
         raise UserError(
             f"a sweep in each of {started} processes: start it in one, which starts the ranks of every job itself: "
             f"python {sys.argv[0]} -m {typed}"

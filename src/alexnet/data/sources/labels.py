@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alexnet.errors import UserError, escape_control_chars
+from alexnet.validation import first_repeated
 
 SUFFIXES = (".txt", ".csv", ".tsv")
 LARGEST = 1_000_000  # bytes; a list of images is larger than one of classes
@@ -79,8 +80,8 @@ def _check(file: Path, found: Mapping[str, str], folders: Sequence[str]) -> None
             "them, or move the file away, and classes are called by their folders"
         )
     names = [found[folder] for folder in folders]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := first_repeated(sorted(names)):
         raise UserError(
-            f"data.root: {file} has the name {escape_control_chars(twice[0])} for several folders. Give each its own, "
+            f"data.root: {file} has the name {escape_control_chars(twice)} for several folders. Give each its own, "
             "or move the file away, and classes are called by their folders"
         )
