@@ -52,8 +52,8 @@ def handle_errors() -> Iterator[None]:
             _end()
         _end_rank()
     except KeyboardInterrupt as interrupt:
+        print(escape_lines(str(interrupt)) or "interrupted", file=sys.stderr, flush=True)
         _end(interrupted=True)
-        print(escape_lines(str(interrupt)) or "interrupted", file=sys.stderr)
         code = 143 if isinstance(interrupt, Terminated) else 130
         sys.exit(code)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:

@@ -221,8 +221,9 @@ def test_signals_leave_no_rank_behind(
     folders = [path.parent for path in (tmp_path / "o").rglob("train.log")]
     assert len(folders) == 1, "no job is started after the signal"
     if number != signal.SIGKILL:
-        go_on = f"resume with python train.py resume={folders[0]}"
-        assert said == f"interrupted; {f'what is done is in {folders[0]}' if more else go_on}\n"
+        one = f"interrupted; resume with python train.py resume={folders[0]}\n"
+        hint = f"to resume, add run_dir={folders[0].parent} to the command\n"
+        assert said == (f"interrupted; what is done is in {folders[0]}\n{hint}" if more else one)
 
 
 @digits

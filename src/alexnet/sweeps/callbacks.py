@@ -27,7 +27,7 @@ from alexnet.config_keys import PRESETS
 from alexnet.cores import available_cores
 from alexnet.errors import UserError, escape_control_chars, escape_lines
 from alexnet.overrides import SWEEP_FLAGS, quoted
-from alexnet.run_dir import dated_dir, make_dir, remove_run_dir
+from alexnet.run_dir import dated_dir, make_dir, remove_run_dir, shown
 
 
 @contextmanager
@@ -78,6 +78,7 @@ class SweepDirectory(Callback):
     path: ClassVar[Path | None] = None
     made: ClassVar[list[Path]] = []  # what was not there before
     after: ClassVar[list[Callable[[Path], None]]] = []  # what others want done with the folder at the end
+    resume: ClassVar[str] = ""  # how it is resumed
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         at_end.append(SweepDirectory.end)
@@ -87,6 +88,9 @@ class SweepDirectory(Callback):
             _check_presets(config)
             SweepDirectory.path, SweepDirectory.made = _sweep_folder(config)
         path = SweepDirectory.path
+        is_dated = config.run_dir is None and not config.hydra.runtime.choices.get("study")
+        run_dir = shlex.quote(f"run_dir={shown(path)}")
+        SweepDirectory.resume = f"add {run_dir} to the command" if is_dated else "type the same command again"
         (path / "failed.txt").unlink(missing_ok=True)
         typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         with read_write(config), open_dict(config):
@@ -151,7 +155,10 @@ class SweepDirectory(Callback):
             for then in cls.after:
                 then(path)
         cls.after.clear()
-        if text and not interrupted:
+        if interrupted:
+            if path is not None:
+                print(f"to resume, {cls.resume}", file=sys.stderr)
+        elif text:
             jobs = sum(line.startswith("job ") for line in text.splitlines())
             sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
 
