@@ -3,12 +3,12 @@
 import csv
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alexnet.data.sources.images import SPLITS
+from alexnet.data.sources.labels import tell_apart
 from alexnet.data.sources.layout import SPLIT_WORDS
 from alexnet.data.splits import CLASS, KINDS, LABELS, NUMBERS
 from alexnet.errors import ArgumentError, escape_control_chars, suggest
@@ -198,8 +198,7 @@ def _names_of(labels: Sequence[str], file: Path, rows: Sequence[Row], label: str
             )
     if unnamed := [text for text in labels if text not in names]:
         raise ArgumentError(f"class_name={name}: {file} has no name for the label {unnamed[0]}")
-    counts = Counter(names[text] for text in labels)  # such as ImageNet's two cranes
-    return [names[text] if counts[names[text]] == 1 else f"{names[text]} ({text})" for text in labels]
+    return list(tell_apart({text: names[text] for text in labels}).values())
 
 
 def _splits(file: Path, rows: Sequence[Row], column: str) -> list[str]:

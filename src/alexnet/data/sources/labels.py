@@ -1,11 +1,11 @@
 """A labels file beside class folders that names each folder, such as monkey_labels.txt of the ten monkey species."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alexnet.errors import UserError, escape_control_chars
-from alexnet.validation import first_repeated
 
 SUFFIXES = (".txt", ".csv", ".tsv")
 LARGEST = 1_000_000  # bytes; a list of images is larger than one of classes
@@ -24,7 +24,7 @@ def names_of_folders(place: Path, folders: Sequence[str], top: Path) -> tuple[di
         top: the file lies in `place`, here, or in a folder between the two.
 
     Raises:
-        UserError: for a file that names some of the folders and not the others, or two alike.
+        UserError: for a file that names some of the folders and not the others.
     """
     for above in (place, *place.parents):
         if not above.is_relative_to(top):
@@ -34,9 +34,20 @@ def names_of_folders(place: Path, folders: Sequence[str], top: Path) -> tuple[di
             found = _names(rows)
             if not found.keys() & set(folders):
                 continue
-            _check(file, found, folders)
-            return {folder: found[folder] for folder in folders}, file
+            if missing := [folder for folder in folders if folder not in found]:
+                raise UserError(
+                    f"data.root: {file} names no class for the folders {escape_control_chars(', '.join(missing[:5]))}. "
+                    "Add them, or move the file away, and classes are called by their folders"
+                )
+            named = tell_apart(found)  # of all rows: a test folder may lack one of two classes of the same name
+            return {folder: named[folder] for folder in folders}, file
     return {}, None
+
+
+def tell_apart(names: Mapping[str, str]) -> dict[str, str]:
+    """Returns class names by label or folder, which is added to a name that several have, as ImageNet's two cranes."""
+    counts = Counter(names.values())
+    return {label: name if counts[name] == 1 else f"{name} ({label})" for label, name in names.items()}
 
 
 def _candidates(folder: Path) -> list[Path]:
@@ -70,18 +81,3 @@ def _names(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
         return {}
     named = [(row[first], row[column]) for row in rows if row.get(first) and row.get(column)]
     return dict(named) if len(dict(named)) == len(named) else {}
-
-
-def _check(file: Path, found: Mapping[str, str], folders: Sequence[str]) -> None:
-    """Raises UserError unless every folder has a name of its own."""
-    if missing := [folder for folder in folders if folder not in found]:
-        raise UserError(
-            f"data.root: {file} names no class for the folders {escape_control_chars(', '.join(missing[:5]))}. Add "
-            "them, or move the file away, and classes are called by their folders"
-        )
-    names = [found[folder] for folder in folders]
-    if twice := first_repeated(sorted(names)):
-        raise UserError(
-            f"data.root: {file} has the name {escape_control_chars(twice)} for several folders. Give each its own, "
-            "or move the file away, and classes are called by their folders"
-        )
