@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -25,6 +26,9 @@ from PIL import Image
 
 from tests import forked
 from tests.forked import ROOT
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # by a shell's &; the programs that tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMOKE = ("experiment=smoke", "model.width=0.125", "panels=none")
 Program = Callable[..., subprocess.CompletedProcess[str]]
