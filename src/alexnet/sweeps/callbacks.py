@@ -88,15 +88,17 @@ class SweepDirectory(Callback):
             _check_presets(config)
             SweepDirectory.path, SweepDirectory.made = _sweep_folder(config)
         path = SweepDirectory.path
-        is_dated = config.run_dir is None and not config.hydra.runtime.choices.get("study")
-        run_dir = shlex.quote(f"run_dir={shown(path)}")
-        SweepDirectory.resume = f"add {run_dir} to the command" if is_dated else "type the same command again"
+        is_study = bool(config.hydra.runtime.choices.get("study"))
+        if is_study or config.run_dir is not None:
+            SweepDirectory.resume = "type the same command again"
+        else:
+            SweepDirectory.resume = f"add {shlex.quote(f'run_dir={shown(path)}')} to the command"
         (path / "failed.txt").unlink(missing_ok=True)
         typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         with read_write(config), open_dict(config):
             config.hydra.sweep.dir = str(path)
             unnamed = [o.key_or_group for o in typed if not o.is_sweep_override()]
-            if config.hydra.runtime.choices.get("study"):  # its folders tell the arm, however it came to be
+            if is_study:  # its folders tell the arm, however it came to be
                 unnamed = [key for key in unnamed if key not in config.hydra.sweeper.params] + ["seed", "study.arm"]
             config.hydra.overrides.hydra += [  # the jobs compose their config again
                 f"hydra.sweep.dir={quoted(str(path))}",
@@ -154,11 +156,10 @@ class SweepDirectory(Callback):
         if path is not None:
             for then in cls.after:
                 then(path)
-        cls.after.clear()
-        if interrupted:
-            if path is not None:
+            if interrupted:
                 print(f"to resume, {cls.resume}", file=sys.stderr)
-        elif text:
+        cls.after.clear()
+        if text and not interrupted:
             jobs = sum(line.startswith("job ") for line in text.splitlines())
             sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
 

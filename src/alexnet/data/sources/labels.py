@@ -34,11 +34,7 @@ def names_of_folders(place: Path, folders: Sequence[str], top: Path) -> tuple[di
             found = _names(rows)
             if not found.keys() & set(folders):
                 continue
-            if missing := [folder for folder in folders if folder not in found]:
-                raise UserError(
-                    f"data.root: {file} names no class for the folders {escape_control_chars(', '.join(missing[:5]))}. "
-                    "Add them, or move the file away, and classes are called by their folders"
-                )
+            _check(file, found, folders)
             named = tell_apart(found)  # of all rows: a test folder may lack one of two classes of the same name
             return {folder: named[folder] for folder in folders}, file
     return {}, None
@@ -81,3 +77,12 @@ def _names(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
         return {}
     named = [(row[first], row[column]) for row in rows if row.get(first) and row.get(column)]
     return dict(named) if len(dict(named)) == len(named) else {}
+
+
+def _check(file: Path, found: Mapping[str, str], folders: Sequence[str]) -> None:
+    """Raises UserError unless every folder has a name."""
+    if missing := [folder for folder in folders if folder not in found]:
+        raise UserError(
+            f"data.root: {file} names no class for the folders {escape_control_chars(', '.join(missing[:5]))}. Add "
+            "them, or move the file away, and classes are called by their folders"
+        )
