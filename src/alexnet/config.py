@@ -22,6 +22,9 @@ from alexnet.errors import ArgumentError, UserError, suggest
 
 # That a launcher's plugin knows the keys of its preset, which is right. Here, since its workers import this too.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/")
+# Hydra 1.4 deprecates what 1.3 needs, and configs that may name any class, as a user's own config may.
+warnings.filterwarnings("ignore", "The version_base parameter is deprecated")
+warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_")
 
 
 def check(cfg: DictConfig) -> None:

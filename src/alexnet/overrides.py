@@ -15,6 +15,7 @@ _PATH = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, PATHS))})=)(.+)", re
 _HOME = re.compile(r"([\w.+]+=)(~(?:/.*)?)", re.DOTALL)
 _GIVEN_TO_HYDRA = re.compile(r"""null|'.*'|".*"|.*\$\{.*""", re.DOTALL)  # quoted, or an interpolation
 SWEEP_FLAGS = ("-m", "--multirun")
+STUDY_MODE = "hydra.mode=MULTIRUN"
 
 
 def quoted(text: str) -> str:
@@ -30,10 +31,15 @@ def for_hydra(arguments: list[str]) -> list[str]:
     - A ~ at the beginning of a value is replaced by the home directory.
     - experiment=null takes the preset away, ~experiment.
     - -m comes first: Hydra knows no override after it where others stand before it.
+    - A study is a sweep, which to Hydra 1.4 the command line must say. Beside it: Hydra 1.3 takes overrides from one
+      place of the command line only.
     """
     flags = [argument for argument in arguments if argument in SWEEP_FLAGS]
     arguments = [argument for argument in arguments if argument not in SWEEP_FLAGS]
-    sweep = bool(flags) or any(a.startswith("study=") for a in arguments)
+    studies = [n for n, argument in enumerate(arguments) if re.match("study=(?!null$)", argument)]
+    if studies and not flags:
+        arguments.insert(studies[0], STUDY_MODE)
+    sweep = bool(flags) or STUDY_MODE in arguments
     without = {f"{preset}=null": f"~{preset}" for preset in PRESETS}
     return flags + [without.get(argument) or _take_path(_expand_home(argument), sweep=sweep) for argument in arguments]
 

@@ -127,7 +127,7 @@ def test_a_study_that_is_interrupted_is_reported(tmp_path: Path) -> None:
     study.send_signal(signal.SIGINT)
     out, err = study.communicate(timeout=300)
     assert study.returncode == 130
-    assert err == f"interrupted; what is done is in {second}\nto resume, type the same command again\n"
+    assert err.endswith(f"interrupted; what is done is in {second}\nto resume, type the same command again\n")
     assert json.loads((second / "run.json").read_text())["state"] == "interrupted"
     assert f"report {second.parent / 'report.md'}\n" in out
     assert "  ! model.groups=1, seed 1: interrupted\n" in out

@@ -35,9 +35,12 @@ def exit_on_error() -> Iterator[None]:
     """Context manager that exits at an error before a sweep: Hydra turns a callback's Exception into a warning."""
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # noqa: BLE001 (a warning, and the jobs would go on without what the callback does)
         SweepDirectory.drop()
-        print(f"error: {escape_lines(format_error(error))}", file=sys.stderr)
+        if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+            print(f"error: {escape_lines(format_error(error))}", file=sys.stderr)
+        else:
+            traceback.print_exception(error)
         raise SystemExit(1) from None
 
 
@@ -86,33 +89,15 @@ class SweepDirectory(Callback):
             check_paths(config)
             _check_launcher(config)
             _check_presets(config)
-            SweepDirectory.path, SweepDirectory.made = _sweep_folder(config)
-        path = SweepDirectory.path
-        is_study = bool(config.hydra.runtime.choices.get("study"))
-        if is_study or config.run_dir is not None:
-            SweepDirectory.resume = "type the same command again"
-        else:
-            SweepDirectory.resume = f"add {shlex.quote(f'run_dir={shown(path)}')} to the command"
-        (path / "failed.txt").unlink(missing_ok=True)
-        typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        with read_write(config), open_dict(config):
-            config.hydra.sweep.dir = str(path)
-            unnamed = [o.key_or_group for o in typed if not o.is_sweep_override()]
-            if is_study:  # its folders tell the arm, however it came to be
-                unnamed = [key for key in unnamed if key not in config.hydra.sweeper.params] + ["seed", "study.arm"]
-            config.hydra.overrides.hydra += [  # the jobs compose their config again
-                f"hydra.sweep.dir={quoted(str(path))}",
-                # a job's folder is named after what the sweep varies
-                "hydra.job.config.override_dirname.exclude_keys="
-                f"[{','.join(map(quoted, [*unnamed, 'outputs', 'run_dir']))}]",
-            ]
-        launcher = config.hydra.runtime.choices["hydra/launcher"]
-        if launcher == "ray" and config.hydra.launcher.ray.remote.num_gpus is None:
-            with read_write(config):
-                config.hydra.launcher.ray.remote.num_gpus = _gpus_of_a_job(config)
-        if launcher == "submitit_local":  # which starts all jobs at once
-            share = available_cores() // len(jobs_of(config))
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+            SweepDirectory.path, SweepDirectory.made = path, _ = _sweep_folder(config)
+            (path / "failed.txt").unlink(missing_ok=True)
+            if _is_study(config) or config.run_dir is not None:
+                SweepDirectory.resume = "type the same command again"
+            else:
+                SweepDirectory.resume = f"add {shlex.quote(f'run_dir={shown(path)}')} to the command"
+            with read_write(config.hydra), open_dict(config.hydra):
+                _name_folders(config, path)
+                _share_machine(config)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Logs at once that a job of a sweep has failed. The others go on."""
@@ -164,6 +149,34 @@ class SweepDirectory(Callback):
             sys.exit(f"error: {jobs} of the sweep's jobs failed:\n{text}")
 
 
+def _is_study(config: DictConfig) -> bool:
+    return bool(config.hydra.runtime.choices.get("study"))
+
+
+def _name_folders(config: DictConfig, path: Path) -> None:
+    """Makes `path` the sweep's folder, and names a job's folder after what the sweep varies."""
+    config.hydra.sweep.dir = str(path)
+    typed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    unnamed = [o.key_or_group for o in typed if not o.is_sweep_override()]
+    if _is_study(config):  # its folders tell the arm, however it came to be
+        unnamed = [key for key in unnamed if key not in config.hydra.sweeper.params] + ["seed", "study.arm"]
+    unnamed = [quoted(key) for key in [*unnamed, "outputs", "run_dir"]]
+    config.hydra.overrides.hydra += [  # the jobs compose their config again
+        f"hydra.sweep.dir={quoted(str(path))}",
+        f"hydra.job.config.override_dirname.exclude_keys=[{','.join(unnamed)}]",
+    ]
+
+
+def _share_machine(config: DictConfig) -> None:
+    """Gives each job its share of the machine where the launcher does not."""
+    launcher = config.hydra.runtime.choices["hydra/launcher"]
+    if launcher == "ray" and config.hydra.launcher.ray.remote.num_gpus is None:
+        config.hydra.launcher.ray.remote.num_gpus = _gpus_of_a_job(config)
+    if launcher == "submitit_local":  # which starts all jobs at once
+        share = available_cores() // len(jobs_of(config))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
+
 def _gpus_of_a_job(config: DictConfig) -> int:
     """Returns the number of GPUs for ray to give a job: ray hides all from a job that asks for none."""
     import torch  # takes a second
@@ -199,7 +212,7 @@ def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:
         if not (path / "multirun.yaml").is_file() and not any(path.glob("*/run.json")):
             raise UserError(f"run_dir={config.run_dir}: no sweep to resume; leave it out to start one")
         return path, []
-    if choices.get("study"):
+    if _is_study(config):
         path = outputs / "study" / f"{choices['study']}-{choices['data']}-{choices['model']}"
         return (path, []) if path.is_dir() else (path, make_dir(path, again=False))
     made = make_dir(dated_dir(outputs, choices))

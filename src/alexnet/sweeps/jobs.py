@@ -43,9 +43,10 @@ def set_launcher(config: DictConfig) -> None:
         jobs = _one_per_core(config)
     if jobs == 1:
         return
-    with read_write(config), open_dict(config):
+    with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.launcher = {"_target_": f"{JOBLIB}.joblib_launcher.JoblibLauncher", "n_jobs": jobs}
         config.hydra.runtime.choices["hydra/launcher"] = "joblib"
+        config.hydra.overrides.hydra.append("hydra/launcher=joblib")  # the jobs compose their config again
     print(f"  {jobs} jobs at a time (study.jobs)", flush=True)
 
 

@@ -44,7 +44,7 @@ class Progress(Callback):
             print(f"study {config.hydra.runtime.choices['study']}: {config.study.question}", flush=True)
             jobs = plan_jobs(config, jobs_of(config))
             print("\n".join([*told(jobs), f"  {shown(folder)}"]), flush=True)
-        write_plan(config, folder, jobs, time.time())
+            write_plan(config, folder, jobs, time.time())
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Logs a line for a job that ran now; those done before have one already."""
