@@ -89,7 +89,8 @@ class SweepDirectory(Callback):
             check_paths(config)
             _check_launcher(config)
             _check_presets(config)
-            SweepDirectory.path, SweepDirectory.made = path, _ = _sweep_folder(config)
+            path, SweepDirectory.made = _sweep_folder(config)
+            SweepDirectory.path = path
             (path / "failed.txt").unlink(missing_ok=True)
             if _is_study(config) or config.run_dir is not None:
                 SweepDirectory.resume = "type the same command again"
