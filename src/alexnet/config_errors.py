@@ -25,6 +25,8 @@ def format_error(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     text = " ".join(str(error).split())
+    if "'hydra/sweeper/optuna'" in text and isinstance(error, MissingConfigException):  # hydra/sweeper=search needs it
+        return "hydra/sweeper=optuna needs a package that is not installed: pip install hydra-optuna-sweeper"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"{group}={option}: must be one of {', '.join(error.options)}.{suggest(option, error.options)}"

@@ -1,11 +1,13 @@
 """A search by Optuna: hydra/sweeper=search, and hydra/sweeper=optuna with the settings of the plugin."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import digits, slow, train_py
+from tests.conftest import digits, program, slow, train_py
 from tests.study.test_study import TINY
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
@@ -39,3 +41,13 @@ def test_a_search_for_the_worst_is_refused(tmp_path: Path) -> None:
     own = [argument.replace("search", "optuna") for argument in LINE]
     plain = train_py(*own, f"outputs={tmp_path}/o", code=1)
     assert plain.stderr == ("error: hydra.sweeper.direction=minimize: mode=max, so hydra.sweeper.direction=maximize\n")
+
+
+def test_a_search_without_its_plugin_names_the_package(tmp_path: Path) -> None:
+    (tmp_path / "hydra_plugins" / "hydra_optuna_sweeper").mkdir(parents=True)
+    (tmp_path / "hydra_plugins" / "hydra_optuna_sweeper" / "__init__.py").write_text("")  # found before the plugin
+    line = ("-m", "search=lr", f"outputs={tmp_path}/o")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    refused = program(sys.executable, "train.py", *line, code=1, PYTHONPATH=path).stderr
+    assert refused.endswith("pip install hydra-optuna-sweeper\n")
+    assert not (tmp_path / "o").exists()
