@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alexnet.errors import UserError
 from alexnet.sweeps import jobs
+from alexnet.sweeps.callbacks import exit_on_error
 from tests.conftest import digits, needs, program, slow, train_py
 from tests.study.test_study import ONE_BY_ONE, TINY
 
@@ -106,3 +107,10 @@ def test_a_study_whose_jobs_all_fail(tmp_path: Path) -> None:
     done = train_py("study=groups", ONE_BY_ONE, "model.groups=3,5", "seed=1", *TINY, f"outputs={tmp_path}/o", code=1)
     assert "error: 2 of the sweep's jobs failed:\njob 0 (seed=1 model.groups=3" in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_a_bug_before_a_sweep_ends_it_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    """Hydra would make it a warning, and the jobs would go on without what the callback does."""
+    with pytest.raises(SystemExit, match="1"), exit_on_error():
+        raise KeyError("own")
+    assert capsys.readouterr().err.endswith("KeyError: 'own'\n")
