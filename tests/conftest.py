@@ -21,6 +21,7 @@ import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from PIL import Image
 
@@ -159,7 +160,7 @@ def config() -> Iterator[Callable[..., DictConfig]]:
             cfg = compose("train", list(overrides), return_hydra_config=True)
             with open_dict(cfg):
                 cfg.hydra.job.config_name = "train"
-                cfg.hydra.mode = "RUN"
+                cfg.hydra.mode = RunMode.RUN
             HydraConfig.instance().set_config(cfg)
             with open_dict(cfg):
                 del cfg["hydra"]

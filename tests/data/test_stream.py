@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,7 @@ def test_a_chunk_is_read_to_its_end_before_the_next() -> None:
         assert sorted(i for share in shares for batch in share for _, i in batch) == list(range(len(chunks)))
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="its workers are not forked, and do not see the patch")
 def test_a_full_disk_keeps_the_chunks_that_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = written(source(), tmp_path / "s")
     monkeypatch.setattr(streaming, "KEEP_FREE", 1.0)
