@@ -65,6 +65,10 @@ def test_the_flag_of_a_sweep_may_stand_anywhere() -> None:
 
 def test_a_preset_may_be_taken_away() -> None:
     assert for_hydra(["experiment=null"]) == ["~experiment"]
+    default = train_py("--cfg", "job").stdout
+    assert train_py("experiment=null", "--cfg", "job").stdout == default
+    if has("study"):
+        assert train_py("experiment=null", "study=null", "--cfg", "job").stdout == default
 
 
 def test_a_study_is_a_sweep() -> None:
@@ -73,7 +77,3 @@ def test_a_study_is_a_sweep() -> None:
     ]  # fmt: skip
     assert for_hydra(["-m", "study=lrn"]) == ["-m", "study=lrn"]
     assert for_hydra(["study=null"]) == ["~study"]
-    default = train_py("--cfg", "job").stdout
-    assert train_py("experiment=null", "--cfg", "job").stdout == default
-    if has("study"):
-        assert train_py("experiment=null", "study=null", "--cfg", "job").stdout == default

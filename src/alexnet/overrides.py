@@ -44,6 +44,11 @@ def for_hydra(arguments: list[str]) -> list[str]:
     return flags + [without.get(argument) or _take_path(_expand_home(argument), sweep=sweep) for argument in arguments]
 
 
+def typed_arguments() -> list[str]:
+    """Returns the arguments of the command line without what `for_hydra` added to them."""
+    return [argument for argument in sys.argv[1:] if argument != STUDY_MODE]
+
+
 def with_keys_of_today(arguments: list[str]) -> list[str]:
     """Returns the arguments with today's keys in place of earlier spellings, and prints a note for each."""
     renamed = [upgrade_override(argument) for argument in arguments]

@@ -26,8 +26,10 @@ from alexnet.config_errors import format_error
 from alexnet.config_keys import PRESETS
 from alexnet.cores import available_cores
 from alexnet.errors import UserError, escape_control_chars, escape_lines
-from alexnet.overrides import SWEEP_FLAGS, quoted
+from alexnet.overrides import SWEEP_FLAGS, quoted, typed_arguments
 from alexnet.run_dir import dated_dir, make_dir, remove_run_dir, shown
+
+IN_A_LINE = (UserError, HydraException, OmegaConfBaseException)  # errors that say enough without a trace
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def exit_on_error() -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 (a warning, and the jobs would go on without what the callback does)
         SweepDirectory.drop()
-        if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        if isinstance(error, IN_A_LINE):
             print(f"error: {escape_lines(format_error(error))}", file=sys.stderr)
         else:
             traceback.print_exception(error)
@@ -107,7 +109,7 @@ class SweepDirectory(Callback):
         try:
             _ = job_return.return_value
         except Exception as error:  # noqa: BLE001 (it is told here, and the other jobs go on)
-            known = isinstance(error, UserError | HydraException | OmegaConfBaseException)
+            known = isinstance(error, IN_A_LINE)
             if not known:
                 traceback.print_exception(error)
             reason = (
@@ -223,7 +225,7 @@ def _sweep_folder(config: DictConfig) -> tuple[Path, list[Path]]:
 def _check_launcher(config: DictConfig) -> None:
     """Raises UserError for launcher settings on which Hydra's own errors are unclear or missing."""
     if (started := processes_started()) > 1:
-        typed = shlex.join([a for a in sys.argv[1:] if a not in SWEEP_FLAGS])
+        typed = shlex.join([a for a in typed_arguments() if a not in SWEEP_FLAGS])
         raise UserError(
             f"a sweep in each of {started} processes: start it in one, which starts the ranks of every job itself: "
             f"python {sys.argv[0]} -m {typed}"

@@ -22,7 +22,7 @@ from alexnet.config_errors import format_error
 from alexnet.cores import available_cores
 from alexnet.errors import UserError
 from alexnet.io import write, write_json
-from alexnet.overrides import STUDY_MODE
+from alexnet.overrides import typed_arguments
 from alexnet.run_dir import lock_run_dir, read_run_json, swept_values
 from alexnet.training.build import Components
 
@@ -56,7 +56,7 @@ def _command() -> list[str]:
     """Returns the command as typed; for a job of a sweep that runs elsewhere, the command for it alone."""
     hydra, program = HydraConfig.get(), Path(sys.argv[0])
     if program.stem == hydra.job.name:
-        return [program.name, *(argument for argument in sys.argv[1:] if argument != STUDY_MODE)]
+        return [program.name, *typed_arguments()]
     return [f"{hydra.job.name}.py", *hydra.overrides.task]
 
 
