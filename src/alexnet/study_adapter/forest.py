@@ -1,4 +1,4 @@
-"""Draws all answers in one figure: each arm's difference, its interval, the margin, and the paper's figure."""
+"""Draws many answers in one figure: each arm's difference, its interval, the margin, and the paper's figure."""
 
 import math
 from collections.abc import Mapping
@@ -32,13 +32,9 @@ def in_points(made: StudyReport) -> bool:
     return bool(made.found.metric.points and _rows(made))
 
 
-def forest(groups: Mapping[str, Mapping[str, StudyReport]]) -> Figure | None:
-    """Draws a line for every arm but the baselines, of studies whose differences are in points.
-
-    Args:
-        groups: under a heading each, studies by their names.
-    """
-    lines = _lines(groups)
+def forest(studies: Mapping[str, StudyReport]) -> Figure | None:
+    """Draws a line for every arm but the baselines, of the studies, by name, whose differences are in points."""
+    lines = _lines(studies)
     arms = [(place, plain(line.text)) for place, line in enumerate(lines) if line.row is not None]
     if not arms:
         return None
@@ -63,19 +59,17 @@ def forest(groups: Mapping[str, Mapping[str, StudyReport]]) -> Figure | None:
     return figure
 
 
-def _lines(groups: Mapping[str, Mapping[str, StudyReport]]) -> list[Line]:
+def _lines(studies: Mapping[str, StudyReport]) -> list[Line]:
     lines = []
-    for heading, studies in groups.items():
-        lines.append(Line(heading, {"weight": "bold"}))
-        question = None
-        for name, made in studies.items():
-            if not in_points(made):
-                continue
-            if made.study.get("question") not in (None, question):
-                question = made.study["question"]
-                lines.append(Line(question, {"style": "italic"}))
-            lines.append(Line(f"{name}, against {made.found.baseline.arm}"))
-            lines += [Line(row.arm, study=made, row=row) for row in _rows(made)]
+    question = None
+    for name, made in studies.items():
+        if not in_points(made):
+            continue
+        if made.study.get("question") not in (None, question):
+            question = made.study["question"]
+            lines.append(Line(question, {"style": "italic"}))
+        lines.append(Line(f"{name}, against {made.found.baseline.arm}"))
+        lines += [Line(row.arm, study=made, row=row) for row in _rows(made)]
     return lines
 
 

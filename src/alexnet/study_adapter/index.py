@@ -29,16 +29,13 @@ was answered, they hold over all looks at it. Hours are of training alone, on wh
 the commit that its page names. Where the paper has a figure of the same images, *inside* and *outside* say whether it
 lies in the interval.
 """
-FIGURE = "answers"
-SHOWN = f"""
-![Every difference with its interval, the margin, and the paper's figure]({FIGURE}.png)
-"""
 COLUMNS = """
 | question | the paper | here | n | images | hours | command |
 |---|---|---|--:|---|--:|---|
 """
 LEAST = {"cifar10": 0.74}  # of test/top1: the paper's figures are of networks with 11 to 26% of error
 TRAINED, UNDERTRAINED = "Trained", "Undertrained"
+FIGURES = {TRAINED: "answers", UNDERTRAINED: "answers-undertrained"}
 SECTIONS = {
     TRAINED: "",
     UNDERTRAINED: f"""
@@ -85,17 +82,24 @@ def write_pages(folder: Path = PAGES) -> list[Path]:
         studies[TRAINED if _is_trained(made) else UNDERTRAINED][table.parent.name] = made
         replays += _replayed(table.parent.name, runs, made)
     page = [HEAD]
-    groups = {heading: _by_question(found) for heading, found in studies.items() if found}
-    figure = forest(groups)
-    if figure is not None:
-        save(figure, folder / FIGURE)
-        page.append(SHOWN)
-    for heading, found in groups.items():
-        page += [f"\n## {heading}\n{SECTIONS[heading]}{COLUMNS}", *(_row(name, made) for name, made in found.items())]
+    for heading, found in studies.items():
+        if found:
+            page += _section(heading, _by_question(found), folder)
     if repeats := _repeats({name: made for found in studies.values() for name, made in found.items()}):
         page += [REPEATS, *repeats]
     write(folder / "README.md", "".join([*page, REPLAYS, *replays]))
     return [table.with_name("report.md") for table in tables]
+
+
+def _section(heading: str, studies: Mapping[str, StudyReport], folder: Path) -> list[str]:
+    """Draws the answers of studies. Returns their figure and their table as text."""
+    shown = ""
+    figure = forest(studies)
+    if figure is not None:
+        save(figure, folder / FIGURES[heading])
+        shown = f"\n![Every difference with its interval, the margin, and the paper's figure]({FIGURES[heading]}.png)\n"
+    rows = [_row(name, made) for name, made in studies.items()]
+    return [f"\n## {heading}\n{SECTIONS[heading]}{shown}{COLUMNS}", *rows]
 
 
 def _by_question(studies: Mapping[str, StudyReport]) -> dict[str, StudyReport]:
