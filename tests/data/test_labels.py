@@ -5,9 +5,12 @@ from shutil import rmtree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet.data import ImageDataModule
-from alexnet.data.sources.folder import open_folder, open_test_folder
+from alexnet.data.sources.csv_file import CsvImages
+from alexnet.data.sources.folder import Reading, open_folder, open_test_folder
+from alexnet.data.sources.images import open_images
 from alexnet.errors import UserError
 from tests.conftest import MONKEYS, has, make_monkeys, quick, train_py
 
@@ -52,6 +55,31 @@ def test_other_images_of_the_same_classes(monkeys: Path) -> None:
     assert open_test_folder(own, NAMES).splits["test"].labels.tolist() == [1] * 12
     with pytest.raises(UserError, match="classes that training images lack: n0, n2"):
         open_test_folder(monkeys / "training" / "training", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("names", "similar"),
+    [
+        (["Cat", "cat", "dog"], ["'Cat'", "'cat'"]),
+        (["hot dog", "dog", "hot_dog"], ["'hot dog'", "'hot_dog'"]),
+        (["dog", "dogs"], []),
+        (["A", "a", "b"], []),
+    ],
+)
+def test_names_that_differ_only_in_case_or_spaces(names: list[str], similar: list[str], tmp_path: Path) -> None:
+    """One class is often spelled in two ways, and the network would learn to tell them apart."""
+    (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"{i}.png,{name}\n" for i, name in enumerate(names)))
+    notes = open_images(CsvImages(str(tmp_path / "labels.csv")), Reading()).notes
+    assert len(notes) == bool(similar)
+    assert all(name in note for note in notes for name in similar)
+
+
+def test_folders_that_differ_only_in_spaces(tmp_path: Path) -> None:
+    for name in ("hot dog", "hot_dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "train" / name / "1.png")
+    (note,) = open_folder(tmp_path).notes
+    assert "'hot dog' and 'hot_dog'" in note
 
 
 def test_a_file_that_lacks_a_folder(monkeys: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from alexnet.data.decode import Range, decode, is_image
-from alexnet.data.sources.labels import names_of_folders
+from alexnet.data.sources.labels import names_of_folders, note_on_similar
 from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.walk import LeftOut, is_ignored, walk
 from alexnet.data.splits import Source, Split, hold_out
@@ -79,6 +79,7 @@ def open_folder(root: Path, reading: Reading = Reading(), test_fraction: float |
         classes = [called[folder] for folder in classes]
         notes.append(f"classes are called by {labels_file}")
         state = f"{hashlib.sha256(repr(classes).encode()).hexdigest()} {state}"
+    notes += note_on_similar(classes)
     whole = Source(classes, state, listed.splits, notes, reading.background, files=True)
     return hold_out(whole, test_fraction)
 

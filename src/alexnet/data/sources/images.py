@@ -14,6 +14,7 @@ from torch import Tensor
 
 from alexnet.data.decode import from_pil
 from alexnet.data.sources.folder import Reading
+from alexnet.data.sources.labels import note_on_similar
 from alexnet.data.splits import CLASS, KINDS, NUMBERS, Source, Split, hold_out, strata
 from alexnet.errors import ArgumentError, escape_control_chars
 from alexnet.validation import check_choice, first_repeated
@@ -73,7 +74,7 @@ def open_images(images: ImageSource, reading: Reading, test_fraction: float | No
         raise _error(images, f"no images to train on of {', '.join(classes[label] for label in empty)}")
     known = [kind, classes, names, labels.tolist(), splits.tolist(), str(getattr(images, "state", "")), str(reading)]
     state = hashlib.sha256(json.dumps(known).encode(errors="surrogateescape")).hexdigest()
-    notes = list(getattr(images, "notes", ()))
+    notes = [*getattr(images, "notes", ()), *note_on_similar(classes)]
     whole = Source(classes, state, found, notes, reading.background, files=True, kind=kind)
     return hold_out(whole, test_fraction)
 

@@ -46,6 +46,22 @@ def tell_apart(names: Mapping[str, str]) -> dict[str, str]:
     return {label: name if counts[name] == 1 else f"{name} ({label})" for label, name in names.items()}
 
 
+def note_on_similar(classes: Sequence[str]) -> list[str]:
+    """Returns a note on classes that may be one: their names differ only in case, spaces and underscores.
+
+    Names of one character are not looked at: they may be letters.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        if len(name) > 1:
+            groups.setdefault(" ".join(name.replace("_", " ").casefold().split()), []).append(repr(name))
+    similar = [" and ".join(names) for names in groups.values() if len(names) > 1]
+    if not similar:
+        return []
+    named = escape_control_chars(", ".join(similar[:5]))
+    return [f"classes that may be one, since only case or spaces differ: {named}"]
+
+
 def _candidates(folder: Path) -> list[Path]:
     found = []
     for path in sorted(folder.iterdir()):

@@ -15,6 +15,7 @@ SPLIT_WORDS = {
 # Words that may stand beside a split's in the name of its folder and say nothing more: train_images, TestSet.
 FILLERS = {"set", "data", "dataset", "image", "images", "img", "imgs", "photo", "photos", "split", "folder", "dir"}
 
+LIST_THEM = "Where a table or the files' names have the labels, list the images in a CSV file: data=csv"
 SAMPLED_CLASSES = 3  # class folders that are looked into for folders of splits
 
 
@@ -111,12 +112,12 @@ def _without_class_folders(root: Path, folders: list[Path], candidates: list[Pat
         names = " and ".join(escape_control_chars(path.name) for path in full or candidates)
         raise ArgumentError(
             f"root={root}: {names}: holds no class folders. Expected train/CLASS/*.jpg, and the same for val and "
-            "test if there are"
+            f"test if there are. {LIST_THEM}"
         )
     if full and _named_like_splits(full):
         raise _two_readings(root, full, others)
     if not folders:
-        raise ArgumentError(f"root={root}: {root} holds no class folders; expected CLASS/*.jpg in it")
+        raise ArgumentError(f"root={root}: {root} holds no class folders; expected CLASS/*.jpg in it. {LIST_THEM}")
     layout = Layout({"train": root}, named=False, notes=[])
     _refuse_splits_in_classes(root, layout.splits)
     return layout
