@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
+import pytest
 import yaml
 
 from alexnet.study.formatting import duration
+from alexnet.sweeps.estimate import FirstEstimate
 from alexnet.sweeps.progress import StudyState
 from tests.conftest import ROOT, digits, slow, train_py
 from tests.study.test_study import TINY
@@ -95,6 +98,24 @@ def test_what_is_left_of_a_study() -> None:
     assert state(jobs=9, ended=0, running=[2, 1]).seconds_left(10) == 48
     assert state(jobs=2, ended=1, running=[7]).seconds_left(10, free=1) == 3
     assert state(jobs=2, ended=2, running=[]).seconds_left(10, free=1) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"), [(0, "epoch 1 of 60; about 20 min"), (30, "epoch 31 of 60; about 15 min")]
+)
+def test_the_first_estimate(
+    first: int, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of three jobs of 10 s an epoch, two of which run, begun or resumed at the same epoch."""
+    monkeypatch.setattr(StudyState, "read", lambda _: state(jobs=3, ended=0, running=[0, 0]))
+    monkeypatch.setattr("alexnet.sweeps.estimate.read_run_json", lambda _: {"config_digest": "0"})
+    times = iter((100.0, 110.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    trainer = Mock(max_epochs=60, current_epoch=first, is_global_zero=True, default_root_dir="study/a,seed=1")
+    estimate = FirstEstimate()
+    estimate.on_train_start(trainer, Mock())
+    estimate.on_train_epoch_end(trainer, Mock())
+    assert capsys.readouterr().out == f"[0/3] a,seed=1: {expected} left\n"
 
 
 def test_what_a_job_of_a_study_takes() -> None:

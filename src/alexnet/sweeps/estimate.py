@@ -28,6 +28,8 @@ class FirstEstimate(Callback):
         state = StudyState.read(run_dir.parent)
         if state.ended or state.to_do[:1] != [read_run_json(run_dir).get("config_digest")]:
             return
-        seconds = (time.monotonic() - self.began) * (epochs - self.first)
-        left = state.seconds_left(seconds)
-        print(f"[0/{state.jobs}] {run_dir.name}: epoch 1 of {epochs}; about {duration(left)} left", flush=True)
+        seconds = time.monotonic() - self.began
+        done = seconds * self.first  # jobs that run beside a resumed one have been resumed too
+        left = max(0.0, state.seconds_left(seconds * epochs) - done)
+        epoch = f"epoch {trainer.current_epoch + 1} of {epochs}"
+        print(f"[0/{state.jobs}] {run_dir.name}: {epoch}; about {duration(left)} left", flush=True)
