@@ -118,6 +118,7 @@ def test_every_file_says_what_it_is_for() -> None:
         ("model: {lrm: false}", "model.lrm: no such key. Did you mean model.lrn?"),
         ("trainier: {max_epochs: 2}", "trainier: no such key. Did you mean trainer?"),
         ("sead: 3", "sead: no such key. Did you mean seed?"),
+        ("lrn: false", "lrn: no such key. Did you mean model.lrn?"),
         ("augment: {flipp: 0}", "augment.flipp: no such key. Did you mean augment.flip?"),
         ("optimizer: {lrate: 1}", "optimizer.lrate: no such key"),
         ("early_stoping: 3", "early_stoping: no such key. Did you mean early_stopping?"),

@@ -68,7 +68,10 @@ MISTAKES = {
     "model.lrm=false": "model.lrm: no such key. Did you mean model.lrn?",
     "modle=alexnet": "modle: no such key. Did you mean model?",
     "+model.lrm=false": "model.lrm: no such key. Did you mean model.lrn?",
+    "epochs=9": "epochs: no such key. Did you mean trainer.max_epochs?",
     "lrn=false": "lrn: no such key. Did you mean model.lrn?",
+    "trainer.profiler=simple": "trainer.profiler: no such key. Any other argument of pytorch_lightning.Trainer is "
+    "added with a plus: +trainer.profiler=VALUE",
     "optimiser.lr=1": "optimiser.lr: no such key. Did you mean optimizer.lr?",
     "model=alexnt": f"model=alexnt: must be one of {', '.join(options('model'))}. Did you mean alexnet?",
     "model=null": "Config group override must be",

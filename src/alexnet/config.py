@@ -16,7 +16,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from alexnet.compat import RENAMED_KEYS, RENAMED_TARGETS
-from alexnet.config_errors import prefix_errors
+from alexnet.config_errors import prefix_errors, suggest_key
 from alexnet.config_keys import FREE, GROUPS, NAMED, ROOT
 from alexnet.errors import ArgumentError, UserError, suggest
 
@@ -115,7 +115,7 @@ def _check_undeclared(node: DictConfig, declared: DictConfig, key: str, path: st
     target = node.get("_target_")
     if target and (not target.startswith("alexnet.") or target != declared.get("_target_")):
         return
-    raise UserError(f"{path}{key}: no such key.{suggest(f'{path}{key}', [f'{path}{name!s}' for name in declared])}")
+    raise UserError(f"{path}{key}: no such key.{suggest_key(key, declared, path.removesuffix('.'))}")
 
 
 def _text(key: str, value: Any, default: str) -> Any:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alexnet.compat import RENAMED_KEYS
 from alexnet.config_keys import GROUPS, PRESETS
-from alexnet.errors import ArgumentError, UserError, suggest
+from alexnet.errors import ArgumentError, UserError, nearest, suggest
 from alexnet.run_identity import flat
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "pytorch_lightning")
@@ -44,27 +44,40 @@ def _format_unknown_key(key: str, cause: BaseException | None) -> str:
     """Returns the message for an override of a key that does not exist."""
     if key in RENAMED_KEYS:
         return f"{key}: is {RENAMED_KEYS[key]} now"
-    name, known = key.partition(".")[0], {*GROUPS, *PRESETS}
     group = getattr(cause, "parent_node", None)
-    prefix = str(getattr(cause, "full_key", "")).rpartition(".")[0]
-    if isinstance(group, DictConfig):
-        known = set(map(str, group))
-    if prefix:
-        name, known = key, {f"{prefix}.{other}" for other in known}
-    if key in known:
+    if not isinstance(group, DictConfig):
+        group = OmegaConf.create(dict.fromkeys((*GROUPS, *PRESETS)))
+    path = str(getattr(cause, "full_key", "")).rpartition(".")[0]
+    name = key.removeprefix(f"{path}.").partition(".")[0]
+    if name in group:
         return f"{key}: {os.path.basename(sys.argv[0])} has no such key"
-    below = _paths_of(key.rpartition(".")[2], group, prefix) if isinstance(group, DictConfig) else []
-    near = f" Did you mean {below[0]}?" if below else suggest(name, known)
-    if not near and known:
-        near = f" Known are {', '.join(sorted(known))}"
+    near = suggest_key(key.rpartition(".")[2], group, path) or suggest_key(name, group, path)
+    known = sorted(_full_key(path, str(other)) for other in group if other != "_target_")
+    target = str(group.get("_target_", "alexnet."))
+    if not target.startswith("alexnet."):
+        near += f" Any other argument of {target} is added with a plus: +{key}=VALUE"
+    elif not near and known:
+        near = f" Known are {', '.join(known)}"
     return f"{key}: no such key.{near}"
 
 
-def _paths_of(name: str, group: DictConfig, path: str) -> list[str]:
-    """Returns the full keys of the values of that name below the keys of a group, those of fewest parts first."""
+def suggest_key(name: str, group: DictConfig, path: str) -> str:
+    """Returns ' Did you mean X?' for a key that a group does not have, with the nearest there or below; '' without one.
+
+    Args:
+        name: the key in the group.
+        group: where it was looked for.
+        path: the group's own full key; '' for the whole config.
+    """
     values = cast(dict[str, Any], OmegaConf.to_container(group))
-    keys = [f"{path}.{key}" if path else key for key, _ in flat(values) if key.endswith(f".{name}")]
-    return sorted((key for key in keys if not key.startswith("hydra.")), key=lambda key: key.count("."))
+    below = sorted((key for key, _ in flat(values)), key=lambda key: -key.count("."))  # a key with fewer parts wins
+    keys = {key.rpartition(".")[2]: key for key in (*below, *values) if not key.startswith("hydra.")}
+    found = nearest(name, keys.keys() - {"_target_"})
+    return f" Did you mean {_full_key(path, keys[found])}?" if found else ""
+
+
+def _full_key(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
 
 
 @contextmanager

@@ -57,15 +57,21 @@ def describe_write_error(error: BaseException) -> str | None:
     return f"{found.filename or 'a file'}: cannot be written: {found.strerror}"
 
 
-def suggest(name: str, known: Collection[str]) -> str:
-    """Returns ' Did you mean X?' with the known name nearest to `name`, or ''. Swapped letters count as none."""
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """Returns the known name nearest to `name`, if it is near. Swapped letters count as none."""
 
     def likeness(other: str) -> float:
-        pairs = ((name, other), ("".join(sorted(name)), "".join(sorted(other))))
-        return max(SequenceMatcher(None, a, b).ratio() for a, b in pairs)
+        swapped = sorted(name) == sorted(other)
+        return 1.0 if swapped else SequenceMatcher(None, name, other).ratio()
 
-    found = max(known, key=likeness, default=None)
-    return f" Did you mean {found}?" if found and likeness(found) > 0.6 else ""
+    found = max(sorted(known), key=likeness, default=None)
+    return found if found and likeness(found) > 0.6 else None
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """Returns ' Did you mean X?' with the known name nearest to `name`, or ''."""
+    found = nearest(name, known)
+    return f" Did you mean {found}?" if found else ""
 
 
 def escape_control_chars(text: str) -> str:
