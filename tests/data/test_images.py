@@ -201,6 +201,28 @@ def test_columns_and_files_of_other_names(tmp_path: Path, listed: Path) -> None:
     assert CsvImages(named, class_name="title", delimiter=";").classes == ["y", "x"]
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_whatever_is_between_the_columns(mark: str, tmp_path: Path) -> None:
+    """A spreadsheet writes semicolons where the comma is the decimal point."""
+    file = write_csv(tmp_path / "labels.csv", f"path{mark}label", f"0.png{mark}wren", f"1.png{mark}crane")
+    images = CsvImages(file)
+    assert ([*images.names], [*images.classes]) == (["0.png", "1.png"], ["crane", "wren"])
+
+
+def test_paths_that_windows_has_written(listed: Path) -> None:
+    expected = stored(opened(CsvImages(str(listed))), "test")
+    listed.write_text(listed.read_text().replace("images/", "images\\"))
+    assert np.array_equal(stored(opened(CsvImages(str(listed))), "test"), expected)
+
+
+def test_a_class_too_small_to_divide_is_named(listed: Path) -> None:
+    """Such as a label that was mistyped once."""
+    rows = [line.rpartition(",")[0] for line in listed.read_text().splitlines()]  # without the split
+    listed.write_text("\n".join([*rows[:-1], "images/29.png,nan"]))
+    notes = [note for note in opened(CsvImages(str(listed))).notes if note.endswith("classes: nan")]
+    assert [note.partition(":")[0] for note in notes] == ["val", "test"]
+
+
 @slow
 def test_a_run_on_a_csv_file(listed: Path, config: Config, tmp_path: Path) -> None:
     """It is the same run in another folder, and evaluate.py finds its images again."""

@@ -118,6 +118,12 @@ def test_images_without_labels_are_counted(tmp_path: Path) -> None:
     assert notes[0] in data.notes
 
 
+def test_an_archive_is_not_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "monkeys.zip").touch()
+    with pytest.raises(UserError, match=r"monkeys\.zip: a file"):
+        open_folder(tmp_path / "monkeys.zip")
+
+
 def test_a_class_that_is_not_tested_is_named(tmp_path: Path) -> None:
     tree(tmp_path, train__a=2, train__b=2, test__a=2)
     assert any("test" in note and note.endswith("b") for note in open_folder(tmp_path).notes)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alexnet.errors import escape_control_chars
 from alexnet.rng import generator
 
 HELD_OUT = 0.15  # of the training images, for each split that a source does not have
@@ -120,7 +121,22 @@ def hold_out(source: Source, test_fraction: float | None = None) -> Source:
     missing = {name: share for name, share in shares.items() if name not in source.splits}
     splits = source.splits | stratified_split(source.splits["train"], {"train": 1.0, **missing})
     state = source.state if test_fraction is None else f"{test_fraction} {source.state}"
-    return replace(source, splits=splits, state=state)
+    whole = replace(source, splits=splits, state=state)
+    return replace(whole, notes=[*source.notes, *notes_on_absent(whole)])
+
+
+def notes_on_absent(source: Source) -> list[str]:
+    """Returns a note for each split of validation or test images that lacks classes."""
+    notes = []
+    for name, split in source.splits.items():
+        if name == "train" or not len(split.labels) or source.kind != CLASS:
+            continue
+        present = set(split.labels.tolist())
+        absent = [called for label, called in enumerate(source.classes) if label not in present]
+        if absent:
+            named = ", ".join(map(escape_control_chars, absent[:10]))
+            notes.append(f"{name}: has no images of {len(absent)} classes: {named}")
+    return notes
 
 
 def _item(images: Tensor, i: int) -> Tensor:

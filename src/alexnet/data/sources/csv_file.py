@@ -15,6 +15,7 @@ from alexnet.errors import ArgumentError, escape_control_chars, suggest
 from alexnet.validation import check_choice, first_repeated
 
 Row = Mapping[str, str]
+DELIMITERS = ",;\t|"
 BEYOND = "values beyond the last column"
 
 
@@ -31,7 +32,7 @@ class CsvImages:
         class_file: another CSV file, relative to the folder of the first, with the columns `label` and `class_name`, or
             `name` if that is None.
         pattern: where the image of a value of `path` lies, such as train/{}.jpg for values without folder and ending.
-        delimiter: between columns.
+        delimiter: between columns; None: a comma, semicolon, tab or bar, whichever the first line has most of.
         kind: what a label is. class, as is None. labels: any number of them, columns of 0 and 1, or one column of names
             with `separator` between them. numbers: columns of numbers.
         separator: between the names of labels in one column.
@@ -51,7 +52,7 @@ class CsvImages:
         class_name: str | None = None,
         class_file: str | None = None,
         pattern: str = "{}",
-        delimiter: str = ",",
+        delimiter: str | None = None,
         kind: str | None = None,
         separator: str = " ",
     ) -> None:
@@ -84,7 +85,7 @@ class CsvImages:
         self.state = self._state()
 
     def _classes(
-        self, rows: Sequence[Row], label: str, class_name: str | None, class_file: str | None, delimiter: str
+        self, rows: Sequence[Row], label: str, class_name: str | None, class_file: str | None, delimiter: str | None
     ) -> tuple[list[str], list[int]]:
         """Returns the names of the classes, and the class of each row."""
         texts = [_value(self.file, i, row, label) for i, row in enumerate(rows)]
@@ -105,7 +106,11 @@ class CsvImages:
         return path
 
     def _path(self, i: int) -> Path:
-        return self.file.parent / self.pattern.replace("{}", self.names[i])
+        name = self.pattern.replace("{}", self.names[i])
+        path = self.file.parent / name
+        if "\\" in name and not path.exists():  # written by Windows
+            return self.file.parent / name.replace("\\", "/")
+        return path
 
     def _state(self) -> str:
         """Returns the size and modification time of every file."""
@@ -119,16 +124,19 @@ class CsvImages:
         return state.hexdigest()
 
 
-def _read_rows(file: Path, delimiter: str) -> list[Row]:
+def _read_rows(file: Path, delimiter: str | None) -> list[Row]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
+            if delimiter is None:
+                delimiter = max(DELIMITERS, key=opened.readline().count)
+                opened.seek(0)
             reader = csv.DictReader(opened, delimiter=delimiter, skipinitialspace=True, strict=True, restkey=BEYOND)
             rows: list[Row] = list(reader)
             columns = reader.fieldnames or []
     except OSError as error:
         raise ArgumentError(f"root={file}: cannot be read: {error.strerror}") from error
     except (csv.Error, UnicodeDecodeError, TypeError) as error:
-        raise ArgumentError(f"root={file}: no CSV file of UTF-8 with the delimiter {delimiter!r}: {error}") from error
+        raise ArgumentError(f"root={file}: no CSV file of UTF-8: {error}") from error
     if not rows:
         raise ArgumentError(f"root={file}: has no rows below its first line, which names the columns")
     if twice := first_repeated([name for name in columns if name]):

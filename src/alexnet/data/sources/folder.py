@@ -15,7 +15,7 @@ from alexnet.data.decode import Range, decode, is_image
 from alexnet.data.sources.labels import names_of_folders, note_on_similar
 from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.walk import LeftOut, is_ignored, walk
-from alexnet.data.splits import Source, Split, hold_out
+from alexnet.data.splits import Source, Split, hold_out, notes_on_absent
 from alexnet.errors import ArgumentError, UserError, escape_control_chars
 
 
@@ -109,7 +109,8 @@ def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading(
         listed = list_files({"test": place}, _folders_of(classes, place), reading)
     if not len(listed.splits["test"].labels):
         raise UserError(f"data.root={root}: no labelled images in {place}; expected CLASS/*.jpg in it")
-    return Source(classes, listed.state, listed.splits, [*layout.notes, *listed.notes], reading.background, files=True)
+    notes = [*layout.notes, *listed.notes, *notes_on_absent(listed)]
+    return Source(classes, listed.state, listed.splits, notes, reading.background, files=True)
 
 
 def _folders_of(classes: list[str], place: Path) -> list[str]:
@@ -131,7 +132,7 @@ def list_files(folders: dict[str, Path], classes: list[str], reading: Reading = 
     changed = hashlib.sha256()
     identity = f"{sorted(folders)} {classes} {reading}"
     state, splits = hashlib.sha256(identity.encode(errors="surrogateescape")), {}
-    left_out, notes = LeftOut(), list[str]()
+    left_out = LeftOut()
     for split, folder in folders.items():
         found = find_classes(folder)
         if unknown := sorted(set(found) - set(classes)):
@@ -148,13 +149,7 @@ def list_files(folders: dict[str, Path], classes: list[str], reading: Reading = 
         names = [path for path, _ in files]
         labels = np.array([label for _, label in files], np.int64)
         splits[split] = Split(labels, names, partial(_read, folder, names, reading))
-        absent = [name for label, name in enumerate(classes) if label not in set(labels.tolist())]
-        if split != "train" and len(labels) and absent:
-            notes.append(
-                f"{split}: has no images of {len(absent)} classes: {', '.join(map(escape_control_chars, absent[:10]))}"
-            )
-    if left_out.counts:
-        notes.insert(0, f"files were left out: {left_out}")
+    notes = [f"files were left out: {left_out}"] if left_out.counts else []
     return Source(classes, f"{state.hexdigest()}:{changed.hexdigest()}", splits, notes, reading.background, files=True)
 
 

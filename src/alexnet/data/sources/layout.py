@@ -66,8 +66,9 @@ def find_splits(root: Path, classes: list[str] | None = None) -> Layout:
         ArgumentError: if there is no such folder, no class folder, or if the tree can be read in two ways.
     """
     if not root.is_dir():
+        problem = "a file, and no folder; unpack it if it is an archive" if root.exists() else "no such folder"
         raise ArgumentError(
-            f"root={root}: no such folder. Name one with train/CLASS/*.jpg, and the same for val and test if there are"
+            f"root={root}: {problem}. Name one with train/CLASS/*.jpg, and the same for val and test if there are"
         )
     root = _unwrap_root(root)
     folders = subfolders(root)
