@@ -33,6 +33,8 @@ def test_the_mean_of_the_softmax_counts() -> None:
     assert log_mean_softmax(logits).argmax() == 1
     assert torch.stack(logits).mean(0).argmax() == 0
     assert log_mean_softmax(logits[:1]) is logits[0]
+    sure = torch.tensor([[0.0, 300, 200]])
+    assert torch.allclose(log_mean_softmax([sure, sure]), sure - 300), "the loss stays finite, and so does the order"
 
 
 @pytest.mark.parametrize("value", [0, 2, 11, -1, True, 10.5, "ten", None, [1]])

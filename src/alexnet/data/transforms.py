@@ -1,5 +1,6 @@
 """What is done to a batch of images on the device: augmentation, normalisation, and the windows of a test."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -286,4 +287,5 @@ def log_mean_softmax(logits: list[Tensor]) -> Tensor:
     """Returns the log of the mean softmax of several windows' logits, each (N, num_classes); of one, its logits."""
     if len(logits) == 1:
         return logits[0]
-    return torch.stack([scores.softmax(1) for scores in logits]).mean(0).log()
+    shares = torch.stack([scores.log_softmax(1) for scores in logits])  # a share below float32's least is not lost
+    return shares.logsumexp(0) - math.log(len(logits))
