@@ -115,7 +115,7 @@ def _check_undeclared(node: DictConfig, declared: DictConfig, key: str, path: st
     target = node.get("_target_")
     if target and (not target.startswith("alexnet.") or target != declared.get("_target_")):
         return
-    raise UserError(f"{path}{key}: no such key.{suggest_key(key, declared, path.removesuffix('.'))}")
+    raise UserError(f"{path}{key}: no such key.{suggest_key(key, declared, path)}")
 
 
 def _text(key: str, value: Any, default: str) -> Any:

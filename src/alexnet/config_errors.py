@@ -47,12 +47,12 @@ def _format_unknown_key(key: str, cause: BaseException | None) -> str:
     group = getattr(cause, "parent_node", None)
     if not isinstance(group, DictConfig):
         group = OmegaConf.create(dict.fromkeys((*GROUPS, *PRESETS)))
-    path = str(getattr(cause, "full_key", "")).rpartition(".")[0]
-    name = key.removeprefix(f"{path}.").partition(".")[0]
+    prefix = "".join(str(getattr(cause, "full_key", "")).rpartition(".")[:2])
+    name = key.removeprefix(prefix).partition(".")[0]
     if name in group:
         return f"{key}: {os.path.basename(sys.argv[0])} has no such key"
-    near = suggest_key(key.rpartition(".")[2], group, path) or suggest_key(name, group, path)
-    known = sorted(_full_key(path, str(other)) for other in group if other != "_target_")
+    near = suggest_key(key.rpartition(".")[2], group, prefix) or suggest_key(name, group, prefix)
+    known = sorted(prefix + str(other) for other in group if other != "_target_")
     target = str(group.get("_target_", "alexnet."))
     if not target.startswith("alexnet."):
         near += f" Any other argument of {target} is added with a plus: +{key}=VALUE"
@@ -61,23 +61,19 @@ def _format_unknown_key(key: str, cause: BaseException | None) -> str:
     return f"{key}: no such key.{near}"
 
 
-def suggest_key(name: str, group: DictConfig, path: str) -> str:
+def suggest_key(name: str, group: DictConfig, prefix: str) -> str:
     """Returns ' Did you mean X?' for a key that a group does not have, with the nearest there or below; '' without one.
 
     Args:
         name: the key in the group.
         group: where it was looked for.
-        path: the group's own full key; '' for the whole config.
+        prefix: of the full keys there, such as `model.`; '' for the whole config.
     """
     values = cast(dict[str, Any], OmegaConf.to_container(group))
     below = sorted((key for key, _ in flat(values)), key=lambda key: -key.count("."))  # a key with fewer parts wins
     keys = {key.rpartition(".")[2]: key for key in (*below, *values) if not key.startswith("hydra.")}
     found = nearest(name, keys.keys() - {"_target_"})
-    return f" Did you mean {_full_key(path, keys[found])}?" if found else ""
-
-
-def _full_key(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+    return f" Did you mean {prefix}{keys[found]}?" if found else ""
 
 
 @contextmanager

@@ -249,6 +249,10 @@ def test_imagenet_as_a_tree_of_folders(tmp_path: Path) -> None:
         ImageDataModule("imagenet", str(tmp_path), size=16, crop=16, cache_dir=str(tmp_path / "cache")).setup()
     source = downloaded("imagenet", tmp_path)
     assert {name: len(s.labels) for name, s in source.splits.items()} == {"train": 118, "val": 2, "test": 8}
+    assert not source.notes
+    shutil.rmtree(tmp_path / "val" / "n01443537")
+    (note,) = downloaded("imagenet", tmp_path).notes
+    assert (note.partition(":")[0], note.rpartition(" ")[2]) == ("test", "n01443537")
 
 
 @pytest.mark.parametrize("source", ["mnist", "fashion_mnist", "cifar10", "cifar100"])

@@ -125,7 +125,8 @@ def test_undertrained_studies_are_kept_apart(tmp_path: Path) -> None:
     assert "(poor/report.md)" in undertrained
     assert "the paper's -10.00 is inside" in trained
     assert "(poor/report.md)" not in trained
-    assert ("(answers.png)" in trained, "(answers-undertrained.png)" in undertrained) == (True, True)
+    assert "(answers.png)" in trained
+    assert "(answers-undertrained.png)" in undertrained
     assert {path.name for path in (tmp_path / "pages").glob("*.png")} == {"answers.png", "answers-undertrained.png"}
 
 

@@ -287,5 +287,5 @@ def log_mean_softmax(logits: list[Tensor]) -> Tensor:
     """Returns the log of the mean softmax of several windows' logits, each (N, num_classes); of one, its logits."""
     if len(logits) == 1:
         return logits[0]
-    shares = torch.stack([scores.log_softmax(1) for scores in logits])  # a share below float32's least is not lost
-    return shares.logsumexp(0) - math.log(len(logits))
+    logs = torch.stack([scores.log_softmax(1) for scores in logits])  # a share below float32's least is not lost
+    return logs.logsumexp(0) - math.log(len(logits))

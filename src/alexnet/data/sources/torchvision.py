@@ -17,7 +17,7 @@ from torchvision.datasets import imagenet
 
 from alexnet.data.sources.folder import Reading, list_files
 from alexnet.data.sources.layout import find_classes, find_split
-from alexnet.data.splits import Source, array_split, stratified_split
+from alexnet.data.splits import Source, array_split, notes_on_absent, stratified_split
 from alexnet.errors import UserError
 from alexnet.io import wait_for
 
@@ -48,7 +48,8 @@ def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:
         train, test = (_official_folder(source, root, split) for split in ("train", held_out))
         classes = find_classes(train)
         listed = list_files({"train": train, "test": test}, classes, reading)
-        return replace(listed, splits=stratified_split(listed.splits["train"], share) | {"test": listed.splits["test"]})
+        splits = stratified_split(listed.splits["train"], share) | {"test": listed.splits["test"]}
+        return replace(listed, splits=splits, notes=[*listed.notes, *notes_on_absent(listed)])
     sets = _open_sets(source, root)
     splits = {}
     for name, dataset in sets.items():
