@@ -30,7 +30,7 @@ def test_a_study_typed_again_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "study" / "groups-digits-alexnet"
     assert first[:2] == [
         "study groups: Do the two towers help, or cost?",
-        "  2 jobs, 2 arms with 1 seeds",
+        "  2 jobs, 2 arms with 1 seed",
     ]
     assert [line.split() for line in first[2:4]] == [
         ["model.groups=2", "baseline"],

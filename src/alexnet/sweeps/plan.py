@@ -114,7 +114,8 @@ def told(jobs: list[dict[str, Any]]) -> list[str]:
     arms, seeds = {job["arm"] for job in jobs}, {job["seed"] for job in jobs}
     states = Counter(job["state"] for job in jobs)
     known = "".join(f", {states[s]} {s}" for s in ("done", "running", "interrupted", "failed") if states[s])
-    return [f"  {len(jobs)} jobs, {len(arms)} arms with {len(seeds)} seeds{known}", *describe_arms(jobs)]
+    number = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    return [f"  {len(jobs)} jobs, {len(arms)} arms with {number}{known}", *describe_arms(jobs)]
 
 
 def describe_arms(jobs: list[dict[str, Any]]) -> list[str]:
