@@ -5,6 +5,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from alexnet.models import AlexNet, CifarNet, ConvLocalNet, LeNet, TorchvisionAlexNet, TutorialNet
 from alexnet.models.init import init_weights, with_named_seeds
 
 
@@ -113,3 +114,12 @@ def test_no_layer_stays_without_values() -> None:
         init_weights(unknown, lambda name, layer: (0.1, 0.0))
     init_weights(ordinary := nn.Sequential(nn.Linear(3, 3), Gain()), lambda name, layer: (0.1, 0.0))
     assert (ordinary[1].gain == 1).all()
+
+
+@pytest.mark.parametrize("network", [AlexNet, CifarNet, ConvLocalNet, LeNet, TorchvisionAlexNet, TutorialNet])
+def test_shapes_without_weights(network: type[nn.Module]) -> None:
+    with torch.device("meta"):
+        shapes = dict(network().named_parameters())
+    assert all(parameter.is_meta for parameter in shapes.values())
+    expected = {name: parameter.shape for name, parameter in network().named_parameters()}
+    assert {name: parameter.shape for name, parameter in shapes.items()} == expected

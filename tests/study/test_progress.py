@@ -6,14 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 import yaml
+from omegaconf import DictConfig
+from torch import nn
 
 from alexnet.study.formatting import duration
 from alexnet.sweeps.estimate import FirstEstimate
+from alexnet.sweeps.plan import try_parts
 from alexnet.sweeps.progress import StudyState
 from tests.conftest import ROOT, digits, slow, train_py
 from tests.study.test_study import TINY
@@ -65,11 +70,36 @@ def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
     for arguments, message in (
         (["seed=1,-1"], "seed=-1: must be a whole number of at least 0 and at most 4294967295"),
         (["model.groups=2,flase"], "model.groups=flase: must be a number, such as 2"),
+        (["model.groups=2,3"], "model.groups=3: conv2 has 12 input and 32 output channels, and groups must divide both"),
+        (["augment.pca=0.1,-1"], "augment.pca=-1: must be a number of at least 0 and at most 100"),
         (["study.margin=-1"], "study.margin=-1: must be a number above 0, in the metric's unit"),
     ):
         done = train_py(*LINE, *arguments, f"outputs={tmp_path}/o", code=1)
         assert done.stderr == f"error: {message}\n"
         assert not (tmp_path / "o").exists()
+
+
+class OwnNetwork(nn.Linear):
+    """Needs the value of a weight, which the meta device has not."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, num_classes)
+        self.first = self.weight[0, 0].item()
+
+
+def test_what_only_the_run_can_find_out_refuses_no_study(config: Callable[..., DictConfig]) -> None:
+    """How many classes there are, what a network of one's own needs, and which GPUs and files the machine has."""
+    for arguments in (
+        ["data=folder"],
+        ["model.devices=[cuda:6,cuda:7]", "model.lrn_window=tower"],
+        ["model=torchvision", "model.weights=elsewhere.pt"],
+    ):
+        try_parts(config(*arguments))
+    cfg = config()
+    cfg.model = {"_target_": f"{__name__}.OwnNetwork", "num_classes": "${data.num_classes}"}
+    with torch.device("meta"), pytest.raises(RuntimeError, match="meta"):
+        OwnNetwork(10)
+    try_parts(cfg)
 
 
 def test_a_study_of_a_key_that_is_not_there(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def init_weights(
     Raises:
         TypeError: for a layer on the meta device that has parameters or buffers and no reset_parameters.
     """
+    if torch.get_default_device().type == "meta":  # shapes are asked for, and no weights
+        return
     seed = int(torch.randint(2**62, ()))
     for name, layer in network.named_modules():
         own = (*layer.parameters(recurse=False), *layer.buffers(recurse=False))

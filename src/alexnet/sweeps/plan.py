@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
-from alexnet.config import check
+from alexnet.config import build, check
 from alexnet.config_errors import prefix_errors
+from alexnet.errors import UserError
 from alexnet.io import write_json
 from alexnet.run_dir import read_run_json, run_status, runs_by_digest, swept_values
 from alexnet.run_identity import differing, digest, format_value, result_affecting
 from alexnet.study_adapter.records import PLAN, SEEDS, plan_of
 from alexnet.sweeps.study import key_of, take_arm
 from alexnet.validation import check_int
+
+ANY_NUMBER = 10  # of classes
 
 
 def plan_jobs(config: DictConfig, jobs: Iterable[list[str]]) -> list[dict[str, Any]]:
@@ -55,7 +59,29 @@ def _compose(config: DictConfig, overrides: Sequence[str]) -> tuple[str, DictCon
         del cfg["hydra"]
     take_arm(cfg)
     check(cfg)
+    try_parts(cfg)
     return swept_values(cfg), cfg
+
+
+def try_parts(cfg: DictConfig) -> None:
+    """Builds what arms differ in most and no machine or image is needed for: augmentation, and the network's shapes.
+
+    Raises:
+        UserError: for what its run would refuse, perhaps hours after the study has begun.
+    """
+    build(cfg, "augment")
+    if cfg.model.get("weights") is not None or cfg.model.get("devices") is not None:
+        return  # files and GPUs may be those of another machine
+    trial = cfg.copy()
+    if trial.data.num_classes is None:  # counted by the run
+        trial.data.num_classes = ANY_NUMBER
+    try:
+        with torch.device("meta"):
+            build(trial, "model")
+    except UserError:
+        raise
+    except Exception:  # noqa: BLE001 (a network of the user's own may need real values; if it is wrong, its run says so)
+        return
 
 
 def _seed(override: str) -> int:
