@@ -70,7 +70,10 @@ def test_a_study_is_refused_as_a_whole(tmp_path: Path) -> None:
     for arguments, message in (
         (["seed=1,-1"], "seed=-1: must be a whole number of at least 0 and at most 4294967295"),
         (["model.groups=2,flase"], "model.groups=flase: must be a number, such as 2"),
-        (["model.width=0.125,0.02"], "model.groups=2: conv2 has 2 input and 5 output channels, and groups must divide both"),
+        (
+            ["model.width=0.125,0.02"],
+            "model.groups=2: conv2 has 2 input and 5 output channels, and groups must divide both",
+        ),
         (["augment.pca=0.1,-1"], "augment.pca=-1: must be a number of at least 0 and at most 100"),
         (["study.margin=-1"], "study.margin=-1: must be a number above 0, in the metric's unit"),
     ):
