@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from alexnet.models import AlexNet, CifarNet, ConvLocalNet, LeNet, TorchvisionAlexNet, TutorialNet
+from alexnet import models
 from alexnet.models.init import init_weights, with_named_seeds
 
 
@@ -116,8 +116,9 @@ def test_no_layer_stays_without_values() -> None:
     assert (ordinary[1].gain == 1).all()
 
 
-@pytest.mark.parametrize("network", [AlexNet, CifarNet, ConvLocalNet, LeNet, TorchvisionAlexNet, TutorialNet])
-def test_shapes_without_weights(network: type[nn.Module]) -> None:
+@pytest.mark.parametrize("name", models.__all__)
+def test_shapes_without_weights(name: str) -> None:
+    network = getattr(models, name)
     with torch.device("meta"):
         shapes = dict(network().named_parameters())
     assert all(parameter.is_meta for parameter in shapes.values())

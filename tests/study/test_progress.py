@@ -95,7 +95,7 @@ def test_what_only_the_run_can_find_out_refuses_no_study(config: Callable[..., D
     for arguments in (
         ["data=folder"],
         ["model.devices=[cuda:6,cuda:7]", "model.lrn_window=tower"],
-        ["model=torchvision", "model.weights=elsewhere.pt"],
+        ["+model.weights=elsewhere.pt"],
     ):
         try_parts(config(*arguments))
     cfg = config()
