@@ -105,7 +105,7 @@ def test_it_is_refused_before_anything_runs(tmp_path: Path) -> None:
 def test_a_study_whose_jobs_all_fail(tmp_path: Path) -> None:
     """It leaves no directory, and says so by its exit code."""
     done = train_py("study=groups", ONE_BY_ONE, "optimizer.lr=-1", "seed=1", *TINY, f"outputs={tmp_path}/o", code=1)
-    assert "error: 2 of the sweep's jobs failed:\njob 0 (seed=1 model.groups=" in done.stderr
+    assert "error: 2 of the sweep's jobs failed:\njob 0 (seed=1 model.groups=2" in done.stderr
     assert not (tmp_path / "o").exists()
 
 

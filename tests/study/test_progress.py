@@ -103,6 +103,8 @@ def test_what_only_the_run_can_find_out_refuses_no_study(config: Callable[..., D
     with torch.device("meta"), pytest.raises(RuntimeError, match="meta"):
         OwnNetwork(10)
     try_parts(cfg)
+    cfg.model = {"_target_": "torchvision.models.regnet_y_400mf"}  # copies numbers out of tensors
+    try_parts(cfg)
 
 
 def test_a_study_of_a_key_that_is_not_there(tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ def try_parts(cfg: DictConfig) -> None:
     try:
         with torch.device("meta"):
             build(trial, "model")
-    except UserError:
-        raise
+    except UserError:  # also of a library's network that needs real values, as torchvision's RegNet does
+        build(trial, "model")
     except Exception:  # noqa: BLE001 (a network of the user's own may need real values; if it is wrong, its run says so)
         return
 
