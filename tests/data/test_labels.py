@@ -1,5 +1,6 @@
 """Class folders that a labels file gives names, as in the ten monkey species of Kaggle."""
 
+import json
 from pathlib import Path
 from shutil import rmtree
 
@@ -11,6 +12,7 @@ from alexnet.data import ImageDataModule
 from alexnet.data.sources.csv_file import CsvImages
 from alexnet.data.sources.folder import Reading, open_folder, open_test_folder
 from alexnet.data.sources.images import open_images
+from alexnet.data.sources.labels import class_of_folder
 from alexnet.errors import UserError
 from tests.conftest import MONKEYS, has, make_monkeys, quick, train_py
 
@@ -131,6 +133,16 @@ def test_other_files_of_this_kind(where: str, monkeys: Path) -> None:
 def test_a_run_on_them(monkeys: Path, tmp_path: Path) -> None:
     tiny = ("experiment=smoke", "model.width=0.125", "panels=none", "logger=none")
     train_py(*tiny, "data=folder", f"data.root={monkeys}", f"run_dir={tmp_path}/run", "data.size=80", "data.crop=67")
-    image = next((monkeys / "validation" / "validation" / "n2").iterdir())
-    said = quick("predict.py", f"{tmp_path}/run", str(image)).stdout
-    assert "bald_uakari" in said
+    said = quick("predict.py", f"{tmp_path}/run", str(monkeys / "validation" / "validation" / "n2"), "--json").stdout
+    images = json.loads(said)["pictures"]
+    assert [image["class"] for image in images] == ["bald_uakari"] * 3
+    assert all({top["class"] for top in image["top"]} == set(NAMES) for image in images)
+
+
+def test_the_class_of_a_folder(monkeys: Path) -> None:
+    place = monkeys / "validation" / "validation"
+    assert class_of_folder(place / "n1", NAMES) == "patas_monkey"
+    assert class_of_folder(place / "patas_monkey", NAMES) == "patas_monkey"
+    assert class_of_folder(place / "n1", ["cat", "dog"]) is None
+    assert class_of_folder(place / "n3", NAMES) is None
+    assert class_of_folder(Path("/n1"), NAMES) is None

@@ -12,6 +12,7 @@ from torch import Tensor
 from alexnet.config_errors import prefix_errors
 from alexnet.data.decode import check_background, check_value_range
 from alexnet.data.sources.folder import Reading
+from alexnet.data.sources.labels import class_of_folder
 from alexnet.data.splits import CLASS, NUMBERS
 from alexnet.data.transforms import multi_crop
 from alexnet.errors import UserError, escape_control_chars, truncate
@@ -112,6 +113,8 @@ def _predictions(
 ) -> list[Prediction]:
     info, found = trained.info, list[Prediction]()
     classes = info["classes"]
+    folders = {file.absolute().parent for file in files} if task.kind == CLASS else set()
+    true_classes = {folder: class_of_folder(folder, classes) for folder in folders}
     for numbers, stored, broken in batches(files, info["size"], info["channels"], reading):
         problems += broken
         if not numbers:
@@ -119,9 +122,8 @@ def _predictions(
         (images,) = multi_crop(stored, info["crop"], 1)
         shares, best = _answers(trained.logits(images), task, top)
         for i, p, labels, image in zip(numbers, shares.tolist(), best.tolist(), images, strict=True):
-            folder = files[i].absolute().parent.name
+            true = true_classes.get(files[i].absolute().parent)
             likeliest = [(classes[label], share) for label, share in zip(labels, p, strict=True)]
-            true = folder if task.kind == CLASS and folder in classes else None
             shown = image.permute(1, 2, 0).numpy() if len(found) < SHOWN else None
             found.append(Prediction(files[i], true, likeliest, shown))
     return found

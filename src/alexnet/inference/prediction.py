@@ -12,8 +12,8 @@ class Prediction:
     """What the network predicts for one image.
 
     Attributes:
-        name: of the image.
-        true: its class, where the image lies in a folder of that name.
+        file: the image.
+        true: its class, where the image lies in a folder that is named after one, by itself or by a labels file.
         top: classes and probabilities, the likeliest first.
         image: uint8 (crop, crop, C), as the network sees it, where it is drawn.
         nearest: see neighbours.nearest.

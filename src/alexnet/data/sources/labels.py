@@ -40,6 +40,18 @@ def names_of_folders(place: Path, folders: Sequence[str], top: Path) -> tuple[di
     return {}, None
 
 
+def class_of_folder(folder: Path, classes: Sequence[str]) -> str | None:
+    """Returns which of a network's classes a folder is named after, by itself or by a labels file, or None."""
+    if folder.name in classes:
+        return folder.name
+    try:
+        names, _ = names_of_folders(folder.parent, [folder.name], folder.parent.parent.parent)
+    except (OSError, UserError):  # whatever lies there is not about these images
+        return None
+    name = names.get(folder.name)
+    return name if name in classes else None
+
+
 def tell_apart(names: Mapping[str, str]) -> dict[str, str]:
     """Returns class names by label or folder, which is added to a name that several have, as ImageNet's two cranes."""
     counts = Counter(names.values())
