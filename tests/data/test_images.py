@@ -269,6 +269,12 @@ def test_mistakes_in_a_csv_file(
         CsvImages(file, **arguments)
 
 
+def test_numbers_are_classes_in_their_order_before_names(tmp_path: Path) -> None:
+    rows = [f"{i}.png,{label}" for i, label in enumerate(["b", "10", "--1", "-2", "9"])]
+    file = write_csv(tmp_path / "labels.csv", "path,label", *rows)
+    assert CsvImages(file).classes == ["-2", "9", "10", "--1", "b"]
+
+
 def test_two_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
     rows = [f"{i}.png,{i},{name}" for i, name in enumerate(("crane", "crane", "wren"))]
     file = write_csv(tmp_path / "labels.csv", "path,label,name", *rows)

@@ -189,7 +189,7 @@ def _several(rows: Sequence[Row], column: str, separator: str) -> tuple[list[str
 
 def _in_order(label: str) -> tuple[bool, float, str]:
     """Sorts numbers as numbers, before names."""
-    is_number = label.lstrip("-").isdecimal()
+    is_number = label.removeprefix("-").isdecimal()
     return not is_number, int(label) if is_number else 0, label
 
 
