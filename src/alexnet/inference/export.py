@@ -35,7 +35,7 @@ class WithInput(nn.Module):
 
     Args:
         network: the trained one.
-        about: of ImageDataModule.describe.
+        info: of ImageDataModule.describe.
     """
 
     scale: Tensor

@@ -35,7 +35,7 @@ class TrainedModel:
     Attributes:
         file: the checkpoint.
         folder: its run's, or where it lies.
-        config, about: the checkpoint's "config" and "data".
+        config, info: the checkpoint's "config" and "data".
         normalize: makes images the network's input.
     """
 
