@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from alexnet.study.compare import Comparison, Row
@@ -155,12 +155,14 @@ def _curves(arms: Sequence[Arm], metric: Metric) -> Figure | None:
     figure, axes = new_axes(7, 4)
     for number, (name, found) in enumerate(curves.items()):
         look = line_look(number)
+        faint = min(0.5, 1.5 / len(found))  # so that the mean is still seen over the lines of many seeds
         for curve in found:
-            axes.plot(range(1, len(curve) + 1), drawn.scale * curve, linewidth=0.6, alpha=0.5, **look)
+            axes.plot(range(1, len(curve) + 1), drawn.scale * curve, linewidth=0.6, alpha=faint, **look)
         shortest = min(map(len, found))
         mean = np.mean([curve[:shortest] for curve in found], 0)
         axes.plot(range(1, shortest + 1), drawn.scale * mean, linewidth=2, label=plain(name), **look)
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(drawn.unit)
     if isinstance(metric, EpochsToTarget):
         axes.axhline(drawn.scale * metric.wanted, color="0.3", linewidth=0.8)
