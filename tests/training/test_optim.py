@@ -40,6 +40,19 @@ def test_plain_groups_and_frozen_parameters() -> None:
         assert weights["lr"] == biases["lr"] == 0.1
 
 
+def test_a_network_without_biases_and_one_of_which_only_biases_are_trained() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False))
+    only_bias = nn.Linear(2, 2)
+    only_bias.weight.requires_grad_(False)
+    for make in (optim.sgd, optim.adamw):
+        optimizer = optim.make_optimizer(partial(make, lr=0.1), network, {"0": 2})
+        assert [(group["param_names"], group["lr"]) for group in optimizer.param_groups] == [
+            (["0.weight"], 0.2),
+            (["2.weight"], 0.1),
+        ]
+        assert [group["param_names"] for group in make(only_bias).param_groups] == [["bias"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"lr": 0}, "lr=0"), ({"lr": float("inf")}, "lr=inf"), ({"momentum": 2}, "momentum=2"),

@@ -83,10 +83,11 @@ def _groups(
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     biases = [(name, p) for name, p in parameters if p.ndim <= 1]  # and the scales and shifts of norms
     weights = [(name, p) for name, p in parameters if p.ndim > 1]
-    return [
+    groups: list[dict[str, Any]] = [
         {"params": weights, "weight_decay": weight_decay},
         {"params": biases, "weight_decay": weight_decay if bias_decay else 0.0, "lr": lr * bias_lr_multiplier},
     ]
+    return [group for group in groups if group["params"]]  # torch refuses an empty group beside one with names
 
 
 def make_optimizer(
