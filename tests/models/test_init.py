@@ -1,12 +1,16 @@
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 import torchvision
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from alexnet import models
+from alexnet.errors import UserError
 from alexnet.models.init import init_weights, with_named_seeds
+from alexnet.training.build import build_components
 
 
 def two_layers(first: int) -> nn.ModuleDict:
@@ -124,3 +128,17 @@ def test_shapes_without_weights(name: str) -> None:
     assert all(parameter.is_meta for parameter in shapes.values())
     expected = {name: parameter.shape for name, parameter in network().named_parameters()}
     assert {name: parameter.shape for name, parameter in shapes.items()} == expected
+
+
+def no_network() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("target", "named"), [("torch.nn.LazyLinear", "model: weight "), ("tests.models.test_init.no_network", "NoneType")]
+)
+def test_what_is_no_network(target: str, named: str, config: Callable[..., DictConfig]) -> None:
+    cfg = config("data=fake")
+    cfg.model = OmegaConf.create({"_target_": target} | ({"out_features": 10} if "Lazy" in target else {}))
+    with pytest.raises(UserError, match=named):
+        build_components(cfg)

@@ -1,6 +1,7 @@
 """The group `loss`: against formulas by hand, in a run, and when the run is evaluated."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,33 @@ def test_mistakes(arguments: list[str], message: str, run: Run, tmp_path: Path) 
     with pytest.raises(UserError, match=message):
         run(*arguments)
     assert not list(tmp_path.rglob("config.yaml"))
+
+
+class OneLayer(nn.Sequential):
+    def __init__(self, last: str) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(3 * 67 * 67, 10), getattr(nn, last)(1))
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "named"),
+    [
+        ("alexnet.training.losses.CrossEntropy", "Softmax", "model"),
+        ("alexnet.training.losses.CrossEntropy", "LogSoftmax", None),
+        ("alexnet.training.losses.CrossEntropy", "Flatten", None),
+        ("alexnet.training.losses.Focal", "Softmax", "model"),
+        ("torch.nn.NLLLoss", "Flatten", "loss"),
+        ("torch.nn.NLLLoss", "LogSoftmax", None),
+    ],
+)
+def test_outputs_that_the_loss_does_not_take(
+    loss: str, last: str, named: str | None, config: Callable[..., Any], tmp_path: Path
+) -> None:
+    cfg = config(*(word for word in TINY if not word.startswith("model")), f"outputs={tmp_path}")
+    cfg.model = OmegaConf.create({"_target_": "tests.training.test_losses.OneLayer", "last": last})
+    cfg.trusted, cfg.loss = ["tests"], OmegaConf.create({"_target_": loss})
+    train(cfg)
+    log = (Path(cfg.run_dir) / "train.log").read_text()
+    assert re.findall(r"WARNING (model|loss): ", log) == ([named] if named else [])
 
 
 def test_what_is_no_loss(run: Run) -> None:

@@ -39,12 +39,14 @@ class Summary:
     Attributes:
         rows: the layers.
         shape: of the network's output for one image.
+        output: that of the example.
         parameters, flops: of the whole network, which may hold more than its layers do, or use one of them several
             times.
     """
 
     rows: list[Row]
     shape: tuple[int, ...]
+    output: Tensor
     parameters: int
     flops: int
 
@@ -88,6 +90,7 @@ def summarize(network: nn.Module, example: Tensor) -> Summary:
     return Summary(
         rows,
         tuple(output.shape[1:]),
+        output,
         sum(p.numel() for p in network.parameters()),
         counter.get_total_flops() - sum(flops[name] for name in normalisation),
     )

@@ -28,7 +28,7 @@ from alexnet.io import is_remote
 from alexnet.models.init import with_named_seeds
 from alexnet.models.summary import Summary, summarize
 from alexnet.training.finetune import check_numbers_by_part, freeze, load_pretrained, normalize_like
-from alexnet.training.losses import BALANCED, CrossEntropy, Focal, balanced_weights, total_loss
+from alexnet.training.losses import BALANCED, CrossEntropy, Focal, balanced_weights, output_warning, total_loss
 from alexnet.training.module import ImageModule
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.trainer import resolve_trainer
@@ -56,6 +56,7 @@ class Components:
         metric_names: of all metrics of a split.
         trainer: a trial of the one that will train. It knows the device, the precision and the ranks.
         notes: what to say of the weights that the network starts from and of frozen parts.
+        warning: of a network and a loss that do not go together.
         weights_sha256: the SHA-256 of weights that were trained before.
     """
 
@@ -70,6 +71,7 @@ class Components:
     metric_names: list[str]
     trainer: Trainer
     notes: list[str]
+    warning: str | None
     weights_sha256: str | None
 
 
@@ -90,7 +92,7 @@ def build_components(cfg: DictConfig) -> Components:
     data: ImageDataModule = build(cfg, "data", augment=build(cfg, "augment"), crops=cfg.test_crops, mix=mix)
     cfg.data.num_classes = data.num_classes  # a folder's classes are counted
     _check_kind(cfg, task, data)
-    network = with_named_seeds(lambda: build(cfg, "model"), cfg.seed)
+    network = with_named_seeds(lambda: _build_network(cfg), cfg.seed)
     summary = _summarize(cfg, network, data)
     notes, weights_sha256 = [], None
     trained_on = vars(network).get("pretrained_statistics")  # of model.weights
@@ -114,12 +116,25 @@ def build_components(cfg: DictConfig) -> Components:
     scheduler = build(cfg, "scheduler", _partial_=True)
     _try_optimizer(cfg, network, trainer, optimizer, scheduler)
     loss = _build_loss(cfg, task, data.num_classes, _try_mix(cfg, data))
+    warning = output_warning(loss, summary.output)
     metrics = _build_metrics(cfg, task, data.num_classes)
     metric_names = ["loss", *task.make_metrics(data.num_classes), *metrics]
     _check_root(cfg, task, metric_names)
     _try_loggers_and_callbacks(cfg)
     return Components(
-        task, data, network, summary, optimizer, scheduler, loss, metrics, metric_names, trainer, notes, weights_sha256
+        task=task,
+        data=data,
+        network=network,
+        summary=summary,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        loss=loss,
+        metrics=metrics,
+        metric_names=metric_names,
+        trainer=trainer,
+        notes=notes,
+        warning=warning,
+        weights_sha256=weights_sha256,
     )
 
 
@@ -140,6 +155,20 @@ def _check_kind(cfg: DictConfig, task: type[ImageModule], data: ImageDataModule)
         )
     if data.kind != CLASS and "class_weights" in cfg.loss and cfg.loss.class_weights is not None:
         raise UserError(f"loss.class_weights={cfg.loss.class_weights}: are of classes")
+
+
+def _build_network(cfg: DictConfig) -> nn.Module:
+    """Builds the group `model`. Raises UserError for anything but a module all of whose sizes are known."""
+    network = build(cfg, "model")
+    if not isinstance(network, nn.Module):
+        raise UserError(f"model: must be a torch.nn.Module, and is a {type(network).__name__}")
+    for name, parameter in network.named_parameters():
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise UserError(
+                f"model: {name} has no size before the first batch, so it cannot be summarised or tried. Use a layer "
+                "that is not lazy; ${data.channels} and ${data.crop} are the sizes of an image"
+            )
+    return network
 
 
 def _summarize(cfg: DictConfig, network: nn.Module, data: ImageDataModule) -> Summary:

@@ -86,6 +86,21 @@ def total_loss(loss: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
     return value * len(labels) if reduction == "mean" else value.sum()
 
 
+def output_warning(loss: nn.Module, outputs: Tensor) -> str | None:
+    """Returns a warning if a network's outputs, (N, num_classes), are not what a loss of classes takes."""
+    if isinstance(loss, CrossEntropy | Focal | nn.CrossEntropyLoss):
+        sums = outputs.sum(1)
+        if bool((outputs >= 0).all()) and sums.allclose(torch.ones_like(sums), atol=1e-4):
+            return (
+                "model: its outputs sum to 1, as after a softmax. The loss takes the softmax itself: leave out the last"
+            )
+    if isinstance(loss, nn.NLLLoss):
+        logs = outputs.logsumexp(1)
+        if not logs.allclose(torch.zeros_like(logs), atol=1e-4):
+            return "loss: NLLLoss takes the log of probabilities, and the model gives logits: use loss=cross_entropy"
+    return None
+
+
 def balanced_weights(counts: Sequence[int]) -> list[float]:
     """Returns class weights by which every class counts the same; their mean over the training images is 1.
 

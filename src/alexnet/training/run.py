@@ -169,4 +169,6 @@ def _log_components(cfg: DictConfig, components: Components) -> None:
         log.warning("data: %s", note)
     for note in components.notes:
         log.info("%s", note)
+    if components.warning:
+        log.warning("%s", components.warning)
     log.info("precision %s on %s", cfg.trainer.precision, components.trainer.strategy.root_device.type)
