@@ -14,6 +14,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import nn
 
 from alexnet import load
 from alexnet.cli import handle_errors
@@ -473,3 +474,37 @@ def test_a_broken_image_in_a_worker_is_one_line(config: Config, image_folder: Pa
     with pytest.raises(SystemExit) as ended, handle_errors():
         train(cfg)
     assert re.fullmatch(r"error: data: cannot read n./\d.png: .*", str(ended.value.code))
+
+
+class Normed(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 67), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 10))
+
+
+@pytest.mark.parametrize(
+    ("left", "overrides", "refused"),
+    [
+        (1, [], True),
+        (2, [], False),
+        (1, ["trainer.limit_train_batches=1"], False),  # which never comes to the last batch
+        (1, ["freeze='0'"], True),
+        (1, ["freeze='1'"], False),  # a frozen one does not look at the batch
+    ],
+)
+def test_one_image_is_too_few_for_a_batch_norm(
+    left: int, overrides: list[str], refused: bool, config: Config, tmp_path: Path
+) -> None:
+    small = [word for word in TINY if not word.startswith(("model", "trainer.limit_train"))]
+    data = ImageDataModule("fake", size=80, crop=67, num_classes=10)
+    data.setup()
+    images = len(data.splits["train"])
+    cfg = config(*small, f"outputs={tmp_path}", f"data.batch_size={images - left}", *overrides)
+    cfg.trusted, cfg.model = ["tests"], OmegaConf.create({"_target_": "tests.training.test_run.Normed"})
+    if not refused:
+        train(cfg)
+        return
+    with pytest.raises(UserError, match=r"data.batch_size=\d+: .* model\.1, a BatchNorm2d") as raised:
+        train(cfg)
+    assert not list(tmp_path.iterdir())
+    cfg.data.batch_size = int(re.findall(r"data.batch_size=(\d+)", str(raised.value))[-1])
+    train(cfg)

@@ -1,9 +1,11 @@
 """Builds and tries what the config describes, before an image is read or a directory is made."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -277,6 +279,34 @@ def balance_loss(cfg: DictConfig, components: Components) -> None:
     counts = np.bincount(train.labels, minlength=components.data.num_classes)
     cfg.loss.class_weights = balanced_weights(counts.tolist())
     components.loss = build(cfg, "loss")
+
+
+def check_last_batch(components: Components) -> None:
+    """Raises UserError if a batch norm gets one value of each channel in some step, which has no spread.
+
+    It is that of an epoch's last batch, of which a rank may get one image alone. The data must be set up.
+    """
+    trainer, images, batch_size = components.trainer, len(components.data.splits["train"]), components.data.batch_size
+    batches = -(-images // batch_size)
+    limit = trainer.limit_train_batches  # type: ignore[attr-defined]
+    trained = int(limit * batches) if isinstance(limit, float) else min(limit, batches)
+
+    def smallest(size: int) -> int:
+        return (images % size or size) if trained == batches else size
+
+    enough = 2 * trainer.world_size
+    if smallest(batch_size) >= enough:
+        return
+    for row in components.summary.rows:
+        layer = components.network.get_submodule(row.name)
+        is_batch_norm = isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+        if is_batch_norm and layer.training and math.prod(row.shape[1:]) == 1:
+            larger = count(batch_size + trainer.world_size, trainer.world_size)
+            other = next(size for size in larger if smallest(size) >= enough or size > images)
+            raise UserError(
+                f"data.batch_size={batch_size}: a step would have one of {images} training images alone on a device, "
+                f"and model.{row.name}, a {row.kind}, needs two. Choose another, such as data.batch_size={other}"
+            )
 
 
 def _build_metrics(cfg: DictConfig, task: type[ImageModule], num_classes: int) -> dict[str, Metric]:

@@ -19,7 +19,7 @@ from alexnet.output import tolerant_output
 from alexnet.run_dir import create_run_dir, read_metrics, remove_run_dir, run_status
 from alexnet.run_identity import digest
 from alexnet.training import trainer as trainers
-from alexnet.training.build import Components, balance_loss, build_components
+from alexnet.training.build import Components, balance_loss, build_components, check_last_batch
 from alexnet.training.fit import fit, validates
 from alexnet.training.launch import launch_ddp
 from alexnet.training.logging import print_summary, run_logging, silence_lightning, translate_errors
@@ -50,6 +50,7 @@ def train(cfg: DictConfig, *, callbacks: Sequence[Callback] = ()) -> float:
     components = build_components(cfg)  # every error that the config can cause is raised here
     components.data.setup()
     balance_loss(cfg, components)
+    check_last_batch(components)
     check_same_inputs(cfg, components.data.info.fingerprint, components.weights_sha256)
     if cfg.monitor.startswith("val") and not validates(cfg, components):
         cfg.monitor, cfg.mode = "train/loss", "min"
