@@ -11,10 +11,11 @@ from torch import nn
 from torchvision import models
 
 from alexnet.checkpoint import network_class, rebuild
-from alexnet.errors import ArgumentError
+from alexnet.errors import ArgumentError, UserError
 from alexnet.models import baselines
 from alexnet.models.init import with_named_seeds
 from alexnet.training.build import build_components
+from alexnet.training.run import train
 
 SMALL = ("data=fake", "data.size=36", "data.crop=32")
 
@@ -71,6 +72,35 @@ def test_weights_of_a_safetensors_file(tmp_path: Path) -> None:
     ours: Any = baselines.timm("convnext_atto", 4, weights=f"{tmp_path}/a.safetensors")
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
     assert ours.pretrained_statistics == baselines.IMAGENET
+
+
+def test_auxiliary_classifiers_are_left_out(tmp_path: Path, config: Callable[..., DictConfig]) -> None:
+    """Weights of torchvision give the same outputs as with torchvision's own builder and normalisation."""
+    torch.manual_seed(0)
+    theirs = models.GoogLeNet(10, transform_input=True, init_weights=False).eval()
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    cfg = config("model=torchvision", "model.name=googlenet", *SMALL, f"model.weights={tmp_path}/theirs.pth")
+    network = build_components(cfg).network
+    pixels = torch.rand(2, 3, 32, 32)
+    mean, std = (torch.tensor(baselines.IMAGENET[name])[:, None, None] for name in ("mean", "std"))
+    our_mean, our_std = (torch.tensor(list(cfg.data[name]))[:, None, None] for name in ("mean", "std"))
+    ours = network.eval()((pixels - our_mean) / our_std)
+    torch.testing.assert_close(ours, theirs((pixels - mean) / std), rtol=1e-4, atol=1e-5)
+    assert isinstance(network.train()(torch.zeros(2, 3, 32, 32)), torch.Tensor)
+
+
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_googlenet_is_trained_without_auxiliary_classifiers(
+    auxiliary: bool, tmp_path: Path, config: Callable[..., DictConfig]
+) -> None:
+    data = ("data=fake", "data.size=68", "data.crop=64", "data.batch_size=2", "debug=fdr", f"outputs={tmp_path}")
+    cfg = config("model=torchvision", "model.name=googlenet", *data)
+    if not auxiliary:
+        train(cfg)
+        return
+    cfg.model.options = {"aux_logits": True, "init_weights": False}
+    with pytest.raises(UserError, match="model: gives a GoogLeNetOutputs in training"):
+        train(cfg)
 
 
 @pytest.mark.parametrize("name", ["baselines.torchvision", "TorchvisionAlexNet"])

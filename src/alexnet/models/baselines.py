@@ -15,6 +15,12 @@ from alexnet.validation import check_bool, check_int
 # What nearly all networks of both libraries were trained with on ImageNet, where their weights do not say.
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
+# Networks with auxiliary classifiers, whose outputs they give beside their own in training: here they are left out.
+# Their weights are for images with this mean and standard deviation, which torchvision's transform_input makes.
+WITH_AUXILIARY = ("googlenet", "inception_v3")
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # in the names of weights
+HALVES = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+
 
 def torchvision(
     name: str,
@@ -44,6 +50,8 @@ def torchvision(
         raise ArgumentError(f"name={name}: torchvision has no such classifier.{suggest(str(name), known)}")
     if in_channels != 3:
         raise ArgumentError(f"in_channels={in_channels}: torchvision's networks take 3; data.channels=3 stores RGB")
+    if name in WITH_AUXILIARY:
+        options = {"aux_logits": False, "init_weights": True} | dict(options or {})
     network = _create(models.get_model, name, options, num_classes=check_int("num_classes", num_classes, 1))
     start_from(network, weights, name, new_head=new_head)
     return network
@@ -112,6 +120,10 @@ def start_from(
     if weights is None:
         return
     state, statistics = read_weights(weights, name)
+    if name in WITH_AUXILIARY and not network.transform_input:
+        statistics = HALVES
+    if name in WITH_AUXILIARY and not network.aux_logits:
+        state = {key: value for key, value in state.items() if not key.startswith(AUXILIARY)}
     if name is not None and in_channels != 3:
         raise ArgumentError(f"weights={weights}: are for 3 channels, and the input has {in_channels}")
     try:

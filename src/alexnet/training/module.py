@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
+from alexnet.errors import UserError
 from alexnet.rng import generator
 from alexnet.training.averaging import save_average
 from alexnet.training.callbacks import is_logging_step
@@ -116,7 +117,10 @@ class ImageModule(LightningModule):
         return {}
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images.contiguous(memory_format=self.memory_format))
+        outputs = self.network(images.contiguous(memory_format=self.memory_format))
+        if not isinstance(outputs, Tensor):  # which build.py cannot see: it tries the network in eval mode
+            raise UserError(f"model: gives a {type(outputs).__name__} in training; a tensor of logits is needed")
+        return outputs
 
     def on_train_start(self) -> None:
         """Finds the GPUs that the network is on: with model.devices there are two."""
