@@ -223,6 +223,16 @@ def test_a_class_too_small_to_divide_is_named(listed: Path) -> None:
     assert [note.partition(":")[0] for note in notes] == ["val", "test"]
 
 
+@pytest.mark.parametrize(("share", "said"), [(0.8, True), (0.5, False)])
+def test_a_class_that_most_test_images_are_of_is_named(listed: Path, share: float, said: bool) -> None:
+    paths = [line.partition(",")[0] for line in listed.read_text().splitlines()]
+    common = round(share * len(paths))
+    labels = ["label", *["fine"] * common, *["cracked"] * (len(paths) - 1 - common)]
+    listed.write_text("\n".join(f"{path},{label}" for path, label in zip(paths, labels, strict=True)))
+    source = opened(CsvImages(str(listed)))
+    assert any(note.startswith("test: ") and "fine" in note for note in source.notes) == said
+
+
 @slow
 def test_a_run_on_a_csv_file(listed: Path, config: Config, tmp_path: Path) -> None:
     """It is the same run in another folder, and evaluate.py finds its images again."""

@@ -14,6 +14,7 @@ from alexnet.errors import escape_control_chars
 from alexnet.rng import generator
 
 HELD_OUT = 0.15  # of the training images, for each split that a source does not have
+FREQUENT = 2 / 3  # a share of one class from which accuracy alone says little
 CLASS, LABELS, NUMBERS = KINDS = ("class", "labels", "numbers")  # what an image's label is
 
 
@@ -122,20 +123,27 @@ def hold_out(source: Source, test_fraction: float | None = None) -> Source:
     splits = source.splits | stratified_split(source.splits["train"], {"train": 1.0, **missing})
     state = source.state if test_fraction is None else f"{test_fraction} {source.state}"
     whole = replace(source, splits=splits, state=state)
-    return replace(whole, notes=[*source.notes, *notes_on_absent(whole)])
+    return replace(whole, notes=[*source.notes, *notes_on_classes(whole)])
 
 
-def notes_on_absent(source: Source) -> list[str]:
-    """Returns a note for each split of validation or test images that lacks classes."""
+def notes_on_classes(source: Source) -> list[str]:
+    """Returns notes on classes that validation or test images lack, and on one that most test images are of."""
     notes = []
     for name, split in source.splits.items():
         if name == "train" or not len(split.labels) or source.kind != CLASS:
             continue
-        present = set(split.labels.tolist())
-        absent = [called for label, called in enumerate(source.classes) if label not in present]
+        counts = np.bincount(split.labels, minlength=len(source.classes))
+        absent = [called for called, count in zip(source.classes, counts, strict=True) if not count]
         if absent:
             named = ", ".join(map(escape_control_chars, absent[:10]))
             notes.append(f"{name}: has no images of {len(absent)} classes: {named}")
+        share = counts.max() / counts.sum()
+        if name == "test" and FREQUENT <= share < 1:
+            frequent = escape_control_chars(source.classes[counts.argmax()])
+            notes.append(
+                f"test: {share:.0%} of the images are of the class {frequent}, and always answering that is right as "
+                "often. metrics=f1 counts all classes alike, and data.sampler=balanced trains on all alike"
+            )
     return notes
 
 

@@ -15,7 +15,7 @@ from alexnet.data.decode import Range, decode, is_image
 from alexnet.data.sources.labels import names_of_folders, note_on_similar
 from alexnet.data.sources.layout import find_classes, find_splits
 from alexnet.data.sources.walk import LeftOut, is_ignored, walk
-from alexnet.data.splits import Source, Split, hold_out, notes_on_absent
+from alexnet.data.splits import Source, Split, hold_out, notes_on_classes
 from alexnet.errors import ArgumentError, UserError, escape_control_chars
 
 
@@ -109,7 +109,7 @@ def open_test_folder(root: Path, classes: list[str], reading: Reading = Reading(
         listed = list_files({"test": place}, _folders_of(classes, place), reading)
     if not len(listed.splits["test"].labels):
         raise UserError(f"data.root={root}: no labelled images in {place}; expected CLASS/*.jpg in it")
-    notes = [*layout.notes, *listed.notes, *notes_on_absent(listed)]
+    notes = [*layout.notes, *listed.notes, *notes_on_classes(listed)]
     return Source(classes, listed.state, listed.splits, notes, reading.background, files=True)
 
 

@@ -17,7 +17,7 @@ from torchvision.datasets import imagenet
 
 from alexnet.data.sources.folder import Reading, list_files
 from alexnet.data.sources.layout import find_classes, find_split
-from alexnet.data.splits import Source, array_split, notes_on_absent, stratified_split
+from alexnet.data.splits import Source, array_split, notes_on_classes, stratified_split
 from alexnet.errors import UserError
 from alexnet.io import wait_for
 
@@ -49,7 +49,7 @@ def downloaded(source: str, root: Path, reading: Reading = Reading()) -> Source:
         classes = find_classes(train)
         listed = list_files({"train": train, "test": test}, classes, reading)
         splits = stratified_split(listed.splits["train"], share) | {"test": listed.splits["test"]}
-        return replace(listed, splits=splits, notes=[*listed.notes, *notes_on_absent(listed)])
+        return replace(listed, splits=splits, notes=[*listed.notes, *notes_on_classes(listed)])
     sets = _open_sets(source, root)
     splits = {}
     for name, dataset in sets.items():
