@@ -2,6 +2,7 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -49,9 +50,24 @@ def test_images_of_two_splits_are_counted(image_folder: Path, tmp_path: Path) ->
     Image.open(training / "n1" / "1.png").save(validation / "n1" / "same.bmp")
     info = pack(image_folder, tmp_path).info
     assert info.repeated == {"val": 2}
-    (note,) = info.notes
+    note, _ = info.notes
     assert "2 of 8 val images" in note
     assert "n1/copy.jpg and the training image n0/0.jpg" in note
+
+
+def test_an_image_of_two_classes_is_named(image_folder: Path, tmp_path: Path) -> None:
+    training = image_folder / "training"
+
+    def contradictions() -> list[str]:
+        return [note for note in pack(image_folder, tmp_path).info.notes if "several classes" in note]
+
+    shutil.copy(training / "n0" / "0.jpg", training / "n0" / "again.jpg")
+    assert not contradictions(), "a copy in its own class contradicts nothing"
+    for copy in ("a.jpg", "b.jpg"):
+        shutil.copy(training / "n0" / "0.jpg", training / "n1" / copy)
+    (note,) = contradictions()
+    assert note.startswith("1 times ")
+    assert re.search(r"n0/(0|again)\.jpg and n1/[ab]\.jpg", note)
 
 
 def assert_measured(packed: PackedDataset) -> None:

@@ -33,7 +33,7 @@ from alexnet.data.packed import (
     read_info,
     save,
 )
-from alexnet.data.splits import Source, Split
+from alexnet.data.splits import CLASS, Source, Split
 from alexnet.errors import UserError, escape_control_chars
 from alexnet.io import wait_for
 
@@ -176,7 +176,10 @@ def _pack(source: Source, store: Store, on_broken: str) -> PackedDataset:
         header = f"{name} {images.shape[1:]}".encode()
         digest.update(header + packer.digests[rows].tobytes() + splits[name].labels.tobytes())
         start += len(split.labels)
-    repeated, notes = _find_repeated(splits, names, packer.digests)
+    keys = packer.digests[:, :8].copy().view(np.uint64)[:, 0]  # 64 of 256 bits: no two images share them
+    repeated, notes = _find_repeated(splits, names, keys)
+    if source.kind == CLASS:
+        notes += _find_contradictions(splits, names, keys)
     rows = splits[source.measured].rows
     if not len(rows):
         raise UserError(f"data: none of the {len(packer.jobs)} images can be read")
@@ -350,14 +353,13 @@ def list_jobs(source: Source) -> list[tuple[Split, int]]:
 
 
 def _find_repeated(
-    splits: dict[str, PackedSplit], names: dict[str, list[str]], digests: NDArray[np.uint8]
+    splits: dict[str, PackedSplit], names: dict[str, list[str]], keys: NDArray[np.uint64]
 ) -> tuple[dict[str, int], list[str]]:
     """Returns how many images of each split are training images too, pixel for pixel, and notes that say so."""
     repeated: dict[str, int] = {}
     notes: list[str] = []
     if "train" not in splits:
         return repeated, notes
-    keys = digests[:, :8].copy().view(np.uint64)[:, 0]  # 64 of 256 bits: two images of a data set do not share them
     known = keys[splits["train"].rows]
     others = {name: split for name, split in splits.items() if name != "train"}
     for name, split in others.items():
@@ -373,6 +375,25 @@ def _find_repeated(
             f"{pair}: {name} figures are better than those of new images would be"
         )
     return repeated, notes
+
+
+def _find_contradictions(
+    splits: dict[str, PackedSplit], names: dict[str, list[str]], keys: NDArray[np.uint64]
+) -> list[str]:
+    """Returns a note if images of several classes are the same, pixel for pixel."""
+    images = np.concatenate([keys[split.rows] for split in splits.values()])
+    labels = np.concatenate([split.labels for split in splits.values()])
+    order = np.lexsort((labels, images))
+    same = images[order[1:]] == images[order[:-1]]
+    places = np.flatnonzero(same & (labels[order[1:]] != labels[order[:-1]]))
+    if not len(places):
+        return []
+    called = [name for split in splits for name in names[split]]
+    pair = " and ".join(escape_control_chars(called[i]) for i in order[places[0] : places[0] + 2])
+    count = len(np.unique(images[order[places]]))
+    return [
+        f"{count:,} times the same image, pixel for pixel, has several classes, such as {pair}: which one is right?"
+    ]
 
 
 def _products(images: NDArray[np.uint8], numbers: Tensor) -> NDArray[np.float64]:
