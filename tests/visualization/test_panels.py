@@ -6,23 +6,28 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from alexnet import load
 from alexnet.data import ImageDataModule
+from alexnet.training.run import train
 from alexnet.visualization.filters import grid
 from alexnet.visualization.panels import panels
 from alexnet.visualization.sheet import GAP
 from alexnet.visualization.sheet import LINE as LETTERS
 from alexnet.visualization.top_losses import SIDE, sheet
 from tests.conftest import SMOKE, Once, digits, slow, tensorboard, train_py
+from tests.training.test_run import TINY
 
 DRAWN = {"train/augmented", "conv1_filters", "val/confusion_matrix", "val/per_class_accuracy", "val/top_losses"}
 LINE = (*SMOKE, "panels=all", "trainer.limit_val_batches=1.0", "trainer.precision=32-true", "trainer.accelerator=cpu")
@@ -171,6 +176,29 @@ def test_as_a_browser_shows_it(run: Path) -> None:
         assert groups["update_to_weight"] == groups["gradients"] == "8"
         for tab in ("Graphs", "HParams", "Projector"):
             assert tab.upper() in page.upper()
+
+
+class PartlyCompiled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(67 * 67 * 3, 10)
+        self.double = torch.compile(lambda x: 2 * x, backend="eager")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.double(self.fc(x.flatten(1)))
+
+
+def test_a_network_that_cannot_be_traced_is_trained(config: Callable[..., DictConfig], tmp_path: Path) -> None:
+    words = [word for word in TINY if not word.startswith(("model", "logger"))]
+    cfg = config(*words, "panels=all", f"outputs={tmp_path}")
+    cfg.trusted = ["tests"]
+    cfg.model = OmegaConf.create({"_target_": "tests.visualization.test_panels.PartlyCompiled"})
+    train(cfg)
+    run = Path(cfg.run_dir)
+    assert "WARNING panels.graph: " in (run / "train.log").read_text()
+    tags = EventAccumulator(str(run)).Reload().Tags()
+    assert not tags["graph"]
+    assert "val/confusion_matrix" in tags["images"]
 
 
 @slow

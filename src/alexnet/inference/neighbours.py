@@ -1,44 +1,38 @@
 """Finds the training images that a network takes for similar: the paper's Figure 4, right, and section 6.1."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
 from alexnet.data import ImageDataModule
 from alexnet.errors import UserError
 from alexnet.inference.trained import TrainedModel
-from alexnet.models.base import last_linear
-
-
-@contextmanager
-def capture_features(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects the last hidden layer's activations (N, D) in float32, a tensor per batch.
-
-    They are what the last layer gets, of AlexNet fc7 after its ReLU.
-    """
-    last = last_linear(network)
-    if last is None:
-        raise UserError(f"{type(network).__name__}: has no linear layer at its end, so no last hidden layer")
-    collected: list[Tensor] = []
-    hook = last.register_forward_pre_hook(lambda _, given: collected.append(given[0].detach().float()))
-    try:
-        yield collected
-    finally:
-        hook.remove()
+from alexnet.models.features import capture_features
 
 
 def nearest(
-    trained: TrainedModel, activations: Tensor, data: ImageDataModule, count: int
+    trained: TrainedModel, features: Sequence[Tensor], data: ImageDataModule, count: int
 ) -> list[list[dict[str, Any]]]:
-    """Returns the `count` training images with the activations nearest to each row of `activations` (N, D).
+    """Returns the `count` training images with the features nearest to those of each image.
 
     The distance is Euclidean, and the nearest come first: `row` of the packed array, `name`, `class`, `distance`.
+
+    Args:
+        trained: the network.
+        features: of the images, a batch each, as capture_features collects them.
+        data: of the run's training, set up.
+        count: how many.
+
+    Raises:
+        UserError: for a network that has none.
     """
+    if not features:
+        raise UserError("--neighbours: no linear layer of this network gets a row for each image")
+    activations = torch.cat([*features])
     train, start = data.splits["train"], 0
     best, places = torch.empty(len(activations), 0), torch.empty(len(activations), 0, dtype=torch.int64)
     loader: Any = data.loader("train")

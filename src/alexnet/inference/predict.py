@@ -17,10 +17,11 @@ from alexnet.data.splits import CLASS, NUMBERS
 from alexnet.data.transforms import multi_crop
 from alexnet.errors import UserError, escape_control_chars, truncate
 from alexnet.inference.files import batches, named_files
-from alexnet.inference.neighbours import capture_features, nearest
+from alexnet.inference.neighbours import nearest
 from alexnet.inference.out import check_new
 from alexnet.inference.prediction import Prediction
 from alexnet.inference.trained import TrainedModel, load_run, make_task
+from alexnet.models.features import capture_features
 from alexnet.training.module import ImageModule
 from alexnet.validation import check_int
 
@@ -77,7 +78,7 @@ def predict(
     if not found:
         raise UserError("\n".join(problems))
     if data:
-        for one, alike in zip(found, nearest(trained, torch.cat(activations), data, ALIKE), strict=True):
+        for one, alike in zip(found, nearest(trained, activations, data, ALIKE), strict=True):
             one.nearest = alike
     if out:
         from alexnet.inference import figure4  # matplotlib takes a second

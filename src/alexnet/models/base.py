@@ -116,11 +116,6 @@ def last_layer(network: nn.Module) -> str:
     return [name.rpartition(".")[0] for name, _ in network.named_parameters()][-1]
 
 
-def last_linear(network: nn.Module) -> nn.Linear | None:
-    """Returns the layer whose input is the last hidden layer's activations; None if no layer is linear."""
-    return next((layer for layer in reversed([*network.modules()]) if isinstance(layer, nn.Linear)), None)
-
-
 def load_weights(network: nn.Module, state: Mapping[str, Any], *, new_head: bool = False) -> None:
     """Loads a state dict; with `new_head` without the last layer, where the classes are others.
 

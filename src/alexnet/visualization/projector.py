@@ -1,5 +1,6 @@
 """Panel of the last hidden layer, for TensorBoard's projector."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from alexnet.errors import escape_control_chars
-from alexnet.models.base import last_linear
+from alexnet.models.features import capture_features
 from alexnet.training.loggers import tensorboard_writer
 
 IMAGES, DIMENSIONS, SIDE = 500, 50, 32  # at most; of the principal components; pixels of a thumbnail
@@ -21,12 +22,12 @@ class Projector(Callback):
     """
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.now: list[Tensor] = []
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # activations, thumbnails, labels
-        self.hook = None
-        last = last_linear(pl_module)
-        if last is not None and tensorboard_writer(trainer):
-            self.hook = last.register_forward_pre_hook(lambda _, given: self.now.append(given[0].detach()))
+        self.hooks = ExitStack()
+        self.now: list[Tensor] = []  # of this batch, for each of its windows
+        if tensorboard_writer(trainer):
+            network: Any = pl_module.network
+            self.now = self.hooks.enter_context(capture_features(network))
 
     def on_test_batch_end(
         self,
@@ -42,12 +43,11 @@ class Projector(Callback):
             data = trainer.datamodule  # type: ignore[attr-defined]
             shown = data.normalize.denormalize((images[0] if isinstance(images, list) else images).float())
             small = interpolate(shown, size=(SIDE, SIDE), mode="area").clamp(0, 1).expand(-1, 3, -1, -1)
-            self.seen.append((self.now[0].float().cpu(), small.cpu(), labels.cpu()))
+            self.seen.append((self.now[0].cpu(), small.cpu(), labels.cpu()))
         self.now.clear()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.hook:
-            self.hook.remove()
+        self.hooks.close()
         board = tensorboard_writer(trainer)
         if not board or not self.seen:
             return
