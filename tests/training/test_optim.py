@@ -170,6 +170,20 @@ def test_constant_and_bad_schedules() -> None:
             make(optimizer, 1, 1, "m", "max", **arguments)
 
 
+@pytest.mark.parametrize("make", [optim.sgd, optim.adamw])
+def test_complex_weights_are_trained(make: Any) -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(3, 2, dtype=torch.complex64)
+    optimizer, goal = make(network, lr=0.05), torch.randn(2, 3, dtype=torch.complex64)
+    losses = []
+    for _ in range(100):
+        losses.append((network.weight - goal).abs().square().sum())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.1 * losses[0]
+
+
 def test_norms_go_with_the_biases() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2), nn.LayerNorm(2))
     weights, others = optim.sgd(network, lr=0.1, weight_decay=0.3, bias_lr_multiplier=2, bias_decay=False).param_groups

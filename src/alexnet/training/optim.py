@@ -50,7 +50,7 @@ def sgd(
     if check_bool("nesterov", nesterov) and not momentum:
         raise ArgumentError("nesterov=True: needs momentum above 0")
     groups = _groups(network, lr, weight_decay, bias_lr_multiplier, bias_decay=bias_decay)
-    return SGD(groups, lr, momentum, nesterov=nesterov, fused=True)
+    return SGD(groups, lr, momentum, nesterov=nesterov, fused=_can_be_fused(network))
 
 
 def adamw(
@@ -71,7 +71,7 @@ def adamw(
     ):
         raise ArgumentError(f"betas={betas}: must be two numbers of at least 0 and below 1")
     groups = _groups(network, lr, weight_decay, bias_lr_multiplier, bias_decay=bias_decay)
-    return AdamW(groups, lr, (betas[0], betas[1]), fused=True)
+    return AdamW(groups, lr, (betas[0], betas[1]), fused=_can_be_fused(network))
 
 
 def _groups(
@@ -88,6 +88,10 @@ def _groups(
         {"params": biases, "weight_decay": weight_decay if bias_decay else 0.0, "lr": lr * bias_lr_multiplier},
     ]
     return [group for group in groups if group["params"]]  # torch refuses an empty group beside one with names
+
+
+def _can_be_fused(network: nn.Module) -> bool:
+    return not any(parameter.is_complex() for parameter in network.parameters())
 
 
 def make_optimizer(
