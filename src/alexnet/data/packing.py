@@ -392,7 +392,7 @@ def _find_contradictions(
     pair = " and ".join(escape_control_chars(called[i]) for i in order[places[0] : places[0] + 2])
     count = len(np.unique(images[order[places]]))
     return [
-        f"{count:,} times the same image, pixel for pixel, has several classes, such as {pair}: which one is right?"
+        f"images in several classes, pixel for pixel: {count:,}, such as {pair}; all but one of the classes are wrong"
     ]
 
 
