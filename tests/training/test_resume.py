@@ -21,8 +21,9 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from alexnet.run_dir import run_status
 from alexnet.training.resume import ResumeCheckpoint
-from tests.conftest import ROOT, SMOKE, Once, first, slow, train_py
+from tests.conftest import ROOT, SMOKE, Once, first, needs, program, slow, train_py
 
 RUN = (
     *("trainer=exact", *SMOKE, "trainer.max_epochs=3", "trainer.limit_train_batches=9", "data.batch_size=8"),
@@ -270,6 +271,31 @@ def test_a_signal_keeps_what_is_done(whole: Path, at: str, number: int, reached:
     assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
     assert re.search(f"{run}: resumes after {reached}\n", train_py(f"resume={run}", **ENV).stdout)
     assert_same(run, whole)
+
+
+@slow
+@needs("hydra/launcher", "joblib")
+def test_a_job_of_joblib_that_is_stopped_has_not_failed(tmp_path: Path) -> None:
+    """There SIGTERM has no handler of the program's own, and Lightning's only takes note of it."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    line = (
+        sys.executable,
+        "train.py",
+        "-m",
+        *RUN,
+        "hydra/launcher=joblib",
+        "seed=1,2",
+        "checkpoint_every=null",
+        f"outputs={tmp_path}",
+    )
+    stopped = program(*line, code=143, KILL="on_train_batch_end:6", SIGNAL="15", **ENV)
+    runs = [path.parent for path in tmp_path.rglob("run.json")]
+    assert {run_status(run) for run in runs} == {"interrupted"}
+    assert "interrupted" in [json.loads((run / "run.json").read_text())["state"] for run in runs]
+    assert not list(tmp_path.rglob("failed.txt")), stopped.stderr
+    said = program(*line, f"run_dir={runs[0].parent}", **ENV).stdout
+    assert "resumes after epoch 0 and 6 batches" in said
+    assert {run_status(run) for run in runs} == {"done"}
 
 
 @slow

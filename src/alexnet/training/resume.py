@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from alexnet.checkpoint import read
-from alexnet.errors import UserError
+from alexnet.errors import Terminated, UserError
 from alexnet.io import TEMP_GLOB, temp_paths
 from alexnet.run_dir import LOCK, in_sweep, read_run_json, run_status
 from alexnet.training.averaging import restore_last_weights
@@ -219,7 +219,7 @@ class ResumeCheckpoint(Callback):
         """Ends the run by the signal that was put off."""
         self._listen_no_more()
         signal.raise_signal(self.asked or signal.SIGTERM)
-        raise AssertionError("the signal ends the run")
+        raise Terminated  # in a job of joblib, where only Lightning has a handler, which takes note of it
 
     def _listen_no_more(self) -> None:
         if self.handlers:
