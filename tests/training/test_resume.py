@@ -269,7 +269,9 @@ def test_a_signal_keeps_what_is_done(whole: Path, at: str, number: int, reached:
     stopped = train_py(*line, code=code, KILL=at, SIGNAL=str(int(number)), **ENV)
     assert stopped.stderr == f"interrupted; resume with python train.py resume={run}\n"
     assert json.loads((run / "run.json").read_text())["state"] == "interrupted"
-    assert re.search(f"{run}: resumes after {reached}\n", train_py(f"resume={run}", **ENV).stdout)
+    resumed = train_py(f"resume={run}", **ENV)
+    assert re.search(f"{run}: resumes after {reached}\n", resumed.stdout)
+    assert "was called before" not in resumed.stderr
     assert_same(run, whole)
 
 

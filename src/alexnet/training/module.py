@@ -1,6 +1,7 @@
 """The LightningModule: one step of training, validation and testing. Tasks are its subclasses, in tasks.py."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -223,8 +224,10 @@ class ImageModule(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Logs the metrics of an epoch that was resumed in its validation, where no step has logged them."""
         if self.resumed_mid_epoch:
-            self.log("train/loss", self.train_loss.compute())
-            self.log_dict(self.train_metrics.compute())
+            with warnings.catch_warnings():  # torchmetrics misses the updates, of which on_load_checkpoint has the sums
+                warnings.filterwarnings("ignore", "The ``compute`` method of metric")
+                self.log("train/loss", self.train_loss.compute())
+                self.log_dict(self.train_metrics.compute())
             for _, metric in self._counting():
                 metric.reset()
         self.resumed_mid_epoch = False
