@@ -38,17 +38,20 @@ class Summary:
 
     Attributes:
         rows: the layers.
-        shape: of the network's output for one image.
-        output: that of the example.
+        output: of the network for the example, (1, ...).
         parameters, flops: of the whole network, which may hold more than its layers do, or use one of them several
             times.
     """
 
     rows: list[Row]
-    shape: tuple[int, ...]
     output: Tensor
     parameters: int
     flops: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the network's output for one image."""
+        return tuple(self.output.shape[1:])
 
 
 def summarize(network: nn.Module, example: Tensor) -> Summary:
@@ -89,7 +92,6 @@ def summarize(network: nn.Module, example: Tensor) -> Summary:
         rows.append(Row(name, type(layer).__name__, shape, parameters, own))
     return Summary(
         rows,
-        tuple(output.shape[1:]),
         output,
         sum(p.numel() for p in network.parameters()),
         counter.get_total_flops() - sum(flops[name] for name in normalisation),

@@ -30,7 +30,7 @@ from alexnet.io import is_remote
 from alexnet.models.init import with_named_seeds
 from alexnet.models.summary import Summary, summarize
 from alexnet.training.finetune import check_numbers_by_part, freeze, load_pretrained, normalize_like
-from alexnet.training.losses import BALANCED, CrossEntropy, Focal, balanced_weights, output_warning, total_loss
+from alexnet.training.losses import BALANCED, CrossEntropy, Focal, balanced_weights, total_loss
 from alexnet.training.module import ImageModule
 from alexnet.training.optim import make_optimizer, make_schedule
 from alexnet.training.trainer import resolve_trainer
@@ -58,7 +58,6 @@ class Components:
         metric_names: of all metrics of a split.
         trainer: a trial of the one that will train. It knows the device, the precision and the ranks.
         notes: what to say of the weights that the network starts from and of frozen parts.
-        warning: of a network and a loss that do not go together.
         weights_sha256: the SHA-256 of weights that were trained before.
     """
 
@@ -73,7 +72,6 @@ class Components:
     metric_names: list[str]
     trainer: Trainer
     notes: list[str]
-    warning: str | None
     weights_sha256: str | None
 
 
@@ -118,25 +116,12 @@ def build_components(cfg: DictConfig) -> Components:
     scheduler = build(cfg, "scheduler", _partial_=True)
     _try_optimizer(cfg, network, trainer, optimizer, scheduler)
     loss = _build_loss(cfg, task, data.num_classes, _try_mix(cfg, data))
-    warning = output_warning(loss, summary.output)
     metrics = _build_metrics(cfg, task, data.num_classes)
     metric_names = ["loss", *task.make_metrics(data.num_classes), *metrics]
     _check_root(cfg, task, metric_names)
     _try_loggers_and_callbacks(cfg)
     return Components(
-        task=task,
-        data=data,
-        network=network,
-        summary=summary,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        loss=loss,
-        metrics=metrics,
-        metric_names=metric_names,
-        trainer=trainer,
-        notes=notes,
-        warning=warning,
-        weights_sha256=weights_sha256,
+        task, data, network, summary, optimizer, scheduler, loss, metrics, metric_names, trainer, notes, weights_sha256
     )
 
 

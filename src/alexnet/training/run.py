@@ -23,6 +23,7 @@ from alexnet.training.build import Components, balance_loss, build_components, c
 from alexnet.training.fit import fit, validates
 from alexnet.training.launch import launch_ddp
 from alexnet.training.logging import print_summary, run_logging, silence_lightning, translate_errors
+from alexnet.training.losses import output_warning
 from alexnet.training.metadata import mark_done, track_status, write_run_metadata
 from alexnet.training.reproduce import check_reproduced, check_same_inputs
 from alexnet.training.resume import log_resume, read_resume_state
@@ -170,6 +171,6 @@ def _log_components(cfg: DictConfig, components: Components) -> None:
         log.warning("data: %s", note)
     for note in components.notes:
         log.info("%s", note)
-    if components.warning:
-        log.warning("%s", components.warning)
+    if warning := output_warning(components.loss, components.summary.output):
+        log.warning("%s", warning)
     log.info("precision %s on %s", cfg.trainer.precision, components.trainer.strategy.root_device.type)

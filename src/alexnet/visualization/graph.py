@@ -27,12 +27,12 @@ class Graph(Callback):
             return
         one = torch.zeros(1, data.channels, data.crop, data.crop, device=pl_module.device)
         modes = {layer: layer.training for layer in network.modules()}
+        silent = redirect_stdout(io.StringIO())  # add_graph prints its errors too
         network.eval()
         try:
-            with warnings.catch_warnings(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            with warnings.catch_warnings(), torch.no_grad(), torch.compiler.set_stance("force_eager"), silent:
                 warnings.simplefilter("ignore")  # of what a trace fixes
-                with redirect_stdout(io.StringIO()):  # add_graph prints its errors too
-                    board.add_graph(network, one, use_strict_trace=False)
+                board.add_graph(network, one, use_strict_trace=False)
         except RuntimeError as error:
             log.warning("panels.graph: no graph, since torch cannot trace this network: %s", error)
         for layer, mode in modes.items():
